@@ -1,0 +1,134 @@
+/**
+ * Who may see and do what: the one place that decides it. Everything is denied that is not allowed here.
+ *
+ * A decision about reading is a `Scope`, which every query takes and applies in SQL; a decision about writing is the set
+ * of groups in which the caller may write.
+ */
+import { TaskDashError } from './errors.js';
+
+/** A user's place in a group. */
+export type Role = 'member' | 'viewer' | 'manager';
+
+/** What a service token may do in its group. */
+export type TokenScope = 'register' | 'read';
+
+/** Who asks. */
+export type Principal = LegacyService | ServiceToken | User | Operator;
+
+/** A service on the legacy door, trusted by the network it comes from. */
+export interface LegacyService {
+  readonly kind: 'legacy';
+  readonly address: string;
+}
+
+/** A service with a token, bound to one group. */
+export interface ServiceToken {
+  readonly kind: 'token';
+  readonly name: string;
+  readonly groupId: string;
+  readonly scopes: readonly TokenScope[];
+  readonly address: string;
+}
+
+/** A person who is logged in. */
+export interface User {
+  readonly kind: 'user';
+  readonly id: string;
+  readonly administrator: boolean;
+  readonly memberships: ReadonlyMap<string, Role>;
+}
+
+/** Somebody with access to the database itself, at the command line. */
+export interface Operator {
+  readonly kind: 'operator';
+}
+
+/**
+ * Which tasks somebody may see: all, or those of `wholeGroups` and those of `ownGroups` whose user is `user`.
+ * Applied inside every query.
+ */
+export type Scope = 'everything' | { user: string; ownGroups: readonly string[]; wholeGroups: readonly string[] };
+
+/** Which groups somebody may write tasks of. */
+export type WriteGroups = 'every' | readonly string[];
+
+/** The scope in which a principal may read. */
+export function readScope(principal: Principal): Scope {
+  switch (principal.kind) {
+    case 'legacy':
+    case 'operator':
+      return 'everything';
+    case 'token':
+      return { user: '', ownGroups: [], wholeGroups: principal.scopes.includes('read') ? [principal.groupId] : [] };
+    case 'user':
+      return principal.administrator ? 'everything' : userScope(principal);
+  }
+}
+
+function userScope(user: User): Scope {
+  const groupsWith = (...roles: Role[]) =>
+    [...user.memberships].filter(([, role]) => roles.includes(role)).map(([groupId]) => groupId);
+  return { user: user.id, ownGroups: groupsWith('member'), wholeGroups: groupsWith('viewer', 'manager') };
+}
+
+/** The groups in which a principal may write. */
+export function writeGroups(principal: Principal): WriteGroups {
+  switch (principal.kind) {
+    case 'legacy':
+    case 'operator':
+      return 'every';
+    case 'token':
+      return principal.scopes.includes('register') ? [principal.groupId] : [];
+    case 'user':
+      if (principal.administrator) return 'every';
+      return [...principal.memberships].filter(([, role]) => role === 'manager').map(([groupId]) => groupId);
+  }
+}
+
+/** Whether a task lies in a scope. The queries say the same in SQL. */
+export function isVisible(scope: Scope, task: { user: string; group_id: string }): boolean {
+  if (scope === 'everything') return true;
+  return (
+    scope.wholeGroups.includes(task.group_id) || (task.user === scope.user && scope.ownGroups.includes(task.group_id))
+  );
+}
+
+/** Whether a task of this group may be written. */
+export function mayWrite(groups: WriteGroups, groupId: string): boolean {
+  return groups === 'every' || groups.includes(groupId);
+}
+
+/** Throws PERMISSION_DENIED when the principal may write nowhere at all. */
+export function requireSomeWriting(principal: Principal): WriteGroups {
+  const groups = writeGroups(principal);
+  if (groups !== 'every' && groups.length === 0) {
+    throw new TaskDashError('PERMISSION_DENIED', {
+      message: `${actorOf(principal)} may not register or update tasks.`,
+    });
+  }
+  return groups;
+}
+
+/** The principal as the history names it. */
+export function actorOf(principal: Principal): string {
+  switch (principal.kind) {
+    case 'legacy':
+      return `service:${principal.address}`;
+    case 'token':
+      return `token:${principal.name}`;
+    case 'user':
+      return `user:${principal.id}`;
+    case 'operator':
+      return 'operator';
+  }
+}
+
+/** The address that a principal reports tasks from; empty for people. */
+export function addressOf(principal: Principal): string {
+  return principal.kind === 'legacy' || principal.kind === 'token' ? principal.address : '';
+}
+
+/** Whether a change by this principal counts as the service's own word or as an operator's. */
+export function causeOf(principal: Principal): 'client' | 'operator' {
+  return principal.kind === 'legacy' || principal.kind === 'token' ? 'client' : 'operator';
+}

@@ -1,0 +1,237 @@
+/**
+ * What the domain needs from storage, in the domain's own words. PostgreSQL implements these ports in server/storage;
+ * memory fakes in test/support implement them too and pass the same contract suite (test/contract).
+ *
+ * Every method may throw TaskDashError STORAGE_UNAVAILABLE (the database is away or slow; nothing is known about the
+ * outcome) or STORAGE_REFUSED (it said no, and would again).
+ */
+import type { Role, Scope, TokenScope, WriteGroups } from './access.js';
+import type { Cause, LapseCause, Task, TaskEvent, TaskTexts } from './task.js';
+
+/** One register or update, checked and ready to be written. */
+export interface TaskWrite {
+  /** `register` inserts or replaces; `update` changes an existing task only. */
+  readonly kind: 'register' | 'update';
+  readonly id: string;
+  /** The texts to store; an absent one leaves the stored text. A registration has them all. */
+  readonly texts: Readonly<Partial<TaskTexts>>;
+  /** Absent leaves the stored address. */
+  readonly addr: string | undefined;
+  /** The session that claims the task; null: nobody vouches from now on; undefined: stays as it is. */
+  readonly sessionId: string | null | undefined;
+  readonly cause: Extract<Cause, 'client' | 'operator'>;
+  readonly actor: string;
+  /** The caller may write only where the stored task's group is one of these. */
+  readonly groups: WriteGroups;
+  /** Refused as `changed` unless the stored task has this revision. */
+  readonly expectedRevision: number | undefined;
+  /** Whether the caller wants the stored record back; leaving it out is cheaper. */
+  readonly returnsTask: boolean;
+}
+
+/** What became of one write. `raced`: another node inserted the id at the same moment; write it again. */
+export type TaskWriteResult =
+  | { outcome: 'written'; revision: number; epoch: number; task?: Task }
+  | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' };
+
+/** A shutdown that the registry decided, holding only while session and epoch are still the ones it was decided for. */
+export interface Lapse {
+  readonly taskId: string;
+  readonly sessionId: string;
+  readonly epoch: number;
+  readonly cause: LapseCause;
+  /** How long nothing had been heard of the session, in milliseconds. */
+  readonly silentMs: number;
+}
+
+/** Which tasks a list, count or watch means. */
+export interface TaskFilter {
+  readonly statuses?: readonly string[];
+  readonly groupIds?: readonly string[];
+  readonly users?: readonly string[];
+  /** Words that must all occur somewhere in id, name, url, description or address, whatever their case. */
+  readonly words?: readonly string[];
+  readonly startedFrom?: Date;
+  readonly startedUntil?: Date;
+  readonly connected?: boolean;
+  readonly idPrefix?: string;
+  readonly namePrefix?: string;
+  readonly addrPrefix?: string;
+}
+
+/** The columns that a list can be sorted by; each is indexed. */
+export type TaskOrderField = 'updatedAt' | 'id' | 'name' | 'status' | 'user' | 'group_id' | 'startedAt' | 'stoppedAt';
+
+/** The last row of a page: its value of the order field (instants in epoch milliseconds; null: has none) and its id. */
+export interface TaskPosition {
+  readonly value: string | number | null;
+  readonly id: string;
+}
+
+/** A page of tasks to read. Tasks without a value of the order field come last in both directions. */
+export interface TaskPageQuery {
+  readonly filter: TaskFilter;
+  readonly orderBy: TaskOrderField;
+  readonly ascending: boolean;
+  readonly after?: TaskPosition;
+  readonly limit: number;
+}
+
+/** Counts of one group. */
+export interface GroupCounts {
+  readonly groupId: string;
+  readonly counts: readonly StatusCount[];
+}
+export interface StatusCount {
+  readonly status: string;
+  readonly count: number;
+}
+export interface TaskCounts {
+  /** Every status, the largest count first. */
+  readonly counts: readonly StatusCount[];
+  /** The largest groups first, at most as many as asked for. */
+  readonly groups: readonly GroupCounts[];
+}
+
+/** Tasks and their history. */
+export interface TaskStore {
+  /**
+   * Writes a batch, its events included, in one transaction; durable when it resolves. No id occurs twice in a batch.
+   * Results are in the order of the writes. A lapsed task that is claimed gets status `statusBefore` back unless the
+   * write brings a status; the event is then `restored`, with the gap.
+   */
+  writeBatch(writes: readonly TaskWrite[]): Promise<TaskWriteResult[]>;
+  /** Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown; returns the ids it changed. */
+  lapse(lapses: readonly Lapse[]): Promise<string[]>;
+  find(scope: Scope, id: string): Promise<Task | undefined>;
+  /** Several at once, in no order; ids outside of the scope are left out. */
+  findMany(scope: Scope, ids: readonly string[]): Promise<Task[]>;
+  list(scope: Scope, query: TaskPageQuery): Promise<Task[]>;
+  /** How many tasks match, counting no further than `bound`. */
+  count(scope: Scope, filter: TaskFilter, bound: number): Promise<number>;
+  stats(scope: Scope, filter: TaskFilter, maxGroups: number): Promise<TaskCounts>;
+  /** A task's history, newest first, older than `beforeId`; only what the scope shows of the task as it is now. */
+  events(scope: Scope, taskId: string, beforeId: number | undefined, limit: number): Promise<TaskEvent[]>;
+}
+
+/** An event with the task right after it, and whose the task was before it. */
+export interface FeedEvent {
+  readonly event: TaskEvent;
+  readonly task: Task;
+  /** Group and user before the change, where the change moved the task; else the same as the task's. */
+  readonly previous: { readonly group_id: string; readonly user: string };
+}
+
+/**
+ * What a database snapshot has seen, as text; only storage reads it. Two marks bound exactly the events that became
+ * visible between them, in whatever order their transactions began or committed.
+ */
+export type FeedMark = string;
+
+/** The change feed over the event table. */
+export interface FeedStore {
+  /** The mark of now: everything committed so far lies before it. */
+  mark(): Promise<FeedMark>;
+  /** Whether everything that lies before `earlier` also lies before `later`. Marks of one database are totally ordered. */
+  reaches(later: FeedMark, earlier: FeedMark): boolean;
+  /**
+   * Events that became visible after `from` and no later than `until` (absent: now), by event id, beginning after
+   * `afterId`; at most `limit`. `until` in the answer bounds the same set again. Throws RESUME_TOKEN_INVALID for a
+   * text that is no mark, or a mark that this database has not reached.
+   */
+  between(
+    from: FeedMark,
+    until: FeedMark | undefined,
+    afterId: number,
+    limit: number,
+  ): Promise<{ until: FeedMark; events: FeedEvent[] }>;
+}
+
+/** Tells nodes that there may be something new. Only ever a hint: lost, doubled or late hints are harmless. */
+export interface ChangeHints {
+  /** Tells all nodes, soon; calls in quick succession become one. */
+  announce(): void;
+  /** Calls `onHint` for every hint that arrives; returns how to stop. */
+  listen(onHint: () => void): () => void;
+}
+
+/** A user as stored. */
+export interface UserRecord {
+  readonly id: string;
+  readonly displayName: string;
+  readonly passwordHash: string;
+  readonly administrator: boolean;
+  readonly disabled: boolean;
+  readonly mustChangePassword: boolean;
+  readonly memberships: ReadonlyMap<string, Role>;
+}
+
+/** A login session as stored; the id itself is known only to its holder. */
+export interface LoginSession {
+  readonly idHash: string;
+  readonly userId: string;
+  readonly address: string;
+  readonly userAgent: string;
+  readonly createdAt: Date;
+  readonly lastUsedAt: Date;
+  readonly expiresAt: Date;
+}
+
+/** A service token as stored. */
+export interface TokenRecord {
+  readonly name: string;
+  /** The first characters of the secret, to be recognised by. */
+  readonly prefix: string;
+  readonly secretHash: string;
+  readonly groupId: string;
+  readonly scopes: readonly TokenScope[];
+  readonly createdAt: Date;
+  readonly expiresAt: Date | null;
+  readonly lastUsedAt: Date | null;
+}
+
+/** Users, groups, login sessions, service tokens and login attempts. Clock values come from the caller. */
+export interface IdentityStore {
+  findUser(id: string): Promise<UserRecord | undefined>;
+  countUsers(): Promise<number>;
+  /** Inserts or replaces a user and their memberships; groups that do not exist are created. */
+  saveUser(user: UserRecord): Promise<void>;
+  /** Inserts the user only when there is no user at all yet; says whether it did. Safe among nodes. */
+  saveFirstUser(user: UserRecord): Promise<boolean>;
+  setPassword(userId: string, passwordHash: string, mustChange: boolean): Promise<void>;
+  saveSession(session: LoginSession): Promise<void>;
+  findSession(idHash: string): Promise<LoginSession | undefined>;
+  touchSession(idHash: string, lastUsedAt: Date): Promise<void>;
+  deleteSession(idHash: string): Promise<void>;
+  /** Ends all sessions of a user except one. */
+  deleteSessionsOf(userId: string, exceptIdHash: string | undefined): Promise<void>;
+  /** Removes what ended before `now`: sessions by their end, attempts by their age; returns how many rows. */
+  deleteExpired(now: Date, attemptsBefore: Date): Promise<number>;
+  saveToken(token: TokenRecord): Promise<void>;
+  findTokenByHash(secretHash: string): Promise<TokenRecord | undefined>;
+  touchToken(secretHash: string, lastUsedAt: Date): Promise<void>;
+  /** Notes a failed login under a key (an account or an address). */
+  addFailedLogin(key: string, at: Date): Promise<void>;
+  /** How many failed logins a key has since an instant, and when the latest was. */
+  failedLogins(key: string, since: Date): Promise<{ count: number; latest: Date | null }>;
+  clearFailedLogins(key: string): Promise<void>;
+}
+
+/** Hashes passwords, off the event loop. */
+export interface PasswordHasher {
+  hash(password: string): Promise<string>;
+  verify(hash: string, password: string): Promise<boolean>;
+}
+
+/** Whether the database answers and has the schema; for /readyz and health. */
+export interface StorageHealth {
+  check(): Promise<void>;
+}
+
+/** Where the domain writes its log: one line, structured. */
+export interface Log {
+  debug(details: object, message: string): void;
+  info(details: object, message: string): void;
+  warn(details: object, message: string): void;
+  error(details: object, message: string): void;
+}

@@ -1,0 +1,279 @@
+/**
+ * The registry: every door calls this and nothing beneath it.
+ *
+ * The principal comes first in every method, so that permission cannot be forgotten: reading applies its scope inside
+ * the query, writing is limited to its groups inside the write. What a principal may not see does not exist for it.
+ */
+import {
+  actorOf,
+  addressOf,
+  causeOf,
+  isVisible,
+  mayWrite,
+  readScope,
+  requireSomeWriting,
+  type Principal,
+  type Scope,
+} from './access.js';
+import { TaskDashError } from './errors.js';
+import type {
+  ChangeHints,
+  TaskCounts,
+  TaskFilter,
+  TaskOrderField,
+  TaskPosition,
+  TaskStore,
+  TaskWrite,
+  TaskWriteResult,
+} from './ports.js';
+import { checkId, checkTexts, revisionOfEtag, type Task, type TaskEvent, type TaskTexts } from './task.js';
+import type { TokenSealer } from './token-sealer.js';
+import type { WriteBatcher } from './write-batcher.js';
+
+/** A session as the registry sees it: it vouches for the tasks that it claims. */
+export interface Claimant {
+  readonly id: string;
+  /** Told after a write of this session is durable. */
+  claimed(taskId: string, epoch: number): void;
+}
+
+/** How a write is meant. */
+export interface WriteOptions {
+  /** The session that claims the task; null: none does; absent: a registration has none, an update leaves it. */
+  readonly claimant?: Claimant | null;
+  /** Whether the caller needs the stored record. */
+  readonly returnsTask?: boolean;
+  /** Only if the stored version is this one. */
+  readonly etag?: string;
+  /** Where the fields stand in the caller's message, for violations: "task." for example. */
+  readonly pathPrefix?: string;
+}
+
+/** A page of a list. */
+export interface TaskPage {
+  readonly tasks: readonly Task[];
+  /** Empty at the end. */
+  readonly nextPageToken: string;
+  readonly totalSize: number;
+  /** Whether `totalSize` is only a lower bound. */
+  readonly totalExceeded: boolean;
+}
+
+/** What to list. */
+export interface ListQuery {
+  readonly filter: TaskFilter;
+  readonly orderBy: TaskOrderField;
+  readonly ascending: boolean;
+  /** 0 means the default. */
+  readonly pageSize: number;
+  readonly pageToken: string;
+}
+
+export const DEFAULT_PAGE_SIZE = 50;
+export const MAX_PAGE_SIZE = 1000;
+/** Totals are counted exactly up to here. */
+export const TOTAL_BOUND = 10_000;
+export const MAX_STATS_GROUPS = 100;
+export const MAX_BATCH_REGISTRATIONS = 1000;
+
+export class TaskRegistry {
+  constructor(
+    private readonly store: TaskStore,
+    private readonly batcher: WriteBatcher,
+    private readonly hints: Pick<ChangeHints, 'announce'>,
+    private readonly sealer: TokenSealer,
+  ) {}
+
+  /**
+   * Stores a record as sent, replacing one of the same id; resolves after it is durable, with the record if
+   * `returnsTask`. Throws TASK_INVALID, PERMISSION_DENIED, TASK_ID_TAKEN, OVERLOADED, STORAGE_*.
+   */
+  async register(
+    principal: Principal,
+    id: string,
+    texts: Readonly<Partial<TaskTexts>>,
+    options: WriteOptions = {},
+  ): Promise<Task | undefined> {
+    const prefix = options.pathPrefix ?? '';
+    const groups = requireSomeWriting(principal);
+    const full = { ...EMPTY_TEXTS, ...checkTexts(texts, prefix) };
+    const write: TaskWrite = {
+      kind: 'register',
+      id: checkId(id, `${prefix}id`),
+      texts: { ...full, status: full.status || 'running' },
+      addr: addressOf(principal),
+      sessionId: options.claimant?.id ?? null,
+      cause: causeOf(principal),
+      actor: actorOf(principal),
+      groups,
+      expectedRevision: undefined,
+      returnsTask: options.returnsTask ?? false,
+    };
+    if (!mayWrite(groups, full.group_id)) throw foreignGroup(principal, full.group_id, prefix);
+    const result = await this.batcher.submit(write);
+    if (result.outcome === 'forbidden')
+      throw new TaskDashError('TASK_ID_TAKEN', {
+        message: `The id ${JSON.stringify(id)} belongs to a task that the caller may not change.`,
+      });
+    return this.#written(write, result, options);
+  }
+
+  /**
+   * Changes the given texts of an existing task; absent ones stay. Resolves after it is durable. Throws TASK_INVALID,
+   * TASK_NOT_FOUND, PERMISSION_DENIED, TASK_CHANGED, OVERLOADED, STORAGE_*.
+   */
+  async update(
+    principal: Principal,
+    id: string,
+    texts: Readonly<Partial<TaskTexts>>,
+    options: WriteOptions = {},
+  ): Promise<Task | undefined> {
+    const prefix = options.pathPrefix ?? '';
+    checkId(id, `${prefix}id`);
+    const groups = await this.#groupsForUpdate(principal, id);
+    const write: TaskWrite = {
+      kind: 'update',
+      id,
+      texts: checkTexts(texts, prefix),
+      addr: options.claimant ? addressOf(principal) : undefined,
+      sessionId: options.claimant === null ? null : options.claimant?.id,
+      cause: causeOf(principal),
+      actor: actorOf(principal),
+      groups,
+      expectedRevision: options.etag ? revisionOfEtag(options.etag) : undefined,
+      returnsTask: options.returnsTask ?? false,
+    };
+    if (texts.group_id !== undefined && !mayWrite(groups, texts.group_id)) {
+      throw foreignGroup(principal, texts.group_id, prefix);
+    }
+    const result = await this.batcher.submit(write);
+    if (result.outcome === 'forbidden') throw await this.#refusedUpdate(principal, id);
+    return this.#written(write, result, options);
+  }
+
+  /** One task. Throws TASK_INVALID, TASK_NOT_FOUND. */
+  async get(principal: Principal, id: string): Promise<Task> {
+    const task = await this.store.find(readScope(principal), checkId(id));
+    if (!task) throw notFound(id);
+    return task;
+  }
+
+  /** A page of tasks. Throws REQUEST_INVALID, PAGE_TOKEN_INVALID. */
+  async list(principal: Principal, query: ListQuery): Promise<TaskPage> {
+    const limit = pageSizeOf(query.pageSize);
+    const binding = [query.filter, query.orderBy, query.ascending];
+    const after = this.#openPageToken<TaskPosition>('list', binding, query.pageToken);
+    const scope = readScope(principal);
+    const [tasks, total] = await Promise.all([
+      this.store.list(scope, { ...query, limit: limit + 1, ...(after && { after }) }),
+      this.store.count(scope, query.filter, TOTAL_BOUND + 1),
+    ]);
+    const page = tasks.slice(0, limit);
+    const last = page.at(-1);
+    return {
+      tasks: page,
+      nextPageToken:
+        tasks.length > limit && last ? this.sealer.seal('list', binding, positionOf(last, query.orderBy)) : '',
+      totalSize: Math.min(total, TOTAL_BOUND),
+      totalExceeded: total > TOTAL_BOUND,
+    };
+  }
+
+  /** A page of a task's history, newest first. Throws TASK_NOT_FOUND, PAGE_TOKEN_INVALID. */
+  async listEvents(
+    principal: Principal,
+    taskId: string,
+    pageSize: number,
+    pageToken: string,
+  ): Promise<{ events: readonly TaskEvent[]; nextPageToken: string }> {
+    const limit = pageSizeOf(pageSize);
+    const before = this.#openPageToken<number>('events', taskId, pageToken);
+    await this.get(principal, taskId);
+    const events = await this.store.events(readScope(principal), taskId, before, limit + 1);
+    const page = events.slice(0, limit);
+    const last = page.at(-1);
+    const nextPageToken = events.length > limit && last ? this.sealer.seal('events', taskId, last.id) : '';
+    return { events: page, nextPageToken };
+  }
+
+  /** Counts by status, and by group and status. */
+  stats(principal: Principal, filter: TaskFilter): Promise<TaskCounts> {
+    return this.store.stats(readScope(principal), filter, MAX_STATS_GROUPS);
+  }
+
+  #written(write: TaskWrite, result: TaskWriteResult, options: WriteOptions): Task | undefined {
+    if (result.outcome === 'not_found') throw notFound(write.id);
+    if (result.outcome === 'changed') throw new TaskDashError('TASK_CHANGED');
+    if (result.outcome !== 'written')
+      throw new TaskDashError('INTERNAL', { cause: `unexpected outcome ${result.outcome}` });
+    if (write.sessionId) options.claimant?.claimed(write.id, result.epoch);
+    this.hints.announce();
+    return result.task;
+  }
+
+  /** Somebody who may write nowhere learns that a task exists only when they may see it. */
+  async #groupsForUpdate(principal: Principal, id: string) {
+    try {
+      return requireSomeWriting(principal);
+    } catch (denied) {
+      if (await this.store.find(readScope(principal), id)) throw denied;
+      throw notFound(id);
+    }
+  }
+
+  async #refusedUpdate(principal: Principal, id: string): Promise<TaskDashError> {
+    const seen = await this.store.find(readScope(principal), id);
+    if (!seen || !isVisible(readScope(principal) satisfies Scope, seen)) return notFound(id);
+    return new TaskDashError('PERMISSION_DENIED', {
+      message: `${actorOf(principal)} may see the task ${JSON.stringify(id)} of group ${JSON.stringify(seen.group_id)}, but not change it.`,
+    });
+  }
+
+  #openPageToken<T>(purpose: string, binding: unknown, token: string): T | undefined {
+    if (token === '') return undefined;
+    const opened = this.sealer.open(purpose, binding, token);
+    if (opened === undefined) throw new TaskDashError('PAGE_TOKEN_INVALID');
+    return opened as T;
+  }
+}
+
+const EMPTY_TEXTS: TaskTexts = {
+  name: '',
+  url: '',
+  user: '',
+  group_id: '',
+  description: '',
+  status: '',
+  start_time: '',
+  stop_time: '',
+};
+
+function pageSizeOf(asked: number): number {
+  if (asked === 0) return DEFAULT_PAGE_SIZE;
+  if (Number.isInteger(asked) && asked > 0 && asked <= MAX_PAGE_SIZE) return asked;
+  const violation = {
+    field: 'page_size',
+    description: `must be 1 to ${MAX_PAGE_SIZE}, or 0 for ${DEFAULT_PAGE_SIZE}; is ${asked}`,
+  };
+  throw new TaskDashError('REQUEST_INVALID', {
+    message: `page_size ${violation.description}.`,
+    violations: [violation],
+  });
+}
+
+/** Where a task stands in an order, as a page token keeps it. */
+export function positionOf(task: Task, orderBy: TaskOrderField): TaskPosition {
+  const value = task[orderBy];
+  return { id: task.id, value: value instanceof Date ? value.getTime() : value };
+}
+
+function notFound(id: string): TaskDashError {
+  return new TaskDashError('TASK_NOT_FOUND', { message: `There is no task with the id ${JSON.stringify(id)}.` });
+}
+
+function foreignGroup(principal: Principal, groupId: string, prefix: string): TaskDashError {
+  return new TaskDashError('PERMISSION_DENIED', {
+    message: `${actorOf(principal)} may not write tasks of the group ${JSON.stringify(groupId)}.`,
+    violations: [{ field: `${prefix}group_id`, description: 'is not a group that the caller may write' }],
+  });
+}

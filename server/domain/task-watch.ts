@@ -1,0 +1,130 @@
+/**
+ * One person's or service's view of the feed: only what their scope shows, with a resume token after every message.
+ *
+ *   marker ──► change, change, … idle, change … until the caller goes, access changes, or the server stops
+ *
+ * A change that moves a task out of the caller's sight is told as such, without the record.
+ */
+import { isVisible, readScope, type Principal } from './access.js';
+import type { Clock } from './clock.js';
+import { TaskDashError } from './errors.js';
+import type { FeedEvent } from './ports.js';
+import type { Task, TaskEvent } from './task.js';
+import type { FeedPosition, FeedWatch, TaskFeed } from './task-feed.js';
+import type { TokenSealer } from './token-sealer.js';
+
+/** What to watch; empty lists mean everything that the caller may see. */
+export interface WatchQuery {
+  readonly resumeToken: string;
+  readonly groupIds: readonly string[];
+  readonly taskIds: readonly string[];
+}
+
+/** One message of a watch. `task` is absent from a change that took the task out of the caller's sight. */
+export type WatchMessage =
+  | { kind: 'snapshot'; resumed: boolean; resumeToken: string }
+  | { kind: 'change'; event: TaskEvent; task: Task | undefined; resumeToken: string; source: FeedEvent }
+  | { kind: 'idle'; resumeToken: string };
+
+/** How often a quiet stream says that it is alive, and how often access is looked at again. */
+export interface TaskWatchOptions {
+  readonly idleMs: number;
+  readonly recheckMs: number;
+}
+
+export class TaskWatcher {
+  constructor(
+    private readonly feed: TaskFeed,
+    private readonly sealer: TokenSealer,
+    private readonly clock: Clock,
+    private readonly options: TaskWatchOptions,
+  ) {}
+
+  /**
+   * Streams changes until the signal aborts. `recheck` looks up the caller again; the stream ends with ACCESS_CHANGED
+   * when what they may see is no longer the same. Also throws RESUME_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, STOPPING.
+   */
+  async *watch(
+    principal: Principal,
+    query: WatchQuery,
+    recheck: () => Promise<Principal>,
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchMessage, void, undefined> {
+    const view = new View(principal, query);
+    const watch = await this.feed.open(this.#positionOf(query.resumeToken));
+    try {
+      yield { kind: 'snapshot', resumed: query.resumeToken !== '', resumeToken: this.#seal(watch.at) };
+      yield* this.#follow(watch, view, recheck, signal);
+    } finally {
+      watch.close();
+    }
+  }
+
+  async *#follow(
+    watch: FeedWatch,
+    view: View,
+    recheck: () => Promise<Principal>,
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchMessage, void, undefined> {
+    let toldAtMs = this.clock.monotonicMs();
+    let checkedAtMs = toldAtMs;
+    while (!signal.aborted) {
+      const segment = await watch.next(this.options.recheckMs, signal);
+      if (signal.aborted) return;
+      if (this.clock.monotonicMs() - checkedAtMs >= this.options.recheckMs) {
+        view.requireSameAccess(await recheck());
+        checkedAtMs = this.clock.monotonicMs();
+      }
+      for (const [index, source] of (segment?.events ?? []).entries()) {
+        const seen = view.see(source);
+        if (!seen) continue;
+        const resumeToken = this.#seal((segment as NonNullable<typeof segment>).positionAfter(index));
+        yield { kind: 'change', event: source.event, task: seen.task, resumeToken, source };
+        toldAtMs = this.clock.monotonicMs();
+      }
+      if (this.clock.monotonicMs() - toldAtMs >= this.options.idleMs) {
+        yield { kind: 'idle', resumeToken: this.#seal(watch.at) };
+        toldAtMs = this.clock.monotonicMs();
+      }
+    }
+  }
+
+  #positionOf(resumeToken: string): FeedPosition | undefined {
+    if (resumeToken === '') return undefined;
+    const position = this.sealer.open('watch', null, resumeToken);
+    if (position === undefined) throw new TaskDashError('RESUME_TOKEN_INVALID');
+    return position as FeedPosition;
+  }
+
+  #seal(position: FeedPosition): string {
+    return this.sealer.seal('watch', null, position);
+  }
+}
+
+/** What one caller sees of the feed. */
+class View {
+  readonly #scope;
+  readonly #groups: ReadonlySet<string>;
+  readonly #ids: ReadonlySet<string>;
+
+  constructor(principal: Principal, query: WatchQuery) {
+    this.#scope = readScope(principal);
+    this.#groups = new Set(query.groupIds);
+    this.#ids = new Set(query.taskIds);
+  }
+
+  /** The change as this caller may know it: with the record, without it when it left their sight, or not at all. */
+  see(source: FeedEvent): { task: Task | undefined } | undefined {
+    if (this.#ids.size > 0 && !this.#ids.has(source.task.id)) return undefined;
+    if (this.#shows(source.task)) return { task: source.task };
+    return this.#shows(source.previous) ? { task: undefined } : undefined;
+  }
+
+  requireSameAccess(principal: Principal): void {
+    if (JSON.stringify(readScope(principal)) !== JSON.stringify(this.#scope)) throw new TaskDashError('ACCESS_CHANGED');
+  }
+
+  #shows(owner: { user: string; group_id: string }): boolean {
+    return isVisible(this.#scope, owner) && (this.#groups.size === 0 || this.#groups.has(owner.group_id));
+  }
+}

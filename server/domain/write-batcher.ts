@@ -1,0 +1,212 @@
+/**
+ * Group commit: many callers, one transaction.
+ *
+ * At most one batch is in flight. What arrives while it is under way waits in arrival order and forms the next batch;
+ * there is no timer, so a lone caller never waits for company. Each caller is answered after the commit that holds its
+ * write.
+ *
+ *   idle ──submit──► in flight ──commit──► in flight again (writes waiting) or idle
+ *                        │
+ *                        └─ database away: the batch is tried again until its callers' deadlines pass, with back-off
+ *
+ * Invariants
+ * - Two writes of one id never share a batch and never overtake each other, so the store sees them in arrival order.
+ * - A write is answered exactly once: with its result, or with an error at its deadline. An error after the database
+ *   took the statement but before it answered says "unknown", never "written".
+ * - No more than `capacity` writes wait; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask
+ *   `hasRoom` first and resume on `whenRoom`.
+ * - A refused batch is split until the write that the database refuses is alone; the others are not harmed.
+ */
+import type { Clock, Timer } from './clock.js';
+import { delay } from './clock.js';
+import { TaskDashError } from './errors.js';
+import type { TaskStore, TaskWrite, TaskWriteResult } from './ports.js';
+
+/** Settings of a batcher. */
+export interface WriteBatcherOptions {
+  /** Writes in one transaction at most. */
+  readonly maxBatch: number;
+  /** Writes that may wait or be in flight. */
+  readonly capacity: number;
+  /** How long a write may take, database outages included, in milliseconds. */
+  readonly deadlineMs: number;
+}
+
+/** What the metrics want to know of a finished batch. */
+export interface BatchReport {
+  readonly size: number;
+  readonly durationMs: number;
+  readonly failed: boolean;
+}
+
+interface Waiting {
+  readonly write: TaskWrite;
+  readonly resolve: (result: TaskWriteResult) => void;
+  readonly reject: (error: TaskDashError) => void;
+  readonly deadlineAtMs: number;
+  answered: boolean;
+}
+
+const RETRY_FIRST_MS = 20;
+const RETRY_MAX_MS = 500;
+
+export class WriteBatcher {
+  #queue: Waiting[] = [];
+  #pending = 0;
+  #running = false;
+  #stopping = false;
+  #expiry: Timer | undefined;
+  #roomWaiters: (() => void)[] = [];
+  #idleWaiters: (() => void)[] = [];
+
+  constructor(
+    private readonly store: Pick<TaskStore, 'writeBatch'>,
+    private readonly clock: Clock,
+    private readonly options: WriteBatcherOptions,
+    private readonly onBatch: (report: BatchReport) => void = () => {},
+  ) {}
+
+  /** Writes waiting or in flight. */
+  get pending(): number {
+    return this.#pending;
+  }
+
+  /** Whether `submit` would take a write now. */
+  get hasRoom(): boolean {
+    return this.#pending < this.options.capacity && !this.#stopping;
+  }
+
+  /** Resolves when there is room again, or the batcher stops. */
+  whenRoom(): Promise<void> {
+    if (this.hasRoom || this.#stopping) return Promise.resolve();
+    return new Promise((resolve) => this.#roomWaiters.push(resolve));
+  }
+
+  /**
+   * Writes one task and resolves after the commit. Rejects with OVERLOADED (too much waits), STOPPING,
+   * STORAGE_UNAVAILABLE (deadline; the outcome is unknown) or STORAGE_REFUSED.
+   */
+  submit(write: TaskWrite): Promise<TaskWriteResult> {
+    if (this.#stopping) return Promise.reject(new TaskDashError('STOPPING'));
+    if (!this.hasRoom) return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 200 }));
+    return new Promise((resolve, reject) => {
+      const deadlineAtMs = this.clock.monotonicMs() + this.options.deadlineMs;
+      this.#queue.push({ write, resolve, reject, deadlineAtMs, answered: false });
+      this.#pending++;
+      if (!this.#running) void this.#run();
+    });
+  }
+
+  /** Takes no more writes, finishes those it has, and resolves; none waits beyond its own deadline. */
+  stop(): Promise<void> {
+    this.#stopping = true;
+    this.#wake(this.#roomWaiters);
+    if (this.#pending === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    // Callers of this turn of the event loop share the first batch.
+    await Promise.resolve();
+    while (this.#queue.length > 0) {
+      const batch = this.#takeBatch();
+      this.#armExpiry(batch);
+      await this.#writeUntilSettled(batch);
+      this.#expiry?.cancel();
+    }
+    this.#running = false;
+  }
+
+  /** The longest head of the queue, at most `maxBatch`, that names no id twice; the rest keeps its order. */
+  #takeBatch(): Waiting[] {
+    const batch: Waiting[] = [];
+    const held: Waiting[] = [];
+    const ids = new Set<string>();
+    let next = 0;
+    for (; next < this.#queue.length && batch.length < this.options.maxBatch; next++) {
+      const waiting = this.#queue[next] as Waiting;
+      if (waiting.answered) continue;
+      (ids.has(waiting.write.id) ? held : batch).push(waiting);
+      ids.add(waiting.write.id);
+    }
+    this.#queue = held.length === 0 ? this.#queue.slice(next) : held.concat(this.#queue.slice(next));
+    return batch;
+  }
+
+  async #writeUntilSettled(batch: Waiting[]): Promise<void> {
+    let open = batch;
+    for (let retryMs = RETRY_FIRST_MS; open.length > 0; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
+      open = await this.#attempt(open);
+      if (open.length === 0) return;
+      await delay(this.clock, retryMs);
+      this.#expire(open);
+      open = open.filter((waiting) => !waiting.answered);
+    }
+  }
+
+  /** Tries a batch once; returns the writes that should be tried again. */
+  async #attempt(batch: Waiting[]): Promise<Waiting[]> {
+    const startedMs = this.clock.monotonicMs();
+    try {
+      const results = await this.store.writeBatch(batch.map((waiting) => waiting.write));
+      this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed: false });
+      return batch.filter((waiting, index) => !this.#settle(waiting, results[index]));
+    } catch (thrown) {
+      this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed: true });
+      const error = TaskDashError.from(thrown);
+      if (error.code === 'STORAGE_UNAVAILABLE') return batch;
+      if (batch.length === 1) {
+        for (const waiting of batch) this.#fail(waiting, error);
+        return [];
+      }
+      const middle = batch.length >> 1;
+      const first = await this.#attempt(batch.slice(0, middle));
+      return first.concat(await this.#attempt(batch.slice(middle)));
+    }
+  }
+
+  /** Answers a write; false when it has to be written again. */
+  #settle(waiting: Waiting, result: TaskWriteResult | undefined): boolean {
+    if (!result) throw new Error(`the store returned no result for the write of ${waiting.write.id}`);
+    if (result.outcome === 'raced') return false;
+    if (this.#close(waiting)) waiting.resolve(result);
+    return true;
+  }
+
+  #fail(waiting: Waiting, error: TaskDashError): void {
+    if (this.#close(waiting)) waiting.reject(error);
+  }
+
+  #close(waiting: Waiting): boolean {
+    if (waiting.answered) return false;
+    waiting.answered = true;
+    this.#pending--;
+    if (this.hasRoom) this.#wake(this.#roomWaiters);
+    if (this.#pending === 0) this.#wake(this.#idleWaiters);
+    return true;
+  }
+
+  /** Keeps one timer at the earliest deadline among the batch in flight and everything behind it. */
+  #armExpiry(batch: readonly Waiting[]): void {
+    const earliest = Math.min(...[...batch, ...this.#queue.slice(0, 1)].map((waiting) => waiting.deadlineAtMs));
+    this.#expiry = this.clock.schedule(Math.max(1, earliest - this.clock.monotonicMs()), () => {
+      this.#expire(batch);
+      this.#expire(this.#queue);
+      const open = [...batch, ...this.#queue].filter((waiting) => !waiting.answered);
+      if (open.length > 0) this.#armExpiry(open);
+    });
+  }
+
+  #expire(list: readonly Waiting[]): void {
+    const nowMs = this.clock.monotonicMs();
+    for (const waiting of list) {
+      if (waiting.deadlineAtMs <= nowMs)
+        this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
+    }
+  }
+
+  #wake(waiters: (() => void)[]): void {
+    for (const wake of waiters.splice(0)) wake();
+  }
+}
