@@ -79,7 +79,8 @@ export class TaskWatcher {
         const seen = view.see(source);
         if (!seen) continue;
         const resumeToken = this.#seal((segment as NonNullable<typeof segment>).positionAfter(index));
-        yield { kind: 'change', event: source.event, task: seen.task, resumeToken, source };
+        const event = seen.task ? source.event : onlyThat(source.event);
+        yield { kind: 'change', event, task: seen.task, resumeToken, source };
         toldAtMs = this.clock.monotonicMs();
       }
       if (this.clock.monotonicMs() - toldAtMs >= this.options.idleMs) {
@@ -99,6 +100,11 @@ export class TaskWatcher {
   #seal(position: FeedPosition): string {
     return this.sealer.seal('watch', null, position);
   }
+}
+
+/** An event of a task that left the caller's sight: that it did, and nothing of what it became. */
+function onlyThat(event: TaskEvent): TaskEvent {
+  return { ...event, fromStatus: '', toStatus: '', actor: '', node: '', gapMs: null };
 }
 
 /** What one caller sees of the feed. */

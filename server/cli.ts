@@ -1,0 +1,128 @@
+/**
+ * The command line. `serve` runs a server; everything else works on its database directly, whether a server runs or not:
+ * who holds the database's password is an operator.
+ */
+import { Command, CommanderError, Option } from 'commander';
+import { ConfigError, flagOf, readConfig, SETTING_NAMES, SETTINGS, type Config, type FlagValues } from './config.js';
+import { addUser, createToken, setPassword } from './cli/identity-commands.js';
+import { doctor, migrate } from './cli/database-commands.js';
+import { listTasks, watchTasks } from './cli/task-commands.js';
+import { serve } from './serve.js';
+import { TaskDashError } from './domain/errors.js';
+
+/** Runs one command and returns the exit code: 0 done, 1 failed, 2 asked for wrongly. */
+export async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  let code = 0;
+  const program = buildProgram(env, (result) => (code = result));
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (thrown) {
+    return explain(thrown);
+  }
+}
+
+/** Says in one line what went wrong; a stack trace only where it is our own fault. */
+function explain(thrown: unknown): number {
+  if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2;
+  if (thrown instanceof ConfigError) return fail(thrown.message, 2);
+  if (thrown instanceof TaskDashError) return fail(`${thrown.message} ${thrown.hint}`, 1);
+  return fail(thrown instanceof Error ? thrown.message : String(thrown), 1);
+}
+
+function fail(message: string, code: number): number {
+  process.stderr.write(`taskdash: ${message}\n`);
+  return code;
+}
+
+function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Command {
+  const program = new Command('taskdash')
+    .description('A registry that services report their tasks to, and the page where people see which are alive.')
+    .exitOverride();
+  withSettings(program.command('serve').description('run the server'), (config) => serve(config, env));
+  withSettings(program.command('migrate').description('bring the database to the schema of this version'), migrate);
+  withSettings(
+    program.command('doctor').description('check settings, database and ports, and say what is wrong'),
+    doctor,
+  );
+  addUserCommands(program.command('user').description('people who may log in'));
+  addTokenCommands(program.command('token').description('tokens of services'));
+  addTaskCommands(program.command('tasks').description('look at the tasks'));
+  return program;
+
+  /** Gives a command a flag for every setting, and its action the finished configuration. */
+  function withSettings<O extends object>(
+    command: Command,
+    action: (config: Config, options: O, args: string[]) => Promise<number>,
+  ): Command {
+    for (const name of SETTING_NAMES) {
+      command.addOption(
+        new Option(`--${flagOf(name)} <value>`, SETTINGS[name].meaning).hideHelp(command.name() !== 'serve'),
+      );
+    }
+    return command.action(async (...all: unknown[]) => {
+      const options = command.opts<O & FlagValues>();
+      done(
+        await action(
+          readConfig(env, options),
+          options,
+          all.filter((value) => typeof value === 'string'),
+        ),
+      );
+    });
+  }
+
+  function addUserCommands(user: Command): void {
+    withSettings(
+      user
+        .command('add <id>')
+        .description('add a user, or replace what an existing one may do; asks for the password unless it is piped in')
+        .option('--name <name>', 'the name that people read')
+        .option('--group <group:role...>', 'a group and the role in it: member, viewer or manager; may be repeated')
+        .option('--administrator', 'sees and does everything')
+        .option('--generate', 'make up a password and print it'),
+      addUser,
+    );
+    withSettings(
+      user
+        .command('set-password <id>')
+        .description('set a new password; asks for it unless it is piped in')
+        .option('--generate', 'make up a password and print it'),
+      setPassword,
+    );
+  }
+
+  function addTokenCommands(token: Command): void {
+    withSettings(
+      token
+        .command('create <name>')
+        .description('make a service token and print its secret, once')
+        .requiredOption('--group <group>', 'the group that it is bound to')
+        .option('--scope <scope...>', 'register, read; may be repeated', ['register', 'read'])
+        .option('--expires <duration>', 'when it ends, such as 90d; never by default'),
+      createToken,
+    );
+  }
+
+  function addTaskCommands(tasks: Command): void {
+    withSettings(
+      tasks
+        .command('list')
+        .description('print the tasks')
+        .option('--status <status...>', 'only these statuses')
+        .option('--group <group...>', 'only these groups')
+        .option('--user <user...>', 'only these users')
+        .option('--text <words>', 'only tasks in which these words occur')
+        .option('--limit <number>', 'how many at most', '50')
+        .option('--json', 'one JSON object a line'),
+      listTasks,
+    );
+    withSettings(
+      tasks
+        .command('watch')
+        .description('print every change until interrupted')
+        .option('--json', 'one JSON object a line'),
+      watchTasks,
+    );
+  }
+}

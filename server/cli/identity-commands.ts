@@ -1,0 +1,117 @@
+/** `user add`, `user set-password`, `token create`. */
+import { randomBytes } from 'node:crypto';
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import ms from 'ms';
+import { ConfigError, type Config } from '../config.js';
+import type { Role, TokenScope } from '../domain/access.js';
+import { systemClock } from '../domain/clock.js';
+import { Users } from '../domain/users.js';
+import { Argon2Hasher } from '../identity/argon2-hasher.js';
+import type { Storage } from '../storage/storage.js';
+import { print, withStorage } from './session.js';
+
+const ROLES: readonly string[] = ['member', 'viewer', 'manager'] satisfies Role[];
+const SCOPES: readonly string[] = ['register', 'read'] satisfies TokenScope[];
+
+function usersOf(storage: Storage): Users {
+  return new Users(storage.identity, new Argon2Hasher(), systemClock);
+}
+
+/** Adds a user, or replaces one. */
+export async function addUser(
+  config: Config,
+  options: { name?: string; group?: string[]; administrator?: boolean; generate?: boolean },
+  [id = '']: string[],
+): Promise<number> {
+  const memberships = new Map((options.group ?? []).map(parseMembership));
+  const password = await passwordFor(options);
+  return withStorage(config, async (storage) => {
+    await usersOf(storage).add({
+      id,
+      displayName: options.name ?? id,
+      password,
+      administrator: options.administrator ?? false,
+      memberships,
+    });
+    print(`User ${JSON.stringify(id)} can log in now.`);
+    return 0;
+  });
+}
+
+/** Sets a password. */
+export async function setPassword(
+  config: Config,
+  options: { generate?: boolean },
+  [id = '']: string[],
+): Promise<number> {
+  const password = await passwordFor(options);
+  return withStorage(config, async (storage) => {
+    await usersOf(storage).setPassword(id, password);
+    print(`The password of ${JSON.stringify(id)} is set; their sessions are ended.`);
+    return 0;
+  });
+}
+
+/** Makes a service token. */
+export async function createToken(
+  config: Config,
+  options: { group: string; scope: string[]; expires?: string },
+  [name = '']: string[],
+): Promise<number> {
+  const scopes = options.scope.map(parseScope);
+  const lifeMs = options.expires === undefined ? undefined : parseLife(options.expires);
+  return withStorage(config, async (storage) => {
+    const expiresAt = lifeMs === undefined ? null : new Date(systemClock.now().getTime() + lifeMs);
+    const { secret } = await usersOf(storage).createToken({ name, groupId: options.group, scopes, expiresAt });
+    print(secret);
+    process.stderr.write(
+      `This secret of the token ${JSON.stringify(name)} is shown only now. Send it as "authorization: Bearer …".\n`,
+    );
+    return 0;
+  });
+}
+
+function parseMembership(text: string): [string, Role] {
+  const colon = text.lastIndexOf(':');
+  const role = text.slice(colon + 1);
+  if (colon > 0 && ROLES.includes(role)) return [text.slice(0, colon), role as Role];
+  throw new ConfigError(
+    `--group: ${JSON.stringify(text)} is not allowed; it must be group:role with the role ${ROLES.join(', ')}.`,
+  );
+}
+
+function parseScope(text: string): TokenScope {
+  if (SCOPES.includes(text)) return text as TokenScope;
+  throw new ConfigError(`--scope: ${JSON.stringify(text)} is not allowed; it must be ${SCOPES.join(' or ')}.`);
+}
+
+function parseLife(text: string): number {
+  const lifeMs: number | undefined = /^\d+(s|m|h|d|w|y)$/.test(text) ? ms(text as ms.StringValue) : undefined;
+  if (lifeMs !== undefined && lifeMs > 0) return lifeMs;
+  throw new ConfigError(
+    `--expires: ${JSON.stringify(text)} is not allowed; it must be a duration such as 12h, 90d or 1y.`,
+  );
+}
+
+async function passwordFor(options: { generate?: boolean }): Promise<string> {
+  if (!options.generate) return readPassword();
+  const password = randomBytes(15).toString('base64url');
+  process.stderr.write(`Password: ${password} (shown only now)\n`);
+  return password;
+}
+
+/** From the terminal without showing it, or the first line of what is piped in. */
+async function readPassword(): Promise<string> {
+  const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const terminal = process.stdin.isTTY;
+  if (terminal) process.stderr.write('Password: ');
+  const lines = createInterface({ input: process.stdin, output: silent, terminal });
+  try {
+    for await (const line of lines) return line;
+    throw new ConfigError('The password is missing: type it, pipe it in as one line, or use --generate.');
+  } finally {
+    lines.close();
+    if (terminal) process.stderr.write('\n');
+  }
+}

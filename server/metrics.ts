@@ -1,0 +1,101 @@
+/**
+ * What operators measure, in Prometheus' form at /metrics. Names and labels: docs/operations.md. Labels have few values:
+ * never an id, a user or an address.
+ */
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import type { BatchReport } from './domain/write-batcher.js';
+
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** Values that are read when somebody scrapes. */
+export interface LiveValues {
+  readonly pendingWrites: () => number;
+  readonly watchers: () => number;
+  readonly sessions: () => number;
+  readonly tcpConnections: () => number;
+}
+
+export class Metrics {
+  readonly registry = new Registry();
+
+  readonly calls = new Histogram({
+    name: 'taskdash_rpc_duration_seconds',
+    help: 'Calls on the gRPC and HTTP doors by door, method and status code; streams count when they end.',
+    labelNames: ['door', 'method', 'code'],
+    buckets: SECONDS,
+    registers: [this.registry],
+  });
+  readonly openStreams = new Gauge({
+    name: 'taskdash_rpc_open_streams',
+    help: 'Streams that are open on the gRPC and HTTP doors.',
+    labelNames: ['door'],
+    registers: [this.registry],
+  });
+  readonly batchSize = new Histogram({
+    name: 'taskdash_write_batch_size',
+    help: 'Writes that shared one transaction.',
+    buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000],
+    registers: [this.registry],
+  });
+  readonly batchDuration = new Histogram({
+    name: 'taskdash_write_batch_duration_seconds',
+    help: 'How long a write transaction took, by outcome.',
+    labelNames: ['outcome'],
+    buckets: SECONDS,
+    registers: [this.registry],
+  });
+  readonly tcpConnections = new Counter({
+    name: 'taskdash_tcp_connections_total',
+    help: 'Connections of the legacy door by event: opened, closed, or refused for a reason.',
+    labelNames: ['event'],
+    registers: [this.registry],
+  });
+  readonly tcpFrames = new Counter({
+    name: 'taskdash_tcp_frames_total',
+    help: 'Frames of the legacy door by kind.',
+    labelNames: ['kind'],
+    registers: [this.registry],
+  });
+  readonly tcpErrors = new Counter({
+    name: 'taskdash_tcp_errors_total',
+    help: 'Replies of the legacy door with an error, by errid.',
+    labelNames: ['errid'],
+    registers: [this.registry],
+  });
+  readonly transitions = new Counter({
+    name: 'taskdash_lapsed_tasks_total',
+    help: 'Tasks that the registry set to shutdown by itself, by cause.',
+    labelNames: ['cause'],
+    registers: [this.registry],
+  });
+
+  constructor(live: LiveValues) {
+    collectDefaultMetrics({ register: this.registry });
+    this.#gauge('taskdash_pending_writes', 'Registers and updates that wait for the database.', live.pendingWrites);
+    this.#gauge('taskdash_watchers', 'Watches that are open on this node.', live.watchers);
+    this.#gauge('taskdash_sessions', 'Live sessions of services on this node.', live.sessions);
+    this.#gauge('taskdash_tcp_open_connections', 'Connections that are open on the legacy door.', live.tcpConnections);
+  }
+
+  /** Notes a finished write batch. */
+  onBatch(report: BatchReport): void {
+    this.batchSize.observe(report.size);
+    this.batchDuration.observe({ outcome: report.failed ? 'failed' : 'committed' }, report.durationMs / 1000);
+  }
+
+  /** The answer of /metrics. */
+  async render(): Promise<{ contentType: string; body: string }> {
+    return { contentType: this.registry.contentType, body: await this.registry.metrics() };
+  }
+
+  #gauge(name: string, help: string, read: () => number): void {
+    new Gauge({
+      name,
+      help,
+      registers: [this.registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  }
+}
