@@ -89,8 +89,9 @@ export async function startApp(config: Config, log: Log, clock: Clock = systemCl
 
 async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promise<App> {
   const nodeName = config.nodeName ?? defaultNodeName();
-  const lost = Promise.withResolvers<string>();
-  const database = await acquireDatabase(config, log, lost.resolve);
+  let reportLost: (reason: string) => void = () => {};
+  const lost = new Promise<string>((resolve) => (reportLost = resolve));
+  const database = await acquireDatabase(config, log, reportLost);
   undo.add(() => database.release());
   const storage = await openStorage({
     url: database.url,
@@ -102,13 +103,48 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   undo.add(() => storage.close());
 
   const identity = await startIdentity(config, storage, clock, undo);
-  const core = await startCore(config, storage, nodeName, log, clock, undo);
+  const core = await startCore(config, storage, log, clock, undo);
   const addresses = await openDoors(config, { storage, log, clock, auth: identity.auth, ...core }, undo);
   return {
     addresses,
     nodeName,
     firstPassword: identity.firstPassword,
-    lost: lost.promise,
+    lost,
     stop: () => undo.run(),
   };
+}
+
+async function startIdentity(config: Config, storage: Storage, clock: Clock, undo: Undo) {
+  const hasher = new Argon2Hasher();
+  const users = new Users(storage.identity, hasher, clock);
+  const first = await users.ensureFirstAdministrator({ username: config.adminUsername, password: config.adminPassword });
+  const auth = new Auth(storage.identity, hasher, clock);
+  auth.start();
+  undo.add(() => auth.stop());
+  return { auth, firstPassword: first.password };
+}
+
+async function startCore(config: Config, storage: Storage, log: Log, clock: Clock, undo: Undo) {
+  const feed = new TaskFeed(storage.feed, storage.hints, clock, FEED_OPTIONS, log);
+  const liveness = new Liveness({
+    lapses: storage.tasks,
+    hints: storage.hints,
+    clock,
+    log,
+    ttlMs: config.heartbeatTtl,
+    reconnectGraceMs: config.reconnectGrace,
+  });
+  const sealer = new TokenSealer(await storage.settings.secret('token-sealer', 32));
+  const live = { pendingWrites: () => batcher.pending, watchers: () => feed.watchers, sessions: () => liveness.size };
+  const metrics = new Metrics({ ...live, tcpConnections: () => 0 });
+  const options = { maxBatch: MAX_WRITE_BATCH, capacity: config.writeQueue, deadlineMs: config.writeDeadline };
+  const batcher = new WriteBatcher(storage.tasks, clock, options, (report) => metrics.onBatch(report));
+  undo.add(() => batcher.stop());
+  feed.start();
+  undo.add(() => feed.stop());
+  liveness.start();
+  undo.add(() => liveness.stop());
+  const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer);
+  const watcher = new TaskWatcher(feed, sealer, clock, WATCH_OPTIONS);
+  return { registry, watcher, batcher, liveness, metrics };
 }
