@@ -15,6 +15,11 @@ export interface Session extends Claimant {
   readonly address: string;
   /** A sign of life: any complete frame or call. Touches memory only. */
   beat(): void;
+  /**
+   * A sign of life that is nothing else: message 1392, or a keep-alive. A service that only reconnected and beats, in the
+   * belief that it is still registered, gets its tasks back by it where that is unambiguous.
+   */
+  heartbeat(): void;
   /** The connection is gone without a goodbye; the tasks get the reconnect grace. Idempotent. */
   close(): void;
 }
