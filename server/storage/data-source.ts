@@ -1,0 +1,72 @@
+/** The connection to PostgreSQL: one TypeORM data source with every table, every migration and every deadline. */
+import { DataSource, type ColumnType, type EntitySchema, type Logger } from 'typeorm';
+import type { Log } from '../domain/ports.js';
+import { Tasks0001 } from './migrations/0001-tasks.js';
+import { settingEntity } from './setting-entity.js';
+import { taskEntity, taskEventEntity } from './task-entities.js';
+
+/** Every table. */
+const ENTITIES: EntitySchema[] = [taskEntity, taskEventEntity, settingEntity] as EntitySchema[];
+
+/** Every migration, oldest first. Names end in thirteen digits, by which TypeORM and `migrate` order them. */
+const MIGRATIONS = [Tasks0001];
+
+/** Where TypeORM notes which migrations ran. */
+export const MIGRATIONS_TABLE = 'schema_migration';
+
+/** How long a connection, and how long a statement, may take; the client gives up a little after the server does. */
+const CONNECT_TIMEOUT_MS = 5_000;
+const STATEMENT_TIMEOUT_MS = 8_000;
+const ANSWER_TIMEOUT_MS = 10_000;
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000;
+
+/** How to reach the database. */
+export interface DataSourceSettings {
+  /** postgres://user:password@host:port/database */
+  readonly url: string;
+  readonly poolSize: number;
+  /** How the database's own views name this node. */
+  readonly applicationName: string;
+  readonly log: Log;
+  /** How long a statement may take, in milliseconds; migrations need longer than the default of 8 s. */
+  readonly statementTimeoutMs?: number;
+}
+
+/** A data source, not yet connected: `initialize()` connects, `destroy()` closes. */
+export function createDataSource(settings: DataSourceSettings): DataSource {
+  const statementTimeoutMs = settings.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
+  const dataSource = new DataSource({
+    type: 'postgres',
+    url: settings.url,
+    applicationName: settings.applicationName,
+    poolSize: settings.poolSize,
+    connectTimeoutMS: CONNECT_TIMEOUT_MS,
+    entities: ENTITIES,
+    migrations: MIGRATIONS,
+    migrationsTableName: MIGRATIONS_TABLE,
+    installExtensions: false,
+    poolErrorHandler: (error: unknown) =>
+      settings.log.warn({ err: error }, 'an idle connection to the database was lost'),
+    logger: loggerFor(settings.log),
+    extra: {
+      statement_timeout: statementTimeoutMs,
+      query_timeout: statementTimeoutMs + ANSWER_TIMEOUT_MS - STATEMENT_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
+      keepAlive: true,
+      idleTimeoutMillis: 60_000,
+    },
+  });
+  dataSource.driver.supportedDataTypes.push('xid8' as ColumnType);
+  return dataSource;
+}
+
+function loggerFor(log: Log): Logger {
+  return {
+    logQuery: () => {},
+    logQueryError: (error, query) => log.debug({ err: error, query }, 'a statement failed'),
+    logQuerySlow: (timeMs, query) => log.warn({ timeMs, query }, 'a statement was slow'),
+    logSchemaBuild: (message) => log.debug({}, message),
+    logMigration: (message) => log.info({}, message),
+    log: (level, message) => log[level === 'warn' ? 'warn' : 'debug']({}, String(message)),
+  };
+}

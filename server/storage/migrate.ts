@@ -1,0 +1,96 @@
+/**
+ * Brings the schema to this version, forward only, under an advisory lock, so that several nodes may start at once.
+ * The lock and the migrations share one connection: should it break, both end together.
+ */
+import { MigrationExecutor, type DataSource, type QueryRunner } from 'typeorm';
+import { delay, systemClock } from '../domain/clock.js';
+import { createDataSource, MIGRATIONS_TABLE, type DataSourceSettings } from './data-source.js';
+import { asStorageError } from './postgres-errors.js';
+
+/** Any fixed number; "TaskDash" in ASCII. */
+const LOCK_KEY = '6080488402764460904';
+const LOCK_RETRY_MS = 100;
+const LOCK_TIMEOUT_MS = 10 * 60_000;
+const MIGRATION_TIMEOUT_MS = 60 * 60_000;
+const OLDEST_SERVER = 140_000;
+
+/** The database has a schema that this version does not know, or is too old a PostgreSQL. */
+export class SchemaError extends Error {
+  override readonly name = 'SchemaError';
+}
+
+/**
+ * Runs what is missing and returns the names of the migrations that it ran. Throws SchemaError where this version must
+ * not run on the database, STORAGE_UNAVAILABLE, STORAGE_REFUSED.
+ */
+export async function migrate(settings: Omit<DataSourceSettings, 'poolSize'>): Promise<string[]> {
+  const dataSource = createDataSource({ ...settings, poolSize: 1, statementTimeoutMs: MIGRATION_TIMEOUT_MS });
+  try {
+    await dataSource.initialize();
+    return await underLock(dataSource, (queryRunner) => migrateLocked(dataSource, queryRunner));
+  } catch (error) {
+    throw error instanceof SchemaError ? error : asStorageError(error);
+  } finally {
+    if (dataSource.isInitialized) await dataSource.destroy();
+  }
+}
+
+async function underLock<T>(dataSource: DataSource, work: (queryRunner: QueryRunner) => Promise<T>): Promise<T> {
+  const queryRunner = dataSource.createQueryRunner();
+  try {
+    await acquireLock(queryRunner);
+    return await work(queryRunner);
+  } finally {
+    // The lock goes with the connection, which the data source closes.
+    await queryRunner.release();
+  }
+}
+
+async function acquireLock(queryRunner: QueryRunner): Promise<void> {
+  for (let waitedMs = 0; waitedMs < LOCK_TIMEOUT_MS; waitedMs += LOCK_RETRY_MS) {
+    const rows = (await queryRunner.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS locked`)) as {
+      locked: boolean;
+    }[];
+    if (rows[0]?.locked) return;
+    await delay(systemClock, LOCK_RETRY_MS);
+  }
+  throw new SchemaError(
+    `Another server has been migrating the database for ${LOCK_TIMEOUT_MS / 60_000} minutes; start again when it is done.`,
+  );
+}
+
+async function migrateLocked(dataSource: DataSource, queryRunner: QueryRunner): Promise<string[]> {
+  await requireServer(queryRunner);
+  await requireKnownSchema(dataSource, queryRunner);
+  const executor = new MigrationExecutor(dataSource, queryRunner);
+  executor.transaction = 'each';
+  const executed = await executor.executePendingMigrations();
+  return executed.map((migration) => migration.name);
+}
+
+async function requireServer(queryRunner: QueryRunner): Promise<void> {
+  const rows = (await queryRunner.query(
+    `SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS number,
+            current_setting('server_encoding') AS encoding`,
+  )) as { version: string; number: number; encoding: string }[];
+  const server = rows[0];
+  if (server && server.number < OLDEST_SERVER)
+    throw new SchemaError(`The database is PostgreSQL ${server.version}; TaskDash needs 14 or newer.`);
+  if (server && server.encoding !== 'UTF8')
+    throw new SchemaError(
+      `The database has the encoding ${server.encoding}; TaskDash needs UTF8 (CREATE DATABASE … ENCODING 'UTF8').`,
+    );
+}
+
+async function requireKnownSchema(dataSource: DataSource, queryRunner: QueryRunner): Promise<void> {
+  if (!(await queryRunner.hasTable(MIGRATIONS_TABLE))) return;
+  const executed = (await queryRunner.query(`SELECT name FROM ${MIGRATIONS_TABLE} ORDER BY timestamp`)) as {
+    name: string;
+  }[];
+  const known = new Set(dataSource.migrations.map((migration) => migration.name));
+  const unknown = executed.map((row) => row.name).filter((name) => !known.has(name));
+  if (unknown.length === 0) return;
+  throw new SchemaError(
+    `The database was migrated by a newer TaskDash (${unknown.join(', ')}); start that version, or restore a backup from before.`,
+  );
+}

@@ -1,0 +1,86 @@
+/** The tables of tasks and their history, as TypeORM knows them; the rows are private to storage. */
+import { EntitySchema, type EntitySchemaColumnOptions } from 'typeorm';
+
+/** Texts compare bytewise, so that orders are the same on every database. */
+const text: EntitySchemaColumnOptions = { type: 'text', collation: 'C' };
+const instant: EntitySchemaColumnOptions = { type: 'timestamptz', precision: 3 };
+const counter: EntitySchemaColumnOptions = { type: 'bigint' };
+
+/** The columns that say what a task is; task_event repeats them as they were right after the change. */
+const record = {
+  name: text,
+  url: text,
+  user_id: text,
+  group_id: text,
+  description: text,
+  status: text,
+  start_time: text,
+  stop_time: text,
+  addr: text,
+  status_before: text,
+  status_changed_at: instant,
+  created_at: instant,
+  session_id: { type: 'uuid', nullable: true },
+  epoch: counter,
+  revision: counter,
+} as const satisfies Record<string, EntitySchemaColumnOptions>;
+
+/** Tasks as they are now. */
+export const taskEntity = new EntitySchema<Record<string, unknown>>({
+  name: 'task',
+  tableName: 'task',
+  columns: {
+    id: { ...text, primary: true, primaryKeyConstraintName: 'task_pkey' },
+    ...record,
+    cause: text,
+    started_at: { ...instant, nullable: true },
+    stopped_at: { ...instant, nullable: true },
+    updated_at: instant,
+    silent_since: { ...instant, nullable: true },
+    lapsed_session_id: { type: 'uuid', nullable: true },
+  },
+  indices: [
+    { name: 'task_updated_at', columns: ['updated_at', 'id'] },
+    { name: 'task_name', columns: ['name', 'id'] },
+    { name: 'task_status', columns: ['status', 'id'] },
+    { name: 'task_user', columns: ['user_id', 'id'] },
+    { name: 'task_group', columns: ['group_id', 'id'] },
+    { name: 'task_started_at', columns: ['started_at', 'id'], where: 'started_at IS NOT NULL' },
+    { name: 'task_stopped_at', columns: ['stopped_at', 'id'], where: 'stopped_at IS NOT NULL' },
+  ],
+});
+
+/** Every change of a task, with the task right after it. */
+export const taskEventEntity = new EntitySchema<Record<string, unknown>>({
+  name: 'task_event',
+  tableName: 'task_event',
+  columns: {
+    // TypeORM has no name for xid8; createDataSource teaches it.
+    xid: {
+      type: 'xid8' as 'bigint',
+      primary: true,
+      primaryKeyConstraintName: 'task_event_pkey',
+      default: () => 'pg_current_xact_id()',
+    },
+    seq: {
+      type: 'bigint',
+      primary: true,
+      primaryKeyConstraintName: 'task_event_pkey',
+      generated: 'identity' as 'increment',
+      generatedIdentity: 'ALWAYS',
+    },
+    task_id: text,
+    kind: text,
+    from_status: text,
+    event_cause: text,
+    actor: text,
+    node: text,
+    at: instant,
+    gap_ms: { type: 'bigint', nullable: true },
+    previous_user_id: { ...text, nullable: true },
+    previous_group_id: { ...text, nullable: true },
+    ...record,
+    cause: text,
+  },
+  indices: [{ name: 'task_event_task', columns: ['task_id', 'seq'] }],
+});

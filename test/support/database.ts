@@ -1,0 +1,47 @@
+/** A database of its own for a test file, cloned from the migrated template. */
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import { inject } from 'vitest';
+
+/** A cloned database. */
+export interface TestDatabase {
+  /** postgres:// URL with the rights of an administrator. */
+  readonly url: string;
+  readonly name: string;
+  /** Drops the database; connections that are still open are cut. */
+  drop(): Promise<void>;
+}
+
+/** Clones the template; call `drop` in `afterAll`. `empty`: a database without any table instead. */
+export async function createTestDatabase(content: 'migrated' | 'empty' = 'migrated'): Promise<TestDatabase> {
+  const name = `taskdash_test_${randomBytes(6).toString('hex')}`;
+  const template = content === 'empty' ? 'template0' : inject('postgresTemplate');
+  await asAdministrator(`CREATE DATABASE ${name} TEMPLATE ${template} ENCODING 'UTF8'`);
+  const url = new URL(inject('postgresUrl'));
+  url.pathname = `/${name}`;
+  return { url: url.href, name, drop: () => asAdministrator(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
+}
+
+/** Runs one statement on the test server, as its administrator. Two clones at one moment wait for each other. */
+async function asAdministrator(statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: inject('postgresUrl') });
+  await client.connect();
+  try {
+    await retryWhileTemplateIsBusy(() => client.query(statement));
+  } finally {
+    await client.end();
+  }
+}
+
+async function retryWhileTemplateIsBusy(run: () => Promise<unknown>): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await run();
+      return;
+    } catch (error) {
+      const objectInUse = (error as { code?: string }).code === '55006';
+      if (!objectInUse || attempt === 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
