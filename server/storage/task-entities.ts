@@ -66,8 +66,8 @@ export const taskEventEntity = new EntitySchema<Record<string, unknown>>({
       type: 'bigint',
       primary: true,
       primaryKeyConstraintName: 'task_event_pkey',
+      // EntitySchema's types leave out a strategy that TypeORM has.
       generated: 'identity' as 'increment',
-      generatedIdentity: 'ALWAYS',
     },
     task_id: text,
     kind: text,
