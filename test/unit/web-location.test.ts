@@ -1,0 +1,97 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  isSameView,
+  loginHref,
+  PAGE_SIZES,
+  parseRoute,
+  passwordHref,
+  PLAIN_VIEW,
+  taskHref,
+  tasksHref,
+} from '../../web/src/state/location.js';
+import { ORDER_FIELDS } from '../../web/src/state/task-order.js';
+
+function read(href: string) {
+  const url = new URL(href, 'http://taskdash.test');
+  return parseRoute(url.pathname, url.search);
+}
+
+describe('an address', () => {
+  it('leads to the list, plain or with everything that shapes it', () => {
+    expect(read('/')).toEqual({ page: 'tasks', view: PLAIN_VIEW });
+    expect(tasksHref()).toBe('/tasks');
+    const view = {
+      text: 'status:running 导入',
+      order: { field: 'name', ascending: true },
+      pageSize: 100,
+      pageToken: 'a+/=',
+    } as const;
+    expect(tasksHref(view)).toContain('q=status:running');
+    expect(read(tasksHref(view))).toEqual({ page: 'tasks', view });
+  });
+
+  it('gives back every view that was written', () => {
+    const view = fc.record({
+      text: fc.string({ unit: 'grapheme' }).map((text) => text.trim()),
+      order: fc.record({ field: fc.constantFrom(...ORDER_FIELDS), ascending: fc.boolean() }),
+      pageSize: fc.constantFrom(...PAGE_SIZES),
+      pageToken: fc.base64String(),
+    });
+    fc.assert(
+      fc.property(view, (written) => {
+        const route = read(tasksHref(written));
+        expect(route).toEqual({ page: 'tasks', view: written });
+        expect(route.page === 'tasks' && isSameView(route.view, written)).toBe(true);
+      }),
+    );
+  });
+
+  it('falls back to the plain wish where it says nonsense', () => {
+    expect(read('/tasks?sort=-colour&size=7')).toEqual({ page: 'tasks', view: PLAIN_VIEW });
+  });
+
+  it('leads to a task of any id', () => {
+    for (const id of ['130', 'a/b', '.', '..', '...', '%2F', 'a?b#c', '任务 1', 'x.js', '~', ' ', '\\']) {
+      expect(read(taskHref(id)), id).toEqual({ page: 'task', id });
+    }
+    fc.assert(
+      fc.property(fc.string({ minLength: 1, unit: 'grapheme' }), (id) => {
+        expect(read(taskHref(id))).toEqual({ page: 'task', id });
+      }),
+    );
+  });
+
+  it('is unknown where it is none of ours', () => {
+    for (const path of ['/nowhere', '/tasks/', '/tasks/a/b', '/tasks/%E0%A4%A'])
+      expect(read(path).page).toBe('unknown');
+  });
+});
+
+describe('the way in', () => {
+  it('remembers where one was going', () => {
+    expect(read(loginHref('/tasks/130'))).toEqual({ page: 'login', next: '/tasks/130' });
+    expect(read(passwordHref('/tasks?q=x&size=100'))).toEqual({ page: 'password', next: '/tasks?q=x&size=100' });
+    expect(loginHref('/tasks')).toBe('/login');
+  });
+
+  it('never leads to another site or back to itself', () => {
+    for (const next of [
+      'https://evil.test',
+      '//evil.test',
+      '/\\evil.test',
+      '/\t/evil.test',
+      'javascript:1',
+      '/login',
+      '/login?next=/x',
+      '/password',
+      '/',
+      '',
+    ]) {
+      expect(read(`/login?${new URLSearchParams({ next }).toString()}`), next).toEqual({
+        page: 'login',
+        next: '/tasks',
+      });
+    }
+  });
+});

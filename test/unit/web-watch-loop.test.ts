@@ -1,0 +1,232 @@
+import { create } from '@bufbuild/protobuf';
+import { describe, expect, it } from 'vitest';
+import { WatchTasksResponseSchema, type WatchTasksResponse } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import {
+  WATCH_TIMES,
+  WatchLoop,
+  type WatchFailure,
+  type WatchListener,
+  type WatchState,
+} from '../../web/src/state/watch-loop.js';
+
+/** Time that moves only when told, and a chance that always says "the longest wait". */
+class Time {
+  #nowMs = 0;
+  readonly #alarms = new Set<{ atMs: number; call: () => void }>();
+  readonly waits: number[] = [];
+
+  nowMs = () => this.#nowMs;
+  random = () => 1;
+
+  after = (ms: number, call: () => void) => {
+    const alarm = { atMs: this.#nowMs + ms, call };
+    if (ms !== WATCH_TIMES.silenceMs) this.waits.push(ms);
+    this.#alarms.add(alarm);
+    return () => this.#alarms.delete(alarm);
+  };
+
+  get alarms(): number {
+    return this.#alarms.size;
+  }
+
+  async pass(ms: number): Promise<void> {
+    this.#nowMs += ms;
+    for (const alarm of [...this.#alarms].filter((due) => due.atMs <= this.#nowMs)) {
+      this.#alarms.delete(alarm);
+      alarm.call();
+    }
+    await settle();
+  }
+}
+
+/** Lets everything that waits on promises run. */
+async function settle(): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** A server whose streams are fed and ended by the test. */
+class Door {
+  readonly tokens: string[] = [];
+  #feed: ((next: WatchTasksResponse | WatchFailure | 'end') => void) | undefined;
+
+  async *open(resumeToken: string, signal: AbortSignal): AsyncGenerator<WatchTasksResponse> {
+    this.tokens.push(resumeToken);
+    const queue: (WatchTasksResponse | WatchFailure | 'end')[] = [];
+    let wake = () => {};
+    const put = (next: WatchTasksResponse | WatchFailure | 'end') => {
+      queue.push(next);
+      wake();
+    };
+    this.#feed = put;
+    signal.addEventListener('abort', () => put({ kind: 'lost', retryAfterMs: 0 }));
+    for (;;) {
+      const next = queue.shift();
+      if (next === undefined) await new Promise<void>((resolve) => (wake = resolve));
+      else if (next === 'end') return;
+      else if ('kind' in next) throw new Refusal(next);
+      else yield next;
+    }
+  }
+
+  explain(error: unknown): WatchFailure {
+    if (error instanceof Refusal) return error.failure;
+    throw error;
+  }
+
+  async say(next: WatchTasksResponse | WatchFailure | 'end'): Promise<void> {
+    this.#feed?.(next);
+    await settle();
+  }
+}
+
+class Refusal extends Error {
+  constructor(readonly failure: WatchFailure) {
+    super(failure.kind);
+  }
+}
+
+function marker(token: string, resumed = false): WatchTasksResponse {
+  return create(WatchTasksResponseSchema, { resumeToken: token, message: { case: 'snapshot', value: { resumed } } });
+}
+
+function change(token: string): WatchTasksResponse {
+  return create(WatchTasksResponseSchema, {
+    resumeToken: token,
+    message: { case: 'change', value: { event: { taskId: token } } },
+  });
+}
+
+function idle(token: string): WatchTasksResponse {
+  return create(WatchTasksResponseSchema, { resumeToken: token, message: { case: 'idle', value: {} } });
+}
+
+async function running() {
+  const time = new Time();
+  const door = new Door();
+  const told: string[] = [];
+  const states: WatchState[] = [];
+  const listener: WatchListener = {
+    onState: (state) => states.push(state),
+    onMarker: (resumed) => told.push(resumed ? 'resumed' : 'anew'),
+    onChange: (task) => told.push(task.event?.taskId ?? '?'),
+    onSign: () => {},
+    onLoginOver: () => told.push('login over'),
+  };
+  const loop = new WatchLoop(door, listener, time);
+  const done = loop.run();
+  await settle();
+  return { time, door, told, states, loop, done };
+}
+
+describe('the stream of changes', () => {
+  it('tells the marker, then changes, and goes on after the last message when it was cut off', async () => {
+    const { time, door, told, states, loop, done } = await running();
+    await door.say(marker('m1'));
+    await door.say(change('c1'));
+    await door.say(idle('i1'));
+    await door.say({ kind: 'lost', retryAfterMs: 0 });
+    expect(states).toEqual(['connecting', 'live', 'waiting']);
+    await time.pass(WATCH_TIMES.firstWaitMs);
+    await door.say(marker('m2', true));
+    await door.say(change('c2'));
+    expect(door.tokens).toEqual(['', 'i1']);
+    expect(told).toEqual(['anew', 'c1', 'resumed', 'c2']);
+    loop.stop();
+    await done;
+    expect(states.at(-1)).toBe('stopped');
+  });
+
+  it('counts as lost after a long silence, and idle messages keep it alive', async () => {
+    const { time, door, states, loop, done } = await running();
+    await door.say(marker('m1'));
+    await time.pass(WATCH_TIMES.silenceMs - 1);
+    await door.say(idle('i1'));
+    await time.pass(WATCH_TIMES.silenceMs - 1);
+    expect(states.at(-1)).toBe('live');
+    await time.pass(1);
+    expect(states.at(-1)).toBe('waiting');
+    loop.stop();
+    await done;
+  });
+
+  it('also gives up on a connection that never says anything', async () => {
+    const { time, door, states, loop, done } = await running();
+    await time.pass(WATCH_TIMES.silenceMs);
+    expect([states.at(-1), door.tokens.length]).toEqual(['waiting', 1]);
+    loop.stop();
+    await done;
+  });
+
+  it('waits twice as long each time up to a bound, and starts small again after it was steady', async () => {
+    const { time, door, loop, done } = await running();
+    for (let attempt = 0; attempt < 8; attempt++) {
+      await door.say({ kind: 'lost', retryAfterMs: 0 });
+      await time.pass(WATCH_TIMES.maxWaitMs);
+    }
+    expect(time.waits).toEqual([500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+    await door.say(marker('m1'));
+    await door.say('end');
+    expect(time.waits.at(-1)).toBe(30_000);
+    await time.pass(30_000);
+    await door.say(marker('m2'));
+    await time.pass(WATCH_TIMES.steadyMs);
+    await door.say('end');
+    expect(time.waits.at(-1)).toBe(500);
+    loop.stop();
+    await done;
+  });
+
+  it('waits as long as the server asks', async () => {
+    const { time, door, loop, done } = await running();
+    await door.say({ kind: 'lost', retryAfterMs: 12_000 });
+    expect(time.waits).toEqual([12_000]);
+    loop.stop();
+    await done;
+  });
+
+  it('drops a token that is refused and begins anew at once, but does not storm', async () => {
+    const { time, door, told, loop, done } = await running();
+    await door.say(marker('old'));
+    await door.say({ kind: 'token-refused', retryAfterMs: 0 });
+    expect(time.waits).toEqual([0]);
+    await time.pass(0);
+    await door.say(marker('new'));
+    expect(door.tokens).toEqual(['', '']);
+    expect(told).toEqual(['anew', 'anew']);
+    await door.say({ kind: 'token-refused', retryAfterMs: 0 });
+    expect(time.waits).toEqual([0, 500]);
+    loop.stop();
+    await done;
+  });
+
+  it('tries at once when asked to', async () => {
+    const { door, loop, done } = await running();
+    await door.say({ kind: 'lost', retryAfterMs: 0 });
+    loop.retryNow();
+    await settle();
+    expect(door.tokens).toHaveLength(2);
+    loop.stop();
+    await done;
+  });
+
+  it('ends when the login is over', async () => {
+    const { door, told, states, done } = await running();
+    await door.say({ kind: 'login-over', retryAfterMs: 0 });
+    await done;
+    expect([told, states.at(-1)]).toEqual([['login over'], 'stopped']);
+  });
+
+  it.each(['connecting', 'live', 'waiting'] as const)(
+    'stops while it is %s, and leaves no timer behind',
+    async (moment) => {
+      const { time, door, told, loop, done } = await running();
+      if (moment === 'live') await door.say(marker('m'));
+      if (moment === 'waiting') await door.say({ kind: 'lost', retryAfterMs: 0 });
+      loop.stop();
+      await done;
+      expect(time.alarms).toBe(0);
+      await door.say(change('late'));
+      expect(told).not.toContain('late');
+    },
+  );
+});
