@@ -1,15 +1,34 @@
 /** The connection to PostgreSQL: one TypeORM data source with every table, every migration and every deadline. */
 import { DataSource, type ColumnType, type EntitySchema, type Logger } from 'typeorm';
 import type { Log } from '../domain/ports.js';
+import {
+  failedLoginEntity,
+  groupEntity,
+  loginSessionEntity,
+  membershipEntity,
+  serviceTokenEntity,
+  userEntity,
+} from './identity-entities.js';
 import { Tasks0001 } from './migrations/0001-tasks.js';
+import { Identity0002 } from './migrations/0002-identity.js';
 import { settingEntity } from './setting-entity.js';
 import { taskEntity, taskEventEntity } from './task-entities.js';
 
 /** Every table. */
-const ENTITIES: EntitySchema[] = [taskEntity, taskEventEntity, settingEntity] as EntitySchema[];
+const ENTITIES: EntitySchema[] = [
+  taskEntity,
+  taskEventEntity,
+  settingEntity,
+  userEntity,
+  groupEntity,
+  membershipEntity,
+  loginSessionEntity,
+  serviceTokenEntity,
+  failedLoginEntity,
+] as EntitySchema[];
 
 /** Every migration, oldest first. Names end in thirteen digits, by which TypeORM and `migrate` order them. */
-const MIGRATIONS = [Tasks0001];
+const MIGRATIONS = [Tasks0001, Identity0002];
 
 /** Where TypeORM notes which migrations ran. */
 export const MIGRATIONS_TABLE = 'schema_migration';

@@ -2,6 +2,7 @@
 import type { DataSource } from 'typeorm';
 import type { Clock } from '../domain/clock.js';
 import type { Log, StorageHealth } from '../domain/ports.js';
+import { PostgresIdentityStore } from './identity-store.js';
 import { createDataSource } from './data-source.js';
 import { migrate } from './migrate.js';
 import { asStorageError } from './postgres-errors.js';
@@ -26,6 +27,7 @@ export interface StorageSettings {
 export interface Storage {
   readonly health: StorageHealth;
   readonly settings: SettingsStore;
+  readonly identity: PostgresIdentityStore;
   readonly dataSource: DataSource;
   readonly postgres: Postgres;
   /** Closes every connection; idempotent. */
@@ -49,6 +51,7 @@ export async function openStorage(settings: StorageSettings): Promise<Storage> {
   return {
     health: new PostgresHealth(postgres),
     settings: new SettingsStore(postgres),
+    identity: new PostgresIdentityStore(postgres),
     dataSource,
     postgres,
     close: async () => {

@@ -1,0 +1,219 @@
+/** People, login sessions, service tokens and failed logins in PostgreSQL. Each method is one statement. */
+import type { Role, TokenScope } from '../domain/access.js';
+import type { IdentityStore, LoginSession, TokenRecord, UserRecord } from '../domain/ports.js';
+import type { Postgres, Statement } from './postgres.js';
+
+interface UserRow {
+  id: string;
+  display_name: string;
+  password_hash: string;
+  administrator: boolean;
+  disabled: boolean;
+  must_change_password: boolean;
+  memberships: Record<string, Role> | null;
+}
+interface SessionRow {
+  id_hash: string;
+  user_id: string;
+  address: string;
+  user_agent: string;
+  created_at: Date;
+  last_used_at: Date;
+  expires_at: Date;
+}
+interface TokenRow {
+  secret_hash: string;
+  name: string;
+  prefix: string;
+  group_id: string;
+  scopes: TokenScope[];
+  created_at: Date;
+  expires_at: Date | null;
+  last_used_at: Date | null;
+}
+
+const USER_COLUMNS = 'id, display_name, password_hash, administrator, disabled, must_change_password';
+
+/** $1 to $6 are the user's columns, $7 the groups and $8 the roles of the memberships. */
+function saveUserText(condition: string, onConflict: string): string {
+  return `WITH saved AS (
+      INSERT INTO app_user (${USER_COLUMNS}) SELECT $1, $2, $3, $4::boolean, $5::boolean, $6::boolean ${condition} ${onConflict} RETURNING id
+    ), listed AS (
+      SELECT * FROM unnest($7::text[], $8::text[]) AS m(group_id, role)
+    ), groups AS (
+      INSERT INTO app_group (id, name) SELECT group_id, group_id FROM listed, saved ORDER BY group_id ON CONFLICT DO NOTHING
+    ), removed AS (
+      DELETE FROM membership USING saved WHERE user_id = saved.id AND group_id NOT IN (SELECT group_id FROM listed)
+    ), kept AS (
+      INSERT INTO membership (user_id, group_id, role) SELECT saved.id, group_id, role FROM listed, saved
+      ON CONFLICT (user_id, group_id) DO UPDATE SET role = excluded.role
+    )
+    SELECT id FROM saved`;
+}
+
+const REPLACE = `ON CONFLICT (id) DO UPDATE SET display_name = excluded.display_name, password_hash = excluded.password_hash,
+  administrator = excluded.administrator, disabled = excluded.disabled, must_change_password = excluded.must_change_password`;
+
+const SQL = {
+  findUser: `SELECT ${USER_COLUMNS}, (SELECT jsonb_object_agg(group_id, role) FROM membership WHERE user_id = app_user.id) AS memberships
+    FROM app_user WHERE id = $1`,
+  countUsers: 'SELECT count(*)::int AS count FROM app_user',
+  saveUser: saveUserText('', REPLACE),
+  // Nodes that start at once have the same name for the first user, so the loser's insert meets the winner's row.
+  saveFirstUser: saveUserText('WHERE NOT EXISTS (SELECT FROM app_user)', 'ON CONFLICT DO NOTHING'),
+  setPassword: 'UPDATE app_user SET password_hash = $2, must_change_password = $3 WHERE id = $1',
+  saveSession: `INSERT INTO login_session (id_hash, user_id, address, user_agent, created_at, last_used_at, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+  findSession: 'SELECT * FROM login_session WHERE id_hash = $1',
+  touchSession: 'UPDATE login_session SET last_used_at = $2 WHERE id_hash = $1',
+  deleteSession: 'DELETE FROM login_session WHERE id_hash = $1',
+  deleteSessionsOf: 'DELETE FROM login_session WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2',
+  deleteExpired: `WITH sessions AS (DELETE FROM login_session WHERE expires_at <= $1 RETURNING 1),
+      attempts AS (DELETE FROM failed_login WHERE at < $2 RETURNING 1)
+    SELECT (SELECT count(*) FROM sessions)::int + (SELECT count(*) FROM attempts)::int AS count`,
+  saveToken: `WITH known_group AS (INSERT INTO app_group (id, name) VALUES ($4, $4) ON CONFLICT DO NOTHING)
+    INSERT INTO service_token (secret_hash, name, prefix, group_id, scopes, created_at, expires_at, last_used_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+  findToken: 'SELECT * FROM service_token WHERE secret_hash = $1',
+  touchToken: 'UPDATE service_token SET last_used_at = $2 WHERE secret_hash = $1',
+  addFailedLogin: 'INSERT INTO failed_login (key, at) VALUES ($1, $2)',
+  failedLogins: 'SELECT count(*)::int AS count, max(at) AS latest FROM failed_login WHERE key = $1 AND at >= $2',
+  clearFailedLogins: 'DELETE FROM failed_login WHERE key = $1',
+} as const;
+
+export class PostgresIdentityStore implements IdentityStore {
+  constructor(private readonly postgres: Postgres) {}
+
+  async findUser(id: string): Promise<UserRecord | undefined> {
+    const [row] = await this.#rows<UserRow>('findUser', id);
+    return row && userOf(row);
+  }
+
+  async countUsers(): Promise<number> {
+    const [row] = await this.#rows<{ count: number }>('countUsers');
+    return row?.count ?? 0;
+  }
+
+  async saveUser(user: UserRecord): Promise<void> {
+    await this.#rows('saveUser', ...userValues(user));
+  }
+
+  async saveFirstUser(user: UserRecord): Promise<boolean> {
+    return (await this.#rows('saveFirstUser', ...userValues(user))).length > 0;
+  }
+
+  async setPassword(userId: string, passwordHash: string, mustChange: boolean): Promise<void> {
+    await this.#rows('setPassword', userId, passwordHash, mustChange);
+  }
+
+  async saveSession(session: LoginSession): Promise<void> {
+    const { idHash, userId, address, userAgent, createdAt, lastUsedAt, expiresAt } = session;
+    await this.#rows('saveSession', idHash, userId, address, userAgent, createdAt, lastUsedAt, expiresAt);
+  }
+
+  async findSession(idHash: string): Promise<LoginSession | undefined> {
+    const [row] = await this.#rows<SessionRow>('findSession', idHash);
+    return row && sessionOf(row);
+  }
+
+  async touchSession(idHash: string, lastUsedAt: Date): Promise<void> {
+    await this.#rows('touchSession', idHash, lastUsedAt);
+  }
+
+  async deleteSession(idHash: string): Promise<void> {
+    await this.#rows('deleteSession', idHash);
+  }
+
+  async deleteSessionsOf(userId: string, exceptIdHash: string | undefined): Promise<void> {
+    await this.#rows('deleteSessionsOf', userId, exceptIdHash ?? null);
+  }
+
+  async deleteExpired(now: Date, attemptsBefore: Date): Promise<number> {
+    const [row] = await this.#rows<{ count: number }>('deleteExpired', now, attemptsBefore);
+    return row?.count ?? 0;
+  }
+
+  async saveToken(token: TokenRecord): Promise<void> {
+    const { secretHash, name, prefix, groupId, scopes, createdAt, expiresAt, lastUsedAt } = token;
+    await this.#rows('saveToken', secretHash, name, prefix, groupId, scopes, createdAt, expiresAt, lastUsedAt);
+  }
+
+  async findTokenByHash(secretHash: string): Promise<TokenRecord | undefined> {
+    const [row] = await this.#rows<TokenRow>('findToken', secretHash);
+    return row && tokenOf(row);
+  }
+
+  async touchToken(secretHash: string, lastUsedAt: Date): Promise<void> {
+    await this.#rows('touchToken', secretHash, lastUsedAt);
+  }
+
+  async addFailedLogin(key: string, at: Date): Promise<void> {
+    await this.#rows('addFailedLogin', key, at);
+  }
+
+  async failedLogins(key: string, since: Date): Promise<{ count: number; latest: Date | null }> {
+    const [row] = await this.#rows<{ count: number; latest: Date | null }>('failedLogins', key, since);
+    return row ?? { count: 0, latest: null };
+  }
+
+  async clearFailedLogins(key: string): Promise<void> {
+    await this.#rows('clearFailedLogins', key);
+  }
+
+  #rows<Row extends object>(name: keyof typeof SQL, ...values: unknown[]): Promise<Row[]> {
+    const statement: Statement = { name: `identity-${name}`, text: SQL[name] };
+    return this.postgres.rows<Row>(statement, values);
+  }
+}
+
+function userValues(user: UserRecord): unknown[] {
+  const { id, displayName, passwordHash, administrator, disabled, mustChangePassword, memberships } = user;
+  const groups = [...memberships.keys()];
+  return [
+    id,
+    displayName,
+    passwordHash,
+    administrator,
+    disabled,
+    mustChangePassword,
+    groups,
+    [...memberships.values()],
+  ];
+}
+
+function userOf(row: UserRow): UserRecord {
+  return {
+    id: row.id,
+    displayName: row.display_name,
+    passwordHash: row.password_hash,
+    administrator: row.administrator,
+    disabled: row.disabled,
+    mustChangePassword: row.must_change_password,
+    memberships: new Map(Object.entries(row.memberships ?? {})),
+  };
+}
+
+function sessionOf(row: SessionRow): LoginSession {
+  return {
+    idHash: row.id_hash,
+    userId: row.user_id,
+    address: row.address,
+    userAgent: row.user_agent,
+    createdAt: row.created_at,
+    lastUsedAt: row.last_used_at,
+    expiresAt: row.expires_at,
+  };
+}
+
+function tokenOf(row: TokenRow): TokenRecord {
+  return {
+    secretHash: row.secret_hash,
+    name: row.name,
+    prefix: row.prefix,
+    groupId: row.group_id,
+    scopes: row.scopes,
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    lastUsedAt: row.last_used_at,
+  };
+}
