@@ -1,0 +1,249 @@
+/** Between the contract's messages and the domain. */
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { durationFromMs, timestampDate, timestampFromDate, type Timestamp } from '@bufbuild/protobuf/wkt';
+import {
+  BatchRegisterTasksResultSchema,
+  TaskOrderField as OrderField,
+  type TaskFilter as FilterMessage,
+} from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import {
+  Cause as CauseMessage,
+  TaskEventKind as EventKindMessage,
+  TaskMark as MarkMessage,
+  TaskSchema,
+  TaskStatus,
+  type Task as TaskMessage,
+  type TaskEventSchema,
+} from '../../../proto/gen/taskdash/task/v1/task_pb.js';
+import { TaskDashError, type FieldViolation } from '../../domain/errors.js';
+import type { TaskFilter, TaskOrderField } from '../../domain/ports.js';
+import {
+  etagOf,
+  TASK_TEXT_FIELDS,
+  type Cause,
+  type Task,
+  type TaskEvent,
+  type TaskEventKind,
+  type TaskMark,
+  type TaskTexts,
+} from '../../domain/task.js';
+
+const STATUSES: ReadonlyMap<string, TaskStatus> = new Map([
+  ['running', TaskStatus.RUNNING],
+  ['finish', TaskStatus.FINISH],
+  ['shutdown', TaskStatus.SHUTDOWN],
+  ['restart', TaskStatus.RESTART],
+]);
+
+const CAUSES: Readonly<Record<Cause, CauseMessage>> = {
+  client: CauseMessage.CLIENT,
+  heartbeat_timeout: CauseMessage.HEARTBEAT_TIMEOUT,
+  connection_closed: CauseMessage.CONNECTION_CLOSED,
+  node_failover: CauseMessage.NODE_FAILOVER,
+  operator: CauseMessage.OPERATOR,
+  restored: CauseMessage.RESTORED,
+};
+
+const KINDS: Readonly<Record<TaskEventKind, EventKindMessage>> = {
+  registered: EventKindMessage.REGISTERED,
+  updated: EventKindMessage.UPDATED,
+  lapsed: EventKindMessage.LAPSED,
+  restored: EventKindMessage.RESTORED,
+};
+
+const MARKS: Readonly<Record<TaskMark, MarkMessage>> = {
+  suspect: MarkMessage.SUSPECT,
+  unconfirmed: MarkMessage.UNCONFIRMED,
+  flapping: MarkMessage.FLAPPING,
+  protected: MarkMessage.PROTECTED,
+};
+
+const ORDERS: Readonly<Record<OrderField, TaskOrderField>> = {
+  [OrderField.UNSPECIFIED]: 'updatedAt',
+  [OrderField.UPDATED_AT]: 'updatedAt',
+  [OrderField.ID]: 'id',
+  [OrderField.NAME]: 'name',
+  [OrderField.STATUS]: 'status',
+  [OrderField.USER]: 'user',
+  [OrderField.GROUP_ID]: 'group_id',
+  [OrderField.STARTED_AT]: 'startedAt',
+  [OrderField.STOPPED_AT]: 'stoppedAt',
+};
+
+/** Tells the marks of a task, which live in the memory of nodes and not in the record. */
+export type MarksOf = (task: Task) => readonly TaskMark[];
+
+/** A task as the contract has it. */
+export function taskMessage(task: Task, marksOf: MarksOf): TaskMessage {
+  return create(TaskSchema, {
+    id: task.id,
+    name: task.name,
+    url: task.url,
+    user: task.user,
+    groupId: task.group_id,
+    description: task.description,
+    status: task.status,
+    startTime: task.start_time,
+    stopTime: task.stop_time,
+    addr: task.addr,
+    effectiveStatus: STATUSES.get(task.status) ?? TaskStatus.OTHER,
+    cause: CAUSES[task.cause],
+    statusChangedAt: timestampFromDate(task.statusChangedAt),
+    marks: marksOf(task).map((mark) => MARKS[mark]),
+    ...(task.startedAt && { startedAt: timestampFromDate(task.startedAt) }),
+    ...(task.stoppedAt && { stoppedAt: timestampFromDate(task.stoppedAt) }),
+    createdAt: timestampFromDate(task.createdAt),
+    updatedAt: timestampFromDate(task.updatedAt),
+    etag: etagOf(task),
+    revision: BigInt(task.revision),
+    connected: task.sessionId !== null,
+    statusBefore: task.statusBefore,
+  });
+}
+
+/** An event as the contract has it. */
+export function eventMessage(event: TaskEvent): MessageInitShape<typeof TaskEventSchema> {
+  return {
+    id: BigInt(event.id),
+    taskId: event.taskId,
+    kind: KINDS[event.kind],
+    fromStatus: event.fromStatus,
+    toStatus: event.toStatus,
+    cause: CAUSES[event.cause],
+    actor: event.actor,
+    node: event.node,
+    at: timestampFromDate(event.at),
+    ...(event.gapMs !== null && { gap: durationFromMs(event.gapMs) }),
+    revision: BigInt(event.revision),
+  };
+}
+
+/** The texts of a message, under the names of the domain. */
+export function textsOf(task: TaskMessage): TaskTexts {
+  return {
+    name: task.name,
+    url: task.url,
+    user: task.user,
+    group_id: task.groupId,
+    description: task.description,
+    status: task.status,
+    start_time: task.startTime,
+    stop_time: task.stopTime,
+  };
+}
+
+/** The texts that an update changes: those its mask names, or without a mask those that are not empty (AIP-161). */
+export function maskedTexts(task: TaskMessage, paths: readonly string[] | undefined): Partial<TaskTexts> {
+  const texts = textsOf(task);
+  const named = paths === undefined || paths.length === 0 ? undefined : expandMask(paths);
+  const chosen = TASK_TEXT_FIELDS.filter((field) => (named ? named.has(field) : texts[field] !== ''));
+  return Object.fromEntries(chosen.map((field) => [field, texts[field]]));
+}
+
+function expandMask(paths: readonly string[]): ReadonlySet<string> {
+  if (paths.length === 1 && paths[0] === '*') return new Set(TASK_TEXT_FIELDS);
+  const known: readonly string[] = TASK_TEXT_FIELDS;
+  const unknown = paths.filter((path) => !known.includes(path));
+  if (unknown.length === 0) return new Set(paths);
+  throw requestInvalid(
+    unknown.map((path) => ({
+      field: 'update_mask',
+      description: `names ${JSON.stringify(path)}; only ${known.join(', ')} can be updated`,
+    })),
+  );
+}
+
+const FILTER_LIMITS = { statuses: 20, groupIds: 100, users: 100 } as const;
+const TEXT_LIMITS = { text: 256, idPrefix: 128, namePrefix: 256, addrPrefix: 64 } as const;
+const CONTRACT_NAMES = {
+  statuses: 'statuses',
+  groupIds: 'group_ids',
+  users: 'users',
+  text: 'text',
+  idPrefix: 'id_prefix',
+  namePrefix: 'name_prefix',
+  addrPrefix: 'addr_prefix',
+} as const;
+
+/** A filter, checked against the limits in the contract's sentences. Throws REQUEST_INVALID. */
+export function filterOf(message: FilterMessage | undefined): TaskFilter {
+  if (!message) return {};
+  refuseLargeFilter(message);
+  const words = message.text.split(/\s+/).filter((word) => word !== '');
+  return {
+    ...(message.statuses.length > 0 && { statuses: message.statuses }),
+    ...(message.groupIds.length > 0 && { groupIds: message.groupIds }),
+    ...(message.users.length > 0 && { users: message.users }),
+    ...(words.length > 0 && { words }),
+    ...(message.startedFrom && { startedFrom: dateOf(message.startedFrom, 'filter.started_from') }),
+    ...(message.startedUntil && { startedUntil: dateOf(message.startedUntil, 'filter.started_until') }),
+    ...(message.connected !== undefined && { connected: message.connected }),
+    ...(message.idPrefix !== '' && { idPrefix: message.idPrefix }),
+    ...(message.namePrefix !== '' && { namePrefix: message.namePrefix }),
+    ...(message.addrPrefix !== '' && { addrPrefix: message.addrPrefix }),
+  };
+}
+
+function refuseLargeFilter(message: FilterMessage): void {
+  const lists = Object.entries(FILTER_LIMITS).flatMap(([name, limit]) =>
+    tooMany(
+      `filter.${CONTRACT_NAMES[name as keyof typeof FILTER_LIMITS]}`,
+      message[name as keyof typeof FILTER_LIMITS],
+      limit,
+    ),
+  );
+  const texts = Object.entries(TEXT_LIMITS).flatMap(([name, limit]) =>
+    tooLong(
+      `filter.${CONTRACT_NAMES[name as keyof typeof TEXT_LIMITS]}`,
+      message[name as keyof typeof TEXT_LIMITS],
+      limit,
+    ),
+  );
+  const all = [...lists, ...texts];
+  if (all.length > 0) throw requestInvalid(all);
+}
+
+/** The violations of a list with more values than `limit`, or with values that no task could have. */
+export function tooMany(field: string, values: readonly string[], limit: number): FieldViolation[] {
+  const count =
+    values.length > limit ? [{ field, description: `must have at most ${limit} values, has ${values.length}` }] : [];
+  return [...count, ...values.flatMap((value) => tooLong(field, value, 256))];
+}
+
+function tooLong(field: string, value: string, limit: number): FieldViolation[] {
+  if (value.includes('\0')) return [{ field, description: 'must not contain the character U+0000' }];
+  return value.length > limit
+    ? [{ field, description: `must have at most ${limit} characters, has ${value.length}` }]
+    : [];
+}
+
+/** REQUEST_INVALID with these violations. */
+export function requestInvalid(violations: readonly FieldViolation[]): TaskDashError {
+  const words = violations.map(({ field, description }) => `${field} ${description}`).join('; ');
+  return new TaskDashError('REQUEST_INVALID', { message: `The request is not valid: ${words}.`, violations });
+}
+
+function dateOf(timestamp: Timestamp, field: string): Date {
+  const date = timestampDate(timestamp);
+  if (!Number.isNaN(date.getTime())) return date;
+  throw requestInvalid([{ field, description: 'must be an instant between the years 1 and 9999' }]);
+}
+
+/** The domain's name of an order. Throws REQUEST_INVALID for a number that the contract does not have. */
+export function orderOf(field: OrderField): TaskOrderField {
+  const order: TaskOrderField | undefined = ORDERS[field];
+  if (order) return order;
+  throw requestInvalid([
+    { field: 'order_by', description: `must be one of the contract's values, not ${field as number}` },
+  ]);
+}
+
+/** One result of a batch. */
+export function batchResult(outcome: Task | TaskDashError, marksOf: MarksOf) {
+  return create(BatchRegisterTasksResultSchema, {
+    outcome:
+      outcome instanceof TaskDashError
+        ? { case: 'error', value: { reason: outcome.code, message: `${outcome.message} ${outcome.hint}` } }
+        : { case: 'task', value: taskMessage(outcome, marksOf) },
+  });
+}

@@ -1,0 +1,71 @@
+/** Who calls: from the headers of a call to a principal. Every handler begins here. */
+import { createContextKey, type HandlerContext } from '@connectrpc/connect';
+import type { Principal } from '../../domain/access.js';
+import type { Authenticator, Credentials } from '../../domain/authenticator.js';
+import { TaskDashError } from '../../domain/errors.js';
+
+/** What a door knows of a call beside its headers. */
+export interface Caller {
+  readonly door: 'grpc' | 'http';
+  /** The peer's address, without the port. */
+  readonly address: string;
+}
+
+/** Under which a door puts the caller into the context of a call. */
+export const callerKey = createContextKey<Caller>({ door: 'http', address: '' }, { description: 'caller' });
+
+const COOKIE_NAME = 'taskdash_session';
+
+/** What a call brought along. */
+export function credentialsOf(context: HandlerContext): Credentials {
+  const { address } = context.values.get(callerKey);
+  const bearer = /^Bearer +(\S+)$/i.exec(context.requestHeader.get('authorization') ?? '')?.[1];
+  const cookie = cookieOf(context.requestHeader.get('cookie') ?? '');
+  return { address, ...(bearer !== undefined && { bearer }), ...(cookie !== undefined && { cookie }) };
+}
+
+function cookieOf(header: string): string | undefined {
+  for (const part of header.split(';')) {
+    const [name, value] = part.trim().split('=', 2);
+    if (name === COOKIE_NAME && value) return value;
+  }
+  return undefined;
+}
+
+/** The principal of a call, or undefined when nobody is logged in. Throws NOT_LOGGED_IN, CROSS_SITE_REFUSED. */
+export async function principalOrNobody(auth: Authenticator, context: HandlerContext): Promise<Principal | undefined> {
+  const credentials = credentialsOf(context);
+  if (credentials.bearer === undefined) refuseCrossSite(context.requestHeader);
+  return auth.authenticate(credentials);
+}
+
+/** The principal of a call. Throws NOT_LOGGED_IN, CROSS_SITE_REFUSED. */
+export async function requirePrincipal(auth: Authenticator, context: HandlerContext): Promise<Principal> {
+  const principal = await principalOrNobody(auth, context);
+  if (!principal) throw new TaskDashError('NOT_LOGGED_IN');
+  return principal;
+}
+
+/**
+ * Refuses what another web site makes a browser send. Browsers say where a request comes from in Sec-Fetch-Site, older
+ * ones in Origin; whoever sends neither is no browser.
+ */
+export function refuseCrossSite(headers: Headers): void {
+  const site = headers.get('sec-fetch-site');
+  if (site !== null) {
+    if (site === 'same-origin' || site === 'none') return;
+    throw new TaskDashError('CROSS_SITE_REFUSED');
+  }
+  const origin = headers.get('origin');
+  if (origin === null || hostOf(origin) === headers.get('host')) return;
+  throw new TaskDashError('CROSS_SITE_REFUSED');
+}
+
+function hostOf(origin: string): string | undefined {
+  return URL.canParse(origin) ? new URL(origin).host : undefined;
+}
+
+/** The cookie that carries a session, or ends one. */
+export function sessionCookie(token: string, expiresAt: Date): string {
+  return `${COOKIE_NAME}=${token}; Path=/; HttpOnly; SameSite=Strict; Expires=${expiresAt.toUTCString()}`;
+}

@@ -1,0 +1,199 @@
+/** TaskService: each handler says who calls, turns the message into the domain's words, and the answer back. */
+import type { ServiceImpl } from '@connectrpc/connect';
+import {
+  GetTaskStatsResponseSchema,
+  type TaskService,
+  type WatchTasksRequest,
+  type WatchTasksResponseSchema,
+} from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { TaskSchema, type Task as TaskMessage } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import type { Principal } from '../../domain/access.js';
+import type { Authenticator } from '../../domain/authenticator.js';
+import { TaskDashError } from '../../domain/errors.js';
+import type { StatusCount } from '../../domain/ports.js';
+import type { Task } from '../../domain/task.js';
+import { MAX_BATCH_REGISTRATIONS, type TaskRegistry } from '../../domain/task-registry.js';
+import type { TaskWatcher, WatchMessage } from '../../domain/task-watch.js';
+import type { Calls } from './call.js';
+import {
+  batchResult,
+  eventMessage,
+  filterOf,
+  maskedTexts,
+  orderOf,
+  requestInvalid,
+  taskMessage,
+  textsOf,
+  tooMany,
+  type MarksOf,
+} from './convert.js';
+import { requirePrincipal } from './guard.js';
+
+/** What the handlers work with. */
+export interface TaskHandlersOptions {
+  readonly registry: TaskRegistry;
+  readonly watcher: TaskWatcher;
+  readonly auth: Authenticator;
+  readonly calls: Calls;
+  readonly marksOf: MarksOf;
+  /** Watches that may be open at once. */
+  readonly maxStreams: number;
+}
+
+const MAX_STATUSES = 20;
+const MAX_WATCHED = 100;
+const REST = '…';
+
+/** The implementation of TaskService, for every door. */
+export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<typeof TaskService> {
+  const { registry, watcher, auth, calls, marksOf } = options;
+  let openStreams = 0;
+
+  return {
+    registerTask: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = await requirePrincipal(auth, context);
+        return { task: taskMessage(await register(principal, request.task, 'task.'), marksOf) };
+      }),
+
+    batchRegisterTasks: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = await requirePrincipal(auth, context);
+        const count = request.tasks.length;
+        if (count < 1 || count > MAX_BATCH_REGISTRATIONS) {
+          throw requestInvalid([
+            { field: 'tasks', description: `must have 1 to ${MAX_BATCH_REGISTRATIONS} records, has ${count}` },
+          ]);
+        }
+        const outcomes = request.tasks.map((task, index) =>
+          register(principal, task, `tasks[${index}].`).catch(asOutcome),
+        );
+        return { results: (await Promise.all(outcomes)).map((outcome) => batchResult(outcome, marksOf)) };
+      }),
+
+    updateTask: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = await requirePrincipal(auth, context);
+        const task = request.task ?? create(TaskSchema);
+        const texts = maskedTexts(task, request.updateMask?.paths);
+        const etag = task.etag === '' ? {} : { etag: task.etag };
+        const updated = await registry.update(principal, task.id, texts, {
+          ...etag,
+          returnsTask: true,
+          pathPrefix: 'task.',
+        });
+        return { task: taskMessage(stored(updated), marksOf) };
+      }),
+
+    getTask: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = await requirePrincipal(auth, context);
+        return { task: taskMessage(await registry.get(principal, request.id), marksOf) };
+      }),
+
+    listTasks: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = await requirePrincipal(auth, context);
+        const { ascending, pageSize, pageToken } = request;
+        const filter = filterOf(request.filter);
+        const page = await registry.list(principal, {
+          filter,
+          orderBy: orderOf(request.orderBy),
+          ascending,
+          pageSize,
+          pageToken,
+        });
+        return {
+          tasks: page.tasks.map((task) => taskMessage(task, marksOf)),
+          nextPageToken: page.nextPageToken,
+          totalSize: page.totalSize,
+          totalSizeExceeded: page.totalExceeded,
+        };
+      }),
+
+    watchTasks: (request, context) => calls.stream(context, () => watch(request, context)),
+
+    listTaskEvents: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = await requirePrincipal(auth, context);
+        const page = await registry.listEvents(principal, request.taskId, request.pageSize, request.pageToken);
+        return { events: page.events.map(eventMessage), nextPageToken: page.nextPageToken };
+      }),
+
+    getTaskStats: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = await requirePrincipal(auth, context);
+        const { counts, groups } = await registry.stats(principal, filterOf(request.filter));
+        return create(GetTaskStatsResponseSchema, {
+          total: BigInt(counts.reduce((sum, { count }) => sum + count, 0)),
+          counts: countMessages(counts),
+          groups: groups.map((group) => ({ groupId: group.groupId, counts: countMessages(group.counts) })),
+        });
+      }),
+  };
+
+  async function register(principal: Principal, task: TaskMessage | undefined, pathPrefix: string): Promise<Task> {
+    const message = task ?? create(TaskSchema);
+    return stored(await registry.register(principal, message.id, textsOf(message), { returnsTask: true, pathPrefix }));
+  }
+
+  async function* watch(
+    request: WatchTasksRequest,
+    context: Parameters<ServiceImpl<typeof TaskService>['watchTasks']>[1],
+  ): AsyncGenerator<MessageInitShape<typeof WatchTasksResponseSchema>, void, undefined> {
+    const principal = await requirePrincipal(auth, context);
+    const violations = [
+      ...tooMany('group_ids', request.groupIds, MAX_WATCHED),
+      ...tooMany('task_ids', request.taskIds, MAX_WATCHED),
+    ];
+    if (violations.length > 0) throw requestInvalid(violations);
+    if (openStreams >= options.maxStreams) {
+      throw new TaskDashError('OVERLOADED', {
+        message: 'The server has as many open watches as it accepts.',
+        retryAfterMs: 5000,
+      });
+    }
+    openStreams++;
+    try {
+      const recheck = () => requirePrincipal(auth, context);
+      for await (const message of watcher.watch(principal, request, recheck, context.signal))
+        yield watchMessage(message, marksOf);
+    } finally {
+      openStreams--;
+    }
+  }
+}
+
+function watchMessage(message: WatchMessage, marksOf: MarksOf): MessageInitShape<typeof WatchTasksResponseSchema> {
+  const { resumeToken } = message;
+  switch (message.kind) {
+    case 'snapshot':
+      return { resumeToken, message: { case: 'snapshot', value: { resumed: message.resumed } } };
+    case 'idle':
+      return { resumeToken, message: { case: 'idle', value: {} } };
+    case 'change': {
+      const task = message.task && { task: taskMessage(message.task, marksOf) };
+      return { resumeToken, message: { case: 'change', value: { event: eventMessage(message.event), ...task } } };
+    }
+  }
+}
+
+function asOutcome(thrown: unknown): TaskDashError {
+  const error = TaskDashError.from(thrown);
+  // What is wrong with the database is wrong for the whole batch.
+  if (error.kind === 'UNAVAILABLE' || error.kind === 'INTERNAL') throw error;
+  return error;
+}
+
+function stored(task: Task | undefined): Task {
+  if (task) return task;
+  throw new TaskDashError('INTERNAL', { cause: 'a write that returns its record returned none' });
+}
+
+function countMessages(counts: readonly StatusCount[]) {
+  const shown = counts.slice(0, MAX_STATUSES);
+  const rest = counts.slice(MAX_STATUSES).reduce((sum, { count }) => sum + count, 0);
+  const all = rest > 0 ? [...shown, { status: REST, count: rest }] : shown;
+  return all.map(({ status, count }) => ({ status, count: BigInt(count) }));
+}
