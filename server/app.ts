@@ -5,6 +5,9 @@
  *   database → storage → identity → feed → liveness → doors (gRPC, HTTP, legacy TCP)
  */
 import { fileURLToPath } from 'node:url';
+import { existsSync } from 'node:fs';
+import type { Principal } from './domain/access.js';
+import { TaskDashError } from './domain/errors.js';
 import { defaultNodeName, type Config } from './config.js';
 import { acquireDatabase } from './database.js';
 import { Auth } from './domain/auth.js';
@@ -20,10 +23,10 @@ import { Users } from './domain/users.js';
 import { WriteBatcher } from './domain/write-batcher.js';
 import { Argon2Hasher } from './identity/argon2-hasher.js';
 import { Metrics } from './metrics.js';
-import { PostgresIdentityStore } from './storage/identity-store.js';
-import { openStorage } from './storage/storage.js';
+import { openStorage, type Storage } from './storage/storage.js';
 import { HttpServer } from './transports/connect-server.js';
 import { GrpcServer } from './transports/grpc-server.js';
+import { Readiness } from './transports/readiness.js';
 import { createRpcServices } from './transports/rpc/services.js';
 import { TcpxServer } from './transports/tcpx/server.js';
 
@@ -48,6 +51,13 @@ export interface App {
 
 /** The most writes in one transaction. */
 const MAX_WRITE_BATCH = 1000;
+const FEED_OPTIONS = { pollMs: 1_000, pageSize: 1_000, ringSize: 20_000, maxCatchUp: 200_000 };
+const WATCH_OPTIONS = { idleMs: 15_000, recheckMs: 3_000 };
+/** The page's build: beside this file's build, or where the sources run from, below dist. */
+const PAGE_FOLDER =
+  [new URL('../web', import.meta.url), new URL('../dist/web', import.meta.url)]
+    .map((url) => fileURLToPath(url))
+    .find((folder) => existsSync(`${folder}/assets`)) ?? fileURLToPath(new URL('../dist/web', import.meta.url));
 
 /** Undoes what has been started, latest first. Goes on after a failure, and throws the first one at the end. */
 class Undo {
@@ -102,9 +112,12 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   });
   undo.add(() => storage.close());
 
-  const identity = await startIdentity(config, storage, clock, undo);
+  const identity = await startIdentity(config, storage, log, clock, undo);
   const core = await startCore(config, storage, log, clock, undo);
   const addresses = await openDoors(config, { storage, log, clock, auth: identity.auth, ...core }, undo);
+  // Before the doors wait for their calls to end: watches end with the feed, and no closing connection is judged any more.
+  undo.add(() => core.feed.stop());
+  undo.add(() => core.liveness.stop());
   return {
     addresses,
     nodeName,
@@ -114,17 +127,21 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   };
 }
 
-async function startIdentity(config: Config, storage: Storage, clock: Clock, undo: Undo) {
+async function startIdentity(config: Config, storage: Storage, log: Log, clock: Clock, undo: Undo) {
   const hasher = new Argon2Hasher();
   const users = new Users(storage.identity, hasher, clock);
-  const first = await users.ensureFirstAdministrator({ username: config.adminUsername, password: config.adminPassword });
-  const auth = new Auth(storage.identity, hasher, clock);
+  const first = await users.ensureFirstAdministrator({
+    username: config.adminUsername,
+    password: config.adminPassword,
+  });
+  const auth = new Auth(storage.identity, hasher, clock, log);
   auth.start();
   undo.add(() => auth.stop());
   return { auth, firstPassword: first.password };
 }
 
 async function startCore(config: Config, storage: Storage, log: Log, clock: Clock, undo: Undo) {
+  const metrics = new Metrics();
   const feed = new TaskFeed(storage.feed, storage.hints, clock, FEED_OPTIONS, log);
   const liveness = new Liveness({
     lapses: storage.tasks,
@@ -133,18 +150,93 @@ async function startCore(config: Config, storage: Storage, log: Log, clock: Cloc
     log,
     ttlMs: config.heartbeatTtl,
     reconnectGraceMs: config.reconnectGrace,
+    onLapsed: (cause, tasks) => metrics.transitions.inc({ cause }, tasks),
   });
-  const sealer = new TokenSealer(await storage.settings.secret('token-sealer', 32));
-  const live = { pendingWrites: () => batcher.pending, watchers: () => feed.watchers, sessions: () => liveness.size };
-  const metrics = new Metrics({ ...live, tcpConnections: () => 0 });
   const options = { maxBatch: MAX_WRITE_BATCH, capacity: config.writeQueue, deadlineMs: config.writeDeadline };
   const batcher = new WriteBatcher(storage.tasks, clock, options, (report) => metrics.onBatch(report));
   undo.add(() => batcher.stop());
   feed.start();
-  undo.add(() => feed.stop());
   liveness.start();
-  undo.add(() => liveness.stop());
-  const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer);
+  const sealer = new TokenSealer(await storage.settings.secret('token-sealer', 32));
+  const reader = new ReadBatcher(storage.tasks);
+  const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader);
   const watcher = new TaskWatcher(feed, sealer, clock, WATCH_OPTIONS);
-  return { registry, watcher, batcher, liveness, metrics };
+  return { metrics, feed, liveness, batcher, registry, watcher };
+}
+
+/** What the doors are made of. */
+interface Parts extends Awaited<ReturnType<typeof startCore>> {
+  readonly storage: Storage;
+  readonly auth: Auth;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addresses> {
+  const { metrics, clock, log } = parts;
+  const readiness = new Readiness(parts.storage.health, clock);
+  const services = createRpcServices({
+    ...parts,
+    marksOf: () => [],
+    maxStreams: config.rpcMaxStreams,
+    observer: {
+      onCall: ({ door, method, code, durationMs }) => metrics.calls.observe({ door, method, code }, durationMs / 1000),
+      onStream: (door, change) => metrics.openStreams.inc({ door }, change),
+    },
+  });
+  const limits = { maxMessageBytes: config.rpcMaxMessageBytes };
+  const grpc = new GrpcServer({ services, readiness, clock, limits });
+  const http = new HttpServer({
+    services,
+    readiness,
+    clock,
+    log,
+    limits,
+    pageFolder: PAGE_FOLDER,
+    metrics: () => metrics.render(),
+  });
+  const tcp = tcpDoor(config, parts);
+  metrics.readLive({
+    pendingWrites: () => parts.batcher.pending,
+    watchers: () => parts.feed.watchers,
+    sessions: () => parts.liveness.size,
+    tcpConnections: () => tcp.size,
+  });
+  for (const { door, host, port } of [
+    { door: grpc, host: config.grpcHost, port: config.grpcPort },
+    { door: http, host: config.httpHost, port: config.httpPort },
+    { door: tcp, host: config.tcpHost, port: config.tcpPort },
+  ]) {
+    await door.start({ host: host ?? config.host, port });
+  }
+  // All doors close at once: together they have the time that each would have.
+  undo.add(async () => void (await Promise.all([grpc, http, tcp].map((door) => door.stop(config.stopTimeout)))));
+  return { http: http.address, grpc: grpc.address, tcp: tcp.address };
+}
+
+function tcpDoor(config: Config, { registry, batcher, liveness, auth, metrics, log, clock }: Parts): TcpxServer {
+  return new TcpxServer({
+    registry,
+    room: batcher,
+    sessions: liveness,
+    clock,
+    log,
+    metrics: metrics.tcp,
+    authenticate: config.tcpRequireToken ? (token, address) => authenticateToken(auth, token, address) : undefined,
+    limits: {
+      maxFrameBytes: config.tcpMaxFrameBytes,
+      frameTimeoutMs: config.tcpFrameTimeout,
+      maxConnections: config.tcpMaxConnections,
+      maxConnectionsPerAddress: config.tcpMaxConnectionsPerAddress,
+      maxUnanswered: 64,
+      maxUnsentBytes: 1024 * 1024,
+      allow: config.tcpAllow,
+    },
+  });
+}
+
+async function authenticateToken(auth: Auth, token: string, address: string): Promise<Principal> {
+  const principal = await auth.authenticate({ bearer: token, address });
+  if (principal?.kind === 'token') return principal;
+  throw new TaskDashError('NOT_LOGGED_IN', { message: 'The legacy door takes service tokens only.' });
 }

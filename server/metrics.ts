@@ -3,6 +3,7 @@
  * never an id, a user or an address.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import type { TcpxMetrics } from './transports/tcpx/connection.js';
 import type { BatchReport } from './domain/write-batcher.js';
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -69,8 +70,19 @@ export class Metrics {
     registers: [this.registry],
   });
 
-  constructor(live: LiveValues) {
+  /** What the legacy door reports. */
+  readonly tcp: TcpxMetrics = {
+    connection: (event) => this.tcpConnections.inc({ event }),
+    frame: (kind) => this.tcpFrames.inc({ kind }),
+    error: (errid) => this.tcpErrors.inc({ errid }),
+  };
+
+  constructor() {
     collectDefaultMetrics({ register: this.registry });
+  }
+
+  /** Adds the values that are read when somebody scrapes; call once, when all parts exist. */
+  readLive(live: LiveValues): void {
     this.#gauge('taskdash_pending_writes', 'Registers and updates that wait for the database.', live.pendingWrites);
     this.#gauge('taskdash_watchers', 'Watches that are open on this node.', live.watchers);
     this.#gauge('taskdash_sessions', 'Live sessions of services on this node.', live.sessions);

@@ -77,11 +77,13 @@ export const MAX_STATS_GROUPS = 100;
 export const MAX_BATCH_REGISTRATIONS = 1000;
 
 export class TaskRegistry {
+  /** `reader` answers `get`; it may read for many callers at once. */
   constructor(
     private readonly store: TaskStore,
     private readonly batcher: WriteBatcher,
     private readonly hints: Pick<ChangeHints, 'announce'>,
     private readonly sealer: TokenSealer,
+    private readonly reader: Pick<TaskStore, 'find'> = store,
   ) {}
 
   /**
@@ -134,7 +136,7 @@ export class TaskRegistry {
     const write: TaskWrite = {
       kind: 'update',
       id,
-      texts: checkTexts(texts, prefix),
+      texts: withStatus(checkTexts(texts, prefix)),
       addr: options.claimant ? addressOf(principal) : undefined,
       sessionId: options.claimant === null ? null : options.claimant?.id,
       cause: causeOf(principal),
@@ -153,7 +155,7 @@ export class TaskRegistry {
 
   /** One task. Throws TASK_INVALID, TASK_NOT_FOUND. */
   async get(principal: Principal, id: string): Promise<Task> {
-    const task = await this.store.find(readScope(principal), checkId(id));
+    const task = await this.reader.find(readScope(principal), checkId(id));
     if (!task) throw notFound(id);
     return task;
   }
@@ -247,6 +249,11 @@ const EMPTY_TEXTS: TaskTexts = {
   start_time: '',
   stop_time: '',
 };
+
+/** A status that is emptied is the default one, as in a registration. */
+function withStatus(texts: Partial<TaskTexts>): Partial<TaskTexts> {
+  return texts.status === '' ? { ...texts, status: 'running' } : texts;
+}
 
 function pageSizeOf(asked: number): number {
   if (asked === 0) return DEFAULT_PAGE_SIZE;
