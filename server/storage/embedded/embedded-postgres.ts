@@ -17,7 +17,7 @@ import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 import { freeLoopbackPort, startServer, type ServerOptions } from './launcher.js';
 import { OwnedServer, type UnexpectedExit } from './owned-server.js';
 import { readPostmasterFile } from './postmaster-file.js';
-import { chooseRunAs } from './run-as.js';
+import { chooseRunAs, refuseForeignCluster } from './run-as.js';
 import { openServerLog } from './server-log.js';
 import { checkSettings } from './server-settings.js';
 
@@ -104,6 +104,7 @@ async function startLocked(
   places: BinaryPlaces,
 ): Promise<OwnedServer> {
   const startedAt = performance.now();
+  await refuseForeignCluster(folder);
   const clusterMajor = await majorOfCluster(folder);
   const runAs = await chooseRunAs(folder, log);
   const binaries = await findBinaries(folder, runAs, places, clusterMajor, log);

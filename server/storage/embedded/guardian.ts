@@ -7,6 +7,9 @@
  * The first shell waits for PostgreSQL and ends with its exit code. The second one reads the pipe, and outlives the first
  * should that be killed. Both have a session of their own, so that Ctrl-C in a terminal reaches the server alone, and both
  * pass over the SIGTERM that a service manager sends to everybody: the server decides when its database stops.
+ *
+ * A shell starts its background jobs deaf to SIGINT and SIGQUIT, and PostgreSQL listens only when it has come to setting
+ * that up, so a signal in the first moments may be lost: whoever means it repeats it.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { EmbeddedPostgresError, reasonOf } from './embedded-postgres-error.js';
@@ -20,17 +23,19 @@ child=$!
 (
   trap '' HUP INT TERM
   exec 2>/dev/null
-  alive_after() {
-    while [ "$1" -gt 0 ]; do
-      kill -0 "$child" || return 1
+  insist() {
+    tenths=0
+    while [ "$tenths" -lt "$2" ]; do
+      [ $((tenths % 10)) -ne 0 ] || kill -s "$1" "$child" || exit
       sleep 0.1 || sleep 1
-      set -- $(($1 - 1))
+      kill -0 "$child" || exit
+      tenths=$((tenths + 1))
     done
   }
   while read -r signal; do kill -s "$signal" "$child"; done
-  kill -s INT "$child"
-  alive_after 200 && kill -s QUIT "$child"
-  alive_after 50 && kill -s KILL "$child"
+  insist INT 200
+  insist QUIT 50
+  kill -s KILL "$child"
 ) <&3 1>&- &
 watcher=$!
 exec 3<&-

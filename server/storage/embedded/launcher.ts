@@ -36,6 +36,7 @@ const LOOK_EVERY_MS = 10;
 const TELL_EVERY_MS = 5_000;
 const PATIENCE_FACTOR = 10;
 const END_PATIENCE_MS = 5_000;
+const INSIST_EVERY_MS = 50;
 const WORTH_ANOTHER_ATTEMPT =
   /could not bind .*: Address already in use|lock file "postmaster\.pid" already exists|pre-existing shared memory block/;
 
@@ -107,9 +108,10 @@ async function untilReady(
 
 async function endNow(guardian: Guardian): Promise<void> {
   if (guardian.hasExited()) return;
-  guardian.signal('QUIT');
+  const insist = setInterval(() => guardian.signal('QUIT'), INSIST_EVERY_MS);
   const kill = setTimeout(() => guardian.signal('KILL'), END_PATIENCE_MS);
   await guardian.exited;
+  clearInterval(insist);
   clearTimeout(kill);
 }
 

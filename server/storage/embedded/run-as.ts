@@ -23,14 +23,11 @@ const OURSELVES: RunAs = { description: 'the user of this process', starter: [] 
 const PASS_THROUGH_BIT = 0o001;
 
 /**
- * Chooses the user, and makes sure that the cluster, if there is one, belongs to that user.
- * @throws EmbeddedPostgresError when there is no way: the cluster is another user's, or root may not become anybody else.
+ * Chooses the user, and for root makes sure that the cluster, if there is one, belongs to that user.
+ * @throws EmbeddedPostgresError when there is no way: root may not become anybody else, or nobody else can get there.
  */
 export async function chooseRunAs(folder: DataFolder, log: LaunchLog): Promise<RunAs> {
-  if (!isRoot()) {
-    await refuseForeignCluster(folder);
-    return OURSELVES;
-  }
+  if (!isRoot()) return OURSELVES;
   const account = await chooseAccount(folder);
   const runAs = await withPassage(folder, account, log);
   await giveCluster(folder, account, log);
@@ -38,10 +35,14 @@ export async function chooseRunAs(folder: DataFolder, log: LaunchLog): Promise<R
   return runAs;
 }
 
-async function refuseForeignCluster(folder: DataFolder): Promise<void> {
+/**
+ * An ordinary user cannot use a cluster of somebody else.
+ * @throws EmbeddedPostgresError that says whose it is.
+ */
+export async function refuseForeignCluster(folder: DataFolder): Promise<void> {
   const cluster = await statIfThere(folder.cluster);
   const uid = process.getuid?.();
-  if (!cluster || uid === undefined || cluster.uid === uid) return;
+  if (!cluster || uid === undefined || uid === 0 || cluster.uid === uid) return;
   throw new EmbeddedPostgresError(
     `The database in ${folder.cluster} belongs to user ${String(cluster.uid)}, and TaskDash runs as user ${uid}. ` +
       `Start it as that user or as root, give the database away ("chown -R ${uid} ${folder.root}" as root), ` +
@@ -101,7 +102,9 @@ async function withPassage(folder: DataFolder, account: Account, log: LaunchLog)
 function capabilityArguments(account: Account): string[] {
   const only = '-all,+dac_read_search';
   const identity = [`--reuid=${account.uid}`, `--regid=${account.gid}`, '--clear-groups', '--no-new-privs'];
-  return [...identity, `--inh-caps=${only}`, `--ambient-caps=${only}`, `--bounding-set=${only}`, '--'];
+  // PostgreSQL asks access(2) about its own programs, and Linux answers that without capabilities unless this bit is set.
+  const answers = '--securebits=+no_setuid_fixup';
+  return [...identity, answers, `--inh-caps=${only}`, `--ambient-caps=${only}`, `--bounding-set=${only}`, '--'];
 }
 
 async function canEnter(runAs: RunAs, path: string): Promise<boolean> {

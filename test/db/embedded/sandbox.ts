@@ -1,0 +1,101 @@
+import { execFileSync } from 'node:child_process';
+import { chmod, mkdtemp, readFile, realpath } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import { afterAll, afterEach, expect } from 'vitest';
+import {
+  startEmbeddedPostgres,
+  type EmbeddedPostgres,
+  type EmbeddedPostgresOptions,
+  type Surroundings,
+} from '../../../server/storage/embedded/embedded-postgres.js';
+import { listProcesses } from './process-list.js';
+import { removeFolder, StandaloneServer, type Account } from './standalone.js';
+
+export const isRoot = process.getuid?.() === 0;
+export const isLinux = process.platform === 'linux';
+
+/** A message of the launcher. */
+export interface Message {
+  readonly level: string;
+  readonly message: string;
+  readonly details: Record<string, unknown> | undefined;
+}
+
+/** Folders and databases of one test file, which end and go with it. */
+export class Sandbox {
+  readonly messages: Message[] = [];
+  #root = '';
+  #count = 0;
+  #running: { stop(): Promise<void> }[] = [];
+
+  /** Call at the top of the file: registers the clearing away, and the proof that no process stays. */
+  constructor() {
+    afterEach(async () => {
+      const running = this.#running.splice(0);
+      await Promise.all(running.map((server) => server.stop()));
+      this.messages.length = 0;
+    });
+    afterAll(async () => {
+      if (!this.#root) return;
+      const left = listProcesses().filter((process) => process.command.includes(this.#root));
+      await removeFolder(this.#root);
+      expect(left).toEqual([]);
+    });
+  }
+
+  /** A path that nothing has yet, in a folder that every user can pass through. */
+  async path(name: string): Promise<string> {
+    if (!this.#root) {
+      this.#root = await realpath(await mkdtemp(join(tmpdir(), 'taskdash-embedded-')));
+      await chmod(this.#root, 0o755);
+    }
+    this.#count += 1;
+    return join(this.#root, `${name}-${this.#count}`);
+  }
+
+  /** Starts a database in this process. */
+  async start(
+    dataDir: string,
+    options: Partial<EmbeddedPostgresOptions> = {},
+    surroundings: Partial<Surroundings> = {},
+  ): Promise<EmbeddedPostgres> {
+    const log: EmbeddedPostgresOptions['log'] = (level, message, details) =>
+      void this.messages.push({ level, message, details });
+    const database = await startEmbeddedPostgres({ dataDir, log, ...options }, surroundings);
+    this.#running.push(database);
+    return database;
+  }
+
+  /** Starts a database in a process of its own. */
+  spawn(node: string, project: string, dataDir: string, account?: Account): StandaloneServer {
+    const server = new StandaloneServer(node, project, dataDir, account);
+    this.#running.push(server);
+    return server;
+  }
+}
+
+/** Runs one statement on a connection of its own. */
+export async function query<Row extends pg.QueryResultRow>(url: string, sql: string): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: url });
+  // A server that goes away while the connection closes is what some tests are about.
+  client.on('error', () => {});
+  await client.connect();
+  try {
+    return (await client.query<Row>(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+/** The process number of the PostgreSQL on a data folder. */
+export async function postmasterOf(dataDir: string): Promise<number> {
+  return Number.parseInt(await readFile(join(dataDir, 'postgres', 'postmaster.pid'), 'utf8'), 10);
+}
+
+/** An account of the machine that is neither root nor owns anything here. */
+export function nobody(): Account {
+  const id = (flag: string): number => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
+  return { uid: id('-u'), gid: id('-g') };
+}
