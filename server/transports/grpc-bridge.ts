@@ -5,6 +5,7 @@
  * Streams push back: a message is taken from the handler only after the transport has taken the one before. A call that
  * is cancelled or past its deadline aborts the handler's signal; so does its end.
  */
+import type { EventEmitter } from 'node:events';
 import type { Writable } from 'node:stream';
 import {
   create,
@@ -201,7 +202,8 @@ function contextOf(method: DescMethod, call: AnyCall): Context {
     contextValues,
     ...(Number.isFinite(deadlineMs) && { timeoutMs: Math.max(0, deadlineMs - Date.now()) }),
   });
-  call.on('cancelled', () => context.abort(new ConnectError('the caller went away', Code.Canceled)));
+  // Every shape of a call emits it; the union of their types only hides that.
+  (call as EventEmitter).on('cancelled', () => context.abort(new ConnectError('the caller went away', Code.Canceled)));
   return context;
 }
 
