@@ -158,10 +158,11 @@ async function startCore(config: Config, storage: Storage, log: Log, clock: Cloc
   feed.start();
   liveness.start();
   const sealer = new TokenSealer(await storage.settings.secret('token-sealer', 32));
-  const reader = new ReadBatcher(storage.tasks);
+  const reader = new ReadBatcher(storage.tasks, clock, { deadlineMs: config.writeDeadline });
+  undo.add(() => reader.stop());
   const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader);
   const watcher = new TaskWatcher(feed, sealer, clock, WATCH_OPTIONS);
-  return { metrics, feed, liveness, batcher, registry, watcher };
+  return { metrics, feed, liveness, batcher, reader, registry, watcher };
 }
 
 /** What the doors are made of. */
@@ -214,22 +215,21 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   return { http: http.address, grpc: grpc.address, tcp: tcp.address };
 }
 
-function tcpDoor(config: Config, { registry, batcher, liveness, auth, metrics, log, clock }: Parts): TcpxServer {
+function tcpDoor(config: Config, { registry, batcher, reader, liveness, auth, ...parts }: Parts): TcpxServer {
   return new TcpxServer({
     registry,
     room: batcher,
+    readRoom: reader,
     sessions: liveness,
-    clock,
-    log,
-    metrics: metrics.tcp,
-    authenticate: config.tcpRequireToken ? (token, address) => authenticateToken(auth, token, address) : undefined,
+    clock: parts.clock,
+    log: parts.log,
+    metrics: parts.metrics.tcp,
+    authenticateToken: config.tcpRequireToken ? (token, address) => authenticateToken(auth, token, address) : undefined,
     limits: {
       maxFrameBytes: config.tcpMaxFrameBytes,
       frameTimeoutMs: config.tcpFrameTimeout,
       maxConnections: config.tcpMaxConnections,
       maxConnectionsPerAddress: config.tcpMaxConnectionsPerAddress,
-      maxUnanswered: 64,
-      maxUnsentBytes: 1024 * 1024,
       allow: config.tcpAllow,
     },
   });

@@ -3,8 +3,8 @@
  * never an id, a user or an address.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
-import type { TcpxMetrics } from './transports/tcpx/connection.js';
 import type { BatchReport } from './domain/write-batcher.js';
+import type { TcpxMetrics } from './transports/tcpx/tcpx-metrics.js';
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
@@ -47,8 +47,8 @@ export class Metrics {
   });
   readonly tcpConnections = new Counter({
     name: 'taskdash_tcp_connections_total',
-    help: 'Connections of the legacy door by event: opened, closed, or refused for a reason.',
-    labelNames: ['event'],
+    help: 'Connections of the legacy door by event (opened, closed, refused) and the reason of the latter two.',
+    labelNames: ['event', 'reason'],
     registers: [this.registry],
   });
   readonly tcpFrames = new Counter({
@@ -63,6 +63,12 @@ export class Metrics {
     labelNames: ['errid'],
     registers: [this.registry],
   });
+  readonly tcpBytes = new Counter({
+    name: 'taskdash_tcp_bytes_total',
+    help: 'Bytes read and written on the legacy door.',
+    labelNames: ['direction'],
+    registers: [this.registry],
+  });
   readonly transitions = new Counter({
     name: 'taskdash_lapsed_tasks_total',
     help: 'Tasks that the registry set to shutdown by itself, by cause.',
@@ -72,9 +78,10 @@ export class Metrics {
 
   /** What the legacy door reports. */
   readonly tcp: TcpxMetrics = {
-    connection: (event) => this.tcpConnections.inc({ event }),
+    connection: (event, reason) => this.tcpConnections.inc({ event, reason }),
     frame: (kind) => this.tcpFrames.inc({ kind }),
     error: (errid) => this.tcpErrors.inc({ errid }),
+    bytes: (direction, count) => this.tcpBytes.inc({ direction }, count),
   };
 
   constructor() {

@@ -1,19 +1,23 @@
 /**
- * Finds of many callers in one query, the counterpart of the write batcher: what is asked while reads are under way is
- * read together next. There is no timer, so a lone caller never waits for company.
+ * Finds of many callers in one query, the counterpart of the write batcher.
  *
- * Only finds without a scope share a query; the others are rare and go their own way.
+ * What is asked while every lane is busy waits and is read together next; there is no timer, so a lone caller never
+ * waits for company. A find never joins a query that is already under way, so it sees every write that was acknowledged
+ * before it was asked.
+ *
+ *   lane: free ──asked──► reading ──answered──► reading again (finds waiting) or free
+ *                           └─ database away: tried again with back-off, until its callers' deadlines have passed
+ *
+ * Invariants
+ * - Each find is answered exactly once: with the task, with "there is none", or with an error at its deadline.
+ * - No more than `capacity` finds wait or are being read; beyond that OVERLOADED. Doors that can push back ask `hasRoom`
+ *   first and resume on `whenRoom`.
  */
 import type { Scope } from './access.js';
+import { delay, type Clock, type Timer } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type { TaskStore } from './ports.js';
 import type { Task } from './task.js';
-
-interface Asked {
-  readonly id: string;
-  readonly resolve: (task: Task | undefined) => void;
-  readonly reject: (error: unknown) => void;
-}
 
 /** Settings of a reader. */
 export interface ReadBatcherOptions {
@@ -21,48 +25,148 @@ export interface ReadBatcherOptions {
   readonly maxBatch: number;
   /** Queries under way at once. */
   readonly lanes: number;
-  /** Finds that may wait; more are refused with OVERLOADED. */
+  /** Finds that may wait or be under way. */
   readonly capacity: number;
+  /** How long a find may take, database outages included, in milliseconds. */
+  readonly deadlineMs: number;
 }
 
-const DEFAULTS: ReadBatcherOptions = { maxBatch: 500, lanes: 2, capacity: 50_000 };
+const DEFAULTS: ReadBatcherOptions = { maxBatch: 500, lanes: 2, capacity: 10_000, deadlineMs: 5_000 };
+const RETRY_FIRST_MS = 20;
+const RETRY_MAX_MS = 500;
+
+interface Asked {
+  readonly id: string;
+  readonly resolve: (task: Task | undefined) => void;
+  readonly reject: (error: TaskDashError) => void;
+  readonly deadlineAtMs: number;
+}
 
 export class ReadBatcher {
+  readonly #options: ReadBatcherOptions;
+  /** Finds that no query has taken yet. */
   #queue: Asked[] = [];
-  #lanes = 0;
+  /** Finds that are not answered yet, in the order of their deadlines. */
+  readonly #open = new Set<Asked>();
+  #busyLanes = 0;
+  #stopping = false;
+  #expiry: Timer | undefined;
+  #roomWaiters: (() => void)[] = [];
+  #idleWaiters: (() => void)[] = [];
 
   constructor(
     private readonly store: Pick<TaskStore, 'find' | 'findMany'>,
-    private readonly options: ReadBatcherOptions = DEFAULTS,
-  ) {}
+    private readonly clock: Clock,
+    options: Partial<ReadBatcherOptions> = {},
+  ) {
+    this.#options = { ...DEFAULTS, ...options };
+  }
 
-  /** One task as the database has it at some moment after the call. Throws OVERLOADED or what the store throws. */
+  /** Finds waiting or under way. */
+  get pending(): number {
+    return this.#open.size;
+  }
+
+  /** Whether `find` would take another one now. */
+  get hasRoom(): boolean {
+    return this.#open.size < this.#options.capacity && !this.#stopping;
+  }
+
+  /** Resolves when there is room again, or the reader stops. */
+  whenRoom(): Promise<void> {
+    if (this.hasRoom || this.#stopping) return Promise.resolve();
+    return new Promise((resolve) => this.#roomWaiters.push(resolve));
+  }
+
+  /**
+   * One task, as the database has it at some moment after the call; finds with a scope are rare and go their own way.
+   * Rejects with OVERLOADED, STOPPING, STORAGE_UNAVAILABLE (deadline) or STORAGE_REFUSED.
+   */
   find(scope: Scope, id: string): Promise<Task | undefined> {
     if (scope !== 'everything') return this.store.find(scope, id);
-    if (this.#queue.length >= this.options.capacity) {
-      return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 200 }));
-    }
+    if (this.#stopping) return Promise.reject(new TaskDashError('STOPPING'));
+    if (!this.hasRoom) return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 200 }));
     return new Promise((resolve, reject) => {
-      this.#queue.push({ id, resolve, reject });
-      if (this.#lanes < this.options.lanes) void this.#run();
+      const deadlineAtMs = this.clock.monotonicMs() + this.#options.deadlineMs;
+      const asked = { id, resolve, reject, deadlineAtMs };
+      this.#open.add(asked);
+      this.#queue.push(asked);
+      this.#armExpiry();
+      if (this.#busyLanes < this.#options.lanes) void this.#run();
     });
   }
 
-  async #run(): Promise<void> {
-    this.#lanes++;
-    // Callers of this turn of the event loop share the first query.
-    await Promise.resolve();
-    while (this.#queue.length > 0) await this.#read(this.#queue.splice(0, this.options.maxBatch));
-    this.#lanes--;
+  /** Takes no more finds, answers those it has, and resolves; none waits beyond its own deadline. */
+  stop(): Promise<void> {
+    this.#stopping = true;
+    this.#wake(this.#roomWaiters);
+    if (this.#open.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  async #read(batch: readonly Asked[]): Promise<void> {
+  async #run(): Promise<void> {
+    this.#busyLanes++;
+    // Callers of this turn of the event loop share the first query.
+    await Promise.resolve();
+    while (this.#queue.length > 0) await this.#readUntilAnswered(this.#queue.splice(0, this.#options.maxBatch));
+    this.#busyLanes--;
+  }
+
+  async #readUntilAnswered(batch: readonly Asked[]): Promise<void> {
+    let open = batch.filter((asked) => this.#open.has(asked));
+    for (let retryMs = RETRY_FIRST_MS; open.length > 0; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
+      if (await this.#attempt(open)) return;
+      await delay(this.clock, retryMs);
+      open = open.filter((asked) => this.#open.has(asked));
+    }
+  }
+
+  /** Reads once; false when that has to be tried again. */
+  async #attempt(batch: readonly Asked[]): Promise<boolean> {
     try {
       const tasks = await this.store.findMany('everything', [...new Set(batch.map((asked) => asked.id))]);
       const byId = new Map(tasks.map((task) => [task.id, task]));
-      for (const asked of batch) asked.resolve(byId.get(asked.id));
-    } catch (error) {
-      for (const asked of batch) asked.reject(error);
+      for (const asked of batch) if (this.#close(asked)) asked.resolve(byId.get(asked.id));
+    } catch (thrown) {
+      const error = TaskDashError.from(thrown);
+      if (error.code === 'STORAGE_UNAVAILABLE') return false;
+      for (const asked of batch) if (this.#close(asked)) asked.reject(error);
     }
+    return true;
+  }
+
+  /** Keeps one timer while finds are open, at the earliest deadline that it knew when it was set. */
+  #armExpiry(): void {
+    const [earliest] = this.#open;
+    if (this.#expiry || !earliest) return;
+    this.#expiry = this.clock.schedule(Math.max(1, earliest.deadlineAtMs - this.clock.monotonicMs()), () => {
+      this.#expiry = undefined;
+      this.#expire();
+      this.#armExpiry();
+    });
+  }
+
+  #expire(): void {
+    const nowMs = this.clock.monotonicMs();
+    for (const asked of this.#open) {
+      if (asked.deadlineAtMs > nowMs) return;
+      this.#close(asked);
+      asked.reject(new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
+    }
+  }
+
+  /** Says whether the find was still to be answered. */
+  #close(asked: Asked): boolean {
+    if (!this.#open.delete(asked)) return false;
+    if (this.hasRoom && this.#roomWaiters.length > 0) this.#wake(this.#roomWaiters);
+    if (this.#open.size > 0) return true;
+    this.#expiry?.cancel();
+    this.#expiry = undefined;
+    this.#wake(this.#idleWaiters);
+    return true;
+  }
+
+  #wake(waiters: (() => void)[]): void {
+    for (const wake of waiters.splice(0)) wake();
   }
 }

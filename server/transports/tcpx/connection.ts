@@ -1,342 +1,388 @@
 /**
  * One connection of the legacy door.
  *
- *   reading ◄──────── room again ────────┐
- *      │ └── too much unanswered, unread or waiting for the database ──► paused
- *      ├── the peer ended, or the server stops ──► finishing ──all answered and sent──► closed
- *      └── broken stream, error, expiry ──► closed
+ *   open ──client shut down its side, server stops, or stream broken──► finishing ──all answered──► ended ──► closed
+ *     └───────────── socket lost, session expired, frame timeout, defect ──────────────────────────────────────▲
+ *
+ * open       Frames are taken and requests begun for as long as the connection is within its limits. Beyond them it is
+ *            *held*: nothing more is taken from the decoder or read from the socket until there is room again.
+ * finishing  Nothing more is read. What was read is taken and answered; that it is taken by the client has a deadline.
+ * ended      Our side is shut down and the session closed. Input is thrown away until the client closes too, or its
+ *            time is up: closing with unread input would make the kernel reset the connection and lose last replies.
  *
  * Invariants
- * - Replies leave in the order of their requests: each request takes a place in the queue when it is read, and the queue
- *   is sent from its head as far as it is answered, in one write a turn.
- * - Of what the peer sends, no more is held than the decoder's incomplete frame and the frames of one chunk; when those
- *   may not be begun, nothing further is read. Of what the peer does not read, no more is held than `maxUnsentBytes` and
- *   the replies under way.
- * - No error of one request, peer or socket leaves this file.
+ * - Replies leave in the order of the requests, the header and body of each in one write.
+ * - Memory: at most `maxUnanswered` requests, of at most `maxUnansweredBytes` (one may be larger), one chunk, one
+ *   incomplete frame, and `maxUnreadReplyBytes` beside the replies of those requests.
+ * - While a connection is held because of the server, the server answers for its client's signs of life, which may lie
+ *   unread in the socket. A client that does not take its replies has only itself to blame for being silent.
+ * - No exception leaves this file: a defect closes this connection, and none other.
  */
 import type { Socket } from 'node:net';
-import type { LegacyService, Principal } from '../../domain/access.js';
+import type { Principal } from '../../domain/access.js';
+import { TaskDashError, type Errid } from '../../domain/errors.js';
 import type { Log } from '../../domain/ports.js';
-import type { Session } from '../../domain/sessions.js';
+import type { Session, SessionHost } from '../../domain/sessions.js';
 import type { TaskRegistry } from '../../domain/task-registry.js';
-import { FrameDecoder, type Frame } from './frame.js';
+import { FrameDecoder, HEAD_BYTES, type Frame } from './frame.js';
+import type { IncompleteMemory } from './incomplete-memory.js';
+import type { TcpxLimits } from './limits.js';
 import {
   AUTHENTICATE_ID,
-  erridOf,
-  foundReply,
+  EMPTY_HEADER,
+  foundBody,
   HEARTBEAT_ID,
-  parseBody,
-  parseHeader,
-  parseRequest,
-  readableId,
-  reply,
+  plainBody,
+  readHeader,
+  readRequest,
+  readToken,
   REQUEST_ID,
-  type Envelope,
   type Request,
 } from './messages.js';
-import { RequestOrder } from './request-order.js';
+import type { Flushable, Outbox } from './outbox.js';
+import { ReplyQueue, type Place } from './reply-queue.js';
+import { RequestLanes } from './request-lanes.js';
+import type { RoomGate } from './room-gate.js';
+import type { Sweep, Swept } from './sweep.js';
+import type { CloseReason, TcpxMetrics } from './tcpx-metrics.js';
 
-/** Counts what happens on the legacy door. */
-export interface TcpxMetrics {
-  connection(event: 'opened' | 'closed' | 'refused_limit' | 'refused_address' | 'refused_address_limit'): void;
-  frame(kind: 'register' | 'update' | 'find' | 'heartbeat' | 'authenticate' | 'unknown' | 'invalid'): void;
-  error(errid: number): void;
-}
+/** Decides who holds a token; throws NOT_LOGGED_IN for one that is not valid. */
+export type TokenCheck = (token: string, address: string) => Promise<Principal>;
 
-/** Says when the write queue has room. */
-export interface Room {
-  readonly hasRoom: boolean;
-  whenRoom(): Promise<void>;
-}
-
-/** What a connection needs of its server. */
+/** What the connections of one door share. */
 export interface ConnectionContext {
   readonly registry: Pick<TaskRegistry, 'register' | 'update' | 'get'>;
-  readonly room: Room;
+  readonly sessions: SessionHost;
+  /** Present: a connection must show a token (message 1393) before it may ask for anything. */
+  readonly authenticateToken: TokenCheck | undefined;
+  readonly limits: TcpxLimits;
   readonly log: Log;
   readonly metrics: TcpxMetrics;
-  readonly maxFrameBytes: number;
-  readonly maxUnanswered: number;
-  readonly maxUnsentBytes: number;
-  /** Present when a connection must authenticate before anything else (message 1393). */
-  readonly authenticate: ((token: string, address: string) => Promise<Principal>) | undefined;
-  /** Told when a frame begins to be, or is no longer, incomplete. */
-  readonly onIncomplete: (connection: Connection, incomplete: boolean) => void;
+  readonly readGate: RoomGate;
+  readonly writeGate: RoomGate;
+  readonly sweep: Sweep;
+  readonly outbox: Outbox;
+  readonly incomplete: IncompleteMemory;
+  /** Told once, at the very end. */
+  readonly onClosed: (connection: Connection) => void;
 }
 
-/** A place in the queue of replies. */
-interface Place {
-  reply: Buffer | undefined;
-}
-
-export class Connection {
+export class Connection implements Swept, Flushable {
+  /** When the client must have completed its frame, taken its last replies, or gone. */
+  deadlineAtMs = Infinity;
+  readonly #session: Session;
   readonly #decoder: FrameDecoder;
-  readonly #order = new RequestOrder();
-  #session: Session | undefined;
+  readonly #replies = new ReplyQueue();
+  /** Made at the first request: most connections of a fleet only beat. */
+  #lanes: RequestLanes | undefined;
+  #state: 'open' | 'finishing' | 'ended' | 'closed' = 'open';
+  #held = false;
   #principal: Principal;
   #authenticated: boolean;
   #authenticating = false;
-  #backlog: Frame[] = [];
-  #replies: Place[] = [];
-  #finishing = false;
-  #flushing = false;
-  #pumping = false;
-  #waitingForRoom = false;
-  #paused = false;
+  #timedFrame = -1;
+  #incompleteBytes = 0;
+  #closeReason: CloseReason | undefined;
 
   constructor(
     private readonly socket: Socket,
-    private readonly address: string,
+    /** The client's address, without the port. */
+    readonly address: string,
     private readonly context: ConnectionContext,
   ) {
-    this.#decoder = new FrameDecoder(context.maxFrameBytes);
-    this.#principal = { kind: 'legacy', address } satisfies LegacyService;
-    this.#authenticated = context.authenticate === undefined;
+    this.#decoder = new FrameDecoder(context.limits.maxFrameBytes);
+    this.#principal = { kind: 'legacy', address };
+    this.#authenticated = context.authenticateToken === undefined;
+    this.#session = context.sessions.open({ door: 'tcp', address, onExpired: () => this.destroy('silent') });
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk));
+    socket.on('drain', () => this.flush());
+    socket.on('end', () => this.#finish());
+    socket.on('error', (error) => context.log.debug({ err: error, address }, 'a legacy connection was lost'));
+    socket.on('close', () => this.#onClose());
   }
 
-  /** Begins to read. `session` is this connection's. */
-  begin(session: Session): void {
-    this.#session = session;
-    this.socket.on('data', (chunk: Buffer) => this.#onData(chunk));
-    this.socket.on('end', () => this.finish());
-    this.socket.on('drain', () => this.#pump());
-    this.socket.on('error', (error) =>
-      this.context.log.debug({ err: error, address: this.address }, 'a legacy connection broke'),
-    );
-  }
-
-  /** Whether the server itself does not read on for now. */
-  get paused(): boolean {
-    return this.#paused;
-  }
-
-  /** Whether the last replies are on their way and nothing follows. */
-  get finishing(): boolean {
-    return this.#finishing;
-  }
-
-  /** Reads nothing more, answers what was read, then closes. */
-  finish(): void {
-    if (this.#finishing) return;
-    this.#finishing = true;
-    this.context.onIncomplete(this, false);
-    this.socket.pause();
-    this.#pump();
-    this.#flushSoon();
+  /** Reads no more, answers what was read, and closes. */
+  stop(): void {
+    this.#closeReason ??= 'stopping';
+    this.#finish();
   }
 
   /** Closes at once. */
-  destroy(): void {
-    this.#backlog = [];
+  destroy(reason: CloseReason): void {
+    this.#closeReason ??= reason;
     this.socket.destroy();
   }
 
-  #onData(chunk: Buffer): void {
-    if (this.#finishing) return;
-    const frames = this.#decoder.decode(chunk);
-    if (frames.length > 0) {
-      this.#session?.beat();
-      this.context.onIncomplete(this, false);
-    }
-    if (this.#decoder.incomplete) this.context.onIncomplete(this, true);
-    this.#backlog = this.#backlog.length === 0 ? frames : this.#backlog.concat(frames);
-    this.#pump();
+  /** For the sweep. */
+  onOverdue(): void {
+    this.context.log.debug({ address: this.address, state: this.#state }, 'a legacy connection took too long');
+    this.destroy('timeout');
   }
 
-  /** Begins as many of the waiting frames as may be begun, and reads on only when none waits. */
-  #pump(): void {
-    // What a frame begins may call for more; the outer call goes on with it.
-    if (this.#pumping) return;
-    this.#pumping = true;
-    let begun = 0;
-    while (begun < this.#backlog.length && this.#mayBegin()) this.#begin(this.#backlog[begun++] as Frame);
-    if (begun > 0) this.#backlog = this.#backlog.slice(begun);
-    this.#pumping = false;
-    if (this.#backlog.length > 0 || !this.#mayBegin()) this.#pause();
-    else this.#resume();
+  /** For the sweep: the client's signs of life may lie unread. */
+  onStillHeld(): void {
+    if (!this.#isReplyUnread) this.#session.beat();
   }
 
-  #mayBegin(): boolean {
-    if (!this.context.room.hasRoom) this.#waitForRoom();
-    return (
-      this.context.room.hasRoom &&
-      !this.#authenticating &&
-      this.#replies.length < this.context.maxUnanswered &&
-      this.socket.writableLength < this.context.maxUnsentBytes
-    );
-  }
-
-  #waitForRoom(): void {
-    if (this.#waitingForRoom) return;
-    this.#waitingForRoom = true;
-    void this.context.room.whenRoom().then(() => {
-      this.#waitingForRoom = false;
-      if (!this.socket.destroyed) this.#pump();
+  /** For the outbox. */
+  flush(): void {
+    if (this.#state === 'closed' || this.socket.destroyed) return;
+    this.#guard(() => {
+      this.#send();
+      if (this.#held || this.#state === 'finishing') this.#pump();
     });
   }
 
-  #pause(): void {
-    if (this.#paused) return;
-    this.#paused = true;
-    this.socket.pause();
-  }
-
-  #resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    if (this.#finishing) return;
-    // That nothing was read meanwhile was our doing, not the peer's silence.
-    this.#session?.beat();
-    this.socket.resume();
-  }
-
-  #begin(frame: Frame): void {
-    if (frame.kind === 'message') return this.#beginMessage(frame);
-    this.context.metrics.frame('invalid');
-    this.#answer(Promise.resolve(this.#refusal({ messageId: frame.messageId, header: '{}' }, '', 1000)));
-    if (frame.kind === 'break') {
-      this.context.log.debug(
-        { address: this.address, length: frame.length },
-        'a frame length cannot be right; closing',
-      );
-      this.finish();
-    }
-  }
-
-  #beginMessage(frame: Extract<Frame, { kind: 'message' }>): void {
-    if (frame.messageId === HEARTBEAT_ID) {
-      this.context.metrics.frame('heartbeat');
-      this.#session?.heartbeat();
-    } else if (frame.messageId === AUTHENTICATE_ID && this.context.authenticate) {
-      this.#beginAuthentication(frame.header, frame.body, this.context.authenticate);
-    } else if (frame.messageId === REQUEST_ID) {
-      this.#beginRequest(frame.header, frame.body);
-    } else {
-      this.context.metrics.frame('unknown');
-    }
-  }
-
-  #beginRequest(headerBytes: Buffer, bodyBytes: Buffer): void {
-    const header = parseHeader(headerBytes);
-    const envelope: Envelope = { messageId: REQUEST_ID, header: header?.text ?? '{}' };
-    const body = parseBody(bodyBytes);
-    const id = readableId(body);
-    if (!this.#authenticated) return this.#answer(Promise.resolve(this.#refusal(envelope, id, 1003)));
-    let request: Request | undefined;
-    try {
-      request = header && parseRequest(header.requestId, body);
-    } catch (invalid) {
-      this.context.metrics.frame('invalid');
-      return this.#answer(Promise.resolve(this.#refusal(envelope, id, erridOf(invalid))));
-    }
-    if (!request) {
-      this.context.metrics.frame('invalid');
-      return this.#answer(Promise.resolve(this.#refusal(envelope, id, 1000)));
-    }
-    this.context.metrics.frame(VERB_METRIC[request.verb]);
-    this.#answer(this.#run(envelope, request));
-  }
-
-  async #run(envelope: Envelope, request: Request): Promise<Buffer> {
-    const touch = request.verb === 'Find' ? 'read' : 'write';
-    try {
-      return await this.#order.run(request.id, touch, () => this.#perform(envelope, request));
-    } catch (failure) {
-      return this.#refusal(envelope, request.id, this.#erridFor(failure, request));
-    }
-  }
-
-  async #perform(envelope: Envelope, request: Request): Promise<Buffer> {
-    if (request.verb === 'Find')
-      return foundReply(envelope, await this.context.registry.get(this.#principal, request.id));
-    const claimant = this.#session ?? null;
-    if (request.verb === 'Register')
-      await this.context.registry.register(this.#principal, request.id, request.texts, { claimant });
-    else await this.context.registry.update(this.#principal, request.id, request.texts, { claimant });
-    return reply(envelope, request.id, 0);
-  }
-
-  #erridFor(failure: unknown, request: Request) {
-    const errid = erridOf(failure);
-    if (errid === 1001)
-      this.context.log.warn(
-        { err: failure, address: this.address, verb: request.verb, id: request.id },
-        'a legacy request failed',
-      );
-    return errid;
-  }
-
-  #beginAuthentication(
-    headerBytes: Buffer,
-    bodyBytes: Buffer,
-    authenticate: NonNullable<ConnectionContext['authenticate']>,
-  ): void {
-    this.context.metrics.frame('authenticate');
-    const envelope: Envelope = { messageId: AUTHENTICATE_ID, header: parseHeader(headerBytes)?.text ?? '{}' };
-    const token = parseBody(bodyBytes)?.['token'];
-    if (typeof token !== 'string') return this.#answer(Promise.resolve(this.#refusal(envelope, '', 1000)));
-    // What follows waits: it runs as whoever this turns out to be.
-    this.#authenticating = true;
-    const outcome = authenticate(token, this.address).then(
-      (principal) => {
-        this.#principal = principal;
-        this.#authenticated = true;
-        return reply(envelope, '', 0);
-      },
-      (failure: unknown) => this.#refusal(envelope, '', erridOf(failure)),
-    );
-    this.#answer(outcome);
-    void outcome.then(() => {
-      this.#authenticating = false;
+  #onData(chunk: Buffer): void {
+    this.context.metrics.bytes('read', chunk.length);
+    if (this.#state !== 'open') return;
+    this.#guard(() => {
+      this.#decoder.push(chunk);
       this.#pump();
     });
   }
 
-  #refusal(envelope: Envelope, id: string, errid: Exclude<Parameters<typeof reply>[2], 0>): Buffer {
+  /** Nothing that goes wrong on this connection reaches another one. */
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (defect) {
+      this.context.log.error({ err: defect, address: this.address }, 'a legacy connection is closed by a defect');
+      this.destroy('failed');
+    }
+  }
+
+  #send(): void {
+    if (!this.#replies.isReady) return;
+    const bytes = this.#replies.takeReady();
+    this.context.metrics.bytes('written', bytes.length);
+    this.socket.write(bytes);
+  }
+
+  /** Takes frames for as long as the limits allow. */
+  #pump(): void {
+    while (this.#mayTake) {
+      const frame = this.#decoder.next();
+      if (!frame) return this.#onUsedUp();
+      this.#take(frame);
+    }
+    this.#hold();
+  }
+
+  get #mayTake(): boolean {
+    const { maxUnanswered, maxUnansweredBytes } = this.context.limits;
+    return (
+      this.#replies.length < maxUnanswered &&
+      this.#replies.requestBytes < maxUnansweredBytes &&
+      !this.#authenticating &&
+      !this.#lanes?.waitsForRoom &&
+      !this.#isReplyUnread
+    );
+  }
+
+  get #isReplyUnread(): boolean {
+    return this.socket.writableLength > this.context.limits.maxUnreadReplyBytes;
+  }
+
+  #hold(): void {
+    if (this.#held || this.#state === 'ended' || this.#state === 'closed') return;
+    this.#held = true;
+    this.socket.pause();
+    // Frames wait for us now, so their time stands still; last replies wait for the client.
+    this.#setDeadline(this.#state === 'finishing' && this.#isReplyUnread ? this.#patienceEndsMs() : Infinity);
+    if (this.#state === 'open') this.context.sweep.hold(this);
+  }
+
+  #onUsedUp(): void {
+    if (this.#state === 'finishing' && this.#replies.length === 0) return this.#end();
+    if (this.#state !== 'open') return;
+    this.#timeFrame();
+    this.#accountForFrame();
+    if (!this.#held) return;
+    this.#held = false;
+    this.context.sweep.release(this);
+    this.#session.beat();
+    this.socket.resume();
+  }
+
+  /** A frame's time runs from its first byte; what follows of it does not renew the deadline. */
+  #timeFrame(): void {
+    const { completed, isMidFrame } = this.#decoder;
+    if (!isMidFrame) return this.#setDeadline(Infinity);
+    if (this.deadlineAtMs !== Infinity && this.#timedFrame === completed) return;
+    this.#timedFrame = completed;
+    this.#setDeadline(this.#patienceEndsMs());
+  }
+
+  #patienceEndsMs(): number {
+    return this.context.sweep.nowMs() + this.context.limits.frameTimeoutMs;
+  }
+
+  #accountForFrame(): void {
+    const { keptBytes } = this.#decoder;
+    if (keptBytes === this.#incompleteBytes) return;
+    const fits = this.context.incomplete.change(this.#incompleteBytes, keptBytes);
+    this.#incompleteBytes = keptBytes;
+    if (fits) return;
+    this.context.log.warn({ address: this.address, keptBytes }, 'incomplete legacy frames hold too much; closing one');
+    this.destroy('memory');
+  }
+
+  #setDeadline(atMs: number): void {
+    if (atMs === this.deadlineAtMs) return;
+    this.deadlineAtMs = atMs;
+    if (atMs === Infinity) this.context.sweep.unwatch(this);
+    else this.context.sweep.watch(this);
+  }
+
+  #take(frame: Frame): void {
+    if (frame.kind === 'broken') return this.#onBroken(frame.length);
+    this.#session.beat();
+    if (frame.kind === 'mismatch') return this.#onMismatch(frame.messageId);
+    switch (frame.messageId) {
+      case HEARTBEAT_ID:
+        return this.#onHeartbeat();
+      case REQUEST_ID:
+        return this.#onRequest(frame.header, frame.body);
+      case AUTHENTICATE_ID:
+        if (this.context.authenticateToken)
+          return this.#onToken(frame.header, frame.body, this.context.authenticateToken);
+    }
+    this.context.metrics.frame('unknown');
+  }
+
+  #onBroken(length: number): void {
+    this.context.metrics.frame('malformed');
+    this.context.log.debug({ address: this.address, length }, 'a frame length that cannot be right; closing');
+    this.#closeReason ??= 'broken_stream';
+    this.#refuse(this.#place(REQUEST_ID, EMPTY_HEADER, HEAD_BYTES), '', 1000);
+    this.#finish();
+  }
+
+  #onMismatch(messageId: number): void {
+    this.context.metrics.frame('malformed');
+    // No client reads an answer to a heartbeat.
+    if (messageId === HEARTBEAT_ID) return;
+    this.#refuse(this.#place(messageId, EMPTY_HEADER, HEAD_BYTES), '', 1000);
+  }
+
+  /** Only who may ask for tasks gets tasks back by beating. */
+  #onHeartbeat(): void {
+    this.context.metrics.frame('heartbeat');
+    if (this.#authenticated) this.#session.heartbeat();
+  }
+
+  #onRequest(headerBytes: Buffer, bodyBytes: Buffer): void {
+    const { header, id, request } = readRequest(headerBytes, bodyBytes);
+    const place = this.#place(REQUEST_ID, header, HEAD_BYTES + headerBytes.length + bodyBytes.length);
+    if (!this.#authenticated) {
+      this.context.metrics.frame('unauthenticated');
+      return this.#refuse(place, id, 1003);
+    }
+    this.context.metrics.frame(request?.verb ?? 'malformed');
+    if (!request) return this.#refuse(place, id, 1000);
+    this.#lanes ??= new RequestLanes(this.context.readGate, this.context.writeGate);
+    this.#enter(this.#lanes, place, request);
+  }
+
+  #enter(lanes: RequestLanes, place: Place, request: Request): void {
+    const principal = this.#principal;
+    const job = {
+      request,
+      start: () => {
+        // A request that had to wait for room makes room for the next frame.
+        if (this.#held) this.context.outbox.add(this);
+        void this.#perform(principal, request)
+          .catch((thrown: unknown) => this.#failure(request, thrown))
+          .then((body) => {
+            this.#answer(place, body);
+            lanes.leave(job);
+          });
+      },
+      fail: (error: TaskDashError) => this.#answer(place, this.#failure(request, error)),
+    };
+    lanes.enter(job);
+  }
+
+  async #perform(principal: Principal, request: Request): Promise<string> {
+    const { registry } = this.context;
+    const { verb, id } = request;
+    if (verb === 'find') return foundBody(await registry.get(principal, id));
+    await registry[verb](principal, id, request.texts, { claimant: this.#session });
+    return plainBody(id, 0);
+  }
+
+  #failure(request: Request, thrown: unknown): string {
+    const error = TaskDashError.from(thrown);
+    const details = { err: error, address: this.address, verb: request.verb, id: request.id };
+    if (error.code === 'INTERNAL') this.context.log.error(details, 'a legacy request failed by a defect');
+    if (error.code === 'STORAGE_REFUSED') this.context.log.warn(details, 'the database refused a legacy request');
+    this.context.metrics.error(error.errid);
+    return plainBody(request.id, error.errid);
+  }
+
+  /** Nothing that follows is taken until the verdict is there: it is done in the name of the token's holder. */
+  #onToken(headerBytes: Buffer, bodyBytes: Buffer, authenticate: TokenCheck): void {
+    this.context.metrics.frame('authenticate');
+    const header = readHeader(headerBytes);
+    const token = readToken(bodyBytes);
+    const bytes = HEAD_BYTES + headerBytes.length + bodyBytes.length;
+    const place = this.#place(AUTHENTICATE_ID, header?.text ?? EMPTY_HEADER, bytes);
+    if (!header || !token) return this.#refuse(place, '', 1000);
+    this.#authenticating = true;
+    void authenticate(token, this.address).then(
+      (principal) => {
+        this.#principal = principal;
+        this.#authenticated = true;
+        this.#authenticating = false;
+        this.#answer(place, plainBody('', 0));
+      },
+      (thrown: unknown) => {
+        this.#authenticating = false;
+        this.#refuse(place, '', TaskDashError.from(thrown).errid);
+      },
+    );
+  }
+
+  #place(messageId: number, header: string, requestBytes: number): Place {
+    return this.#replies.push({ messageId, header, requestBytes, body: undefined });
+  }
+
+  #refuse(place: Place, id: string, errid: Errid): void {
     this.context.metrics.error(errid);
-    return reply(envelope, id, errid);
+    this.#answer(place, plainBody(id, errid));
   }
 
-  /** Takes the next place in the queue of replies; `outcome` never rejects. */
-  #answer(outcome: Promise<Buffer>): void {
-    const place: Place = { reply: undefined };
-    this.#replies.push(place);
-    void outcome.then((buffer) => {
-      place.reply = buffer;
-      if (this.#replies[0] === place) this.#flushSoon();
-    });
+  #answer(place: Place, body: string): void {
+    place.body = body;
+    if (this.#replies.isReady || this.#held) this.context.outbox.add(this);
   }
 
-  /** Sends at the end of this turn, so that replies that become ready together leave together. */
-  #flushSoon(): void {
-    if (this.#flushing) return;
-    this.#flushing = true;
-    setImmediate(() => {
-      this.#flushing = false;
-      this.#flush();
-    });
+  #finish(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'finishing';
+    this.context.sweep.release(this);
+    this.#setDeadline(Infinity);
+    this.socket.pause();
+    this.context.outbox.add(this);
   }
 
-  #flush(): void {
-    if (this.socket.destroyed) return;
-    const ready: Buffer[] = [];
-    for (const place of this.#replies) {
-      if (!place.reply) break;
-      ready.push(place.reply);
-    }
-    if (ready.length > 0) {
-      this.#replies = this.#replies.slice(ready.length);
-      this.socket.write(ready.length === 1 ? (ready[0] as Buffer) : Buffer.concat(ready));
-    }
-    this.#pump();
-    if (this.#finishing && this.#replies.length === 0 && this.#backlog.length === 0) this.#close();
-  }
-
-  /** Says goodbye, and reads into nothing until the peer does too: closing with unread input would cut off the last replies. */
-  #close(): void {
+  #end(): void {
+    this.#state = 'ended';
+    this.#session.close();
+    const hasUnread = this.socket.writableLength > 0;
+    this.#setDeadline(hasUnread ? this.#patienceEndsMs() : this.context.sweep.nowMs() + this.context.limits.lingerMs);
     this.socket.end();
     this.socket.resume();
   }
-}
 
-const VERB_METRIC = { Register: 'register', Update: 'update', Find: 'find' } as const;
+  #onClose(): void {
+    this.#state = 'closed';
+    this.#session.close();
+    this.#setDeadline(Infinity);
+    this.context.sweep.release(this);
+    this.context.incomplete.change(this.#incompleteBytes, 0);
+    this.context.metrics.connection('closed', this.#closeReason ?? 'client');
+    this.context.onClosed(this);
+  }
+}

@@ -1,194 +1,189 @@
 /**
- * The frames of the legacy door: bytes in, frames out, no socket. The layout is that of the Go package tcpx; all
+ * The frames of the legacy door: bytes only, no socket and no meaning. The layout is that of the Go package tcpx; all
  * integers are big-endian:
  *
- *   length 4 | messageID 4 (signed) | headerLength 4 | bodyLength 4 | header | body        length = 12 + header + body
+ *   length 4 | messageId 4 (signed) | headerLength 4 | bodyLength 4 | header | body      length = 12 + header + body
  *
- * States of the decoder
+ * The decoder is handed chunks and asked for frames one at a time, so that whoever asks can stop in the middle of a
+ * chunk. It is in one of three states:
  *
- *   head ──16 bytes, lengths agree──► payload ──all bytes──► head       yields a message
- *     │  └─16 bytes, lengths differ─► skipping ──all bytes─► head       yields a mismatch
- *     └──length below 12 or over the limit──► broken                    yields a break; everything after it is ignored
+ *   reading ──length below 12 or over the limit──► broken    yields `broken` once; whatever follows is ignored
+ *    ▲ │ └─all bytes there─► reading                         yields `message`
+ *    │ └──header and body do not add up to the length──► skipping
+ *    └───────────────all bytes of the frame passed──────────┘ yields `mismatch`
  *
  * Invariants
- * - The length is judged as soon as its four bytes are there, before anything is allocated for the frame.
- * - What is kept of an incomplete frame is at most twice what has arrived of it, and never more than the limit; skipped
- *   bytes are not kept at all.
- * - A frame that lies whole in one chunk is handed out as views of that chunk, without copying.
+ * - The length is judged as soon as its four bytes are there; no announcement alone ever allocates anything.
+ * - A frame that lies whole in one chunk is handed out as views of that chunk. Otherwise its bytes gather in space that
+ *   doubles as they arrive: each byte is copied twice at most on average, and the space is never more than the greater
+ *   of 64 bytes and twice what has arrived, nor more than the frame.
+ * - Skipped bytes are not kept at all.
+ * - What it yields depends on the bytes alone, never on how they were cut into chunks.
  */
 
-/** Bytes of the length field. */
-const LENGTH_BYTES = 4;
-/** Bytes of everything before the header. */
+/** Bytes before the header, the length field included. */
 export const HEAD_BYTES = 16;
+const LENGTH_BYTES = 4;
 /** What the length field counts beside header and body. */
 const COUNTED_HEAD_BYTES = HEAD_BYTES - LENGTH_BYTES;
+const FIRST_SPACE_BYTES = 64;
+const NOTHING: Buffer = Buffer.alloc(0);
 
-const FIRST_GATHER_BYTES = 4096;
-/** Answers a frame whose message id is not known. */
-const DEFAULT_MESSAGE_ID = 2;
-
-/** What the decoder yields. */
+/** What the decoder yields. Header and body are views that hold only until the next call. */
 export type Frame =
   | { readonly kind: 'message'; readonly messageId: number; readonly header: Buffer; readonly body: Buffer }
-  /** Header and body length do not add up to the length; the frame was skipped. */
+  /** Header and body length do not add up to the length; the frame was skipped by its length. */
   | { readonly kind: 'mismatch'; readonly messageId: number }
   /** The length cannot be right; the stream cannot be trusted any further. */
-  | { readonly kind: 'break'; readonly messageId: number; readonly length: number };
-
-const EMPTY = Buffer.alloc(0);
+  | { readonly kind: 'broken'; readonly length: number };
 
 export class FrameDecoder {
-  #state: 'head' | 'payload' | 'skipping' | 'broken' = 'head';
-  #gathered = EMPTY;
-  #gatheredBytes = 0;
-  #messageId = DEFAULT_MESSAGE_ID;
-  #headerBytes = 0;
-  /** Bytes that the present state still waits for: of the payload in all, or to be skipped. */
-  #wantedBytes = 0;
+  #chunk = NOTHING;
+  #offset = 0;
+  /** The bytes of the present frame from its first one on, where it does not lie whole in the chunk. */
+  #held = NOTHING;
+  #heldBytes = 0;
+  #skipping: { readonly messageId: number; left: number } | undefined;
+  #broken = false;
+  #completed = 0;
 
   /** `maxFrameBytes` bounds the value of the length field. */
   constructor(private readonly maxFrameBytes: number) {}
 
-  /** Whether a frame has begun and is not complete. */
-  get incomplete(): boolean {
-    return this.#gatheredBytes > 0 || this.#state === 'payload' || this.#state === 'skipping';
+  /** How many frames have been passed, for telling one incomplete frame from the next. */
+  get completed(): number {
+    return this.#completed;
   }
 
-  /** Bytes set aside for the incomplete frame. */
-  get heldBytes(): number {
-    return this.#gathered.length;
+  /** Whether a frame has begun that `next` could not complete. */
+  get isMidFrame(): boolean {
+    return this.#heldBytes > 0 || this.#skipping !== undefined;
   }
 
-  /** Takes the next chunk of the stream and returns the frames that it completes. Never throws. */
-  decode(chunk: Buffer): Frame[] {
-    const frames: Frame[] = [];
-    let offset = 0;
-    while (offset < chunk.length || this.#ready()) {
-      const before = this.#state;
-      offset = this.#step(chunk, offset, frames);
-      if (before === 'broken') return frames;
-    }
-    return frames;
+  /** Bytes kept: the space of an incomplete frame, and what is left of the chunk. */
+  get keptBytes(): number {
+    return this.#held.length + this.#chunk.length - this.#offset;
   }
 
-  /** Whether the present state is complete without another byte: an empty payload, or nothing to skip. */
-  #ready(): boolean {
-    return (this.#state === 'payload' || this.#state === 'skipping') && this.#wantedBytes === 0;
+  /** Hands over the next chunk; cheapest when `next` has said that the one before is used up. */
+  push(chunk: Buffer): void {
+    if (this.#broken) return;
+    this.#chunk = this.#chunk.length === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#offset), chunk]);
+    this.#offset = 0;
   }
 
-  #step(chunk: Buffer, offset: number, frames: Frame[]): number {
-    switch (this.#state) {
-      case 'head':
-        return this.#readHead(chunk, offset, frames);
-      case 'payload':
-        return this.#readPayload(chunk, offset, frames);
-      case 'skipping':
-        return this.#skip(chunk, offset, frames);
-      case 'broken':
-        return chunk.length;
-    }
+  /** The next frame, or undefined when the chunk is used up. Never throws. */
+  next(): Frame | undefined {
+    const frame = this.#skipping ? this.#skipOn() : this.#read();
+    if (frame) this.#completed++;
+    if (this.#offset === this.#chunk.length) this.#dropChunk();
+    return frame;
   }
 
-  #readHead(chunk: Buffer, offset: number, frames: Frame[]): number {
-    if (this.#gatheredBytes === 0 && chunk.length - offset >= HEAD_BYTES) {
-      this.#judgeHead(chunk.subarray(offset, offset + HEAD_BYTES), frames);
-      return offset + HEAD_BYTES;
-    }
-    const taken = Math.min(HEAD_BYTES - this.#gatheredBytes, chunk.length - offset);
-    this.#gather(chunk, offset, taken, HEAD_BYTES);
-    const head = this.#gathered.subarray(0, this.#gatheredBytes);
-    const complete = head.length === HEAD_BYTES;
-    if (complete) this.#release();
-    if (complete || this.#isBreak(head)) this.#judgeHead(head, frames);
-    return offset + taken;
-  }
-
-  #isBreak(head: Buffer): boolean {
-    if (head.length < LENGTH_BYTES) return false;
-    const length = head.readUInt32BE(0);
-    return length < COUNTED_HEAD_BYTES || length > this.maxFrameBytes;
-  }
-
-  #judgeHead(head: Buffer, frames: Frame[]): void {
-    const length = head.readUInt32BE(0);
-    this.#messageId = head.length >= 8 ? head.readInt32BE(4) : DEFAULT_MESSAGE_ID;
-    if (this.#isBreak(head)) {
-      this.#state = 'broken';
-      this.#release();
-      frames.push({ kind: 'break', messageId: this.#messageId, length });
-      return;
-    }
-    this.#headerBytes = head.readUInt32BE(8);
-    this.#wantedBytes = length - COUNTED_HEAD_BYTES;
-    this.#state = this.#headerBytes + head.readUInt32BE(12) === this.#wantedBytes ? 'payload' : 'skipping';
-  }
-
-  #readPayload(chunk: Buffer, offset: number, frames: Frame[]): number {
-    const available = chunk.length - offset;
-    if (this.#gatheredBytes === 0 && available >= this.#wantedBytes) {
-      this.#yieldMessage(chunk.subarray(offset, offset + this.#wantedBytes), frames);
-      return offset + this.#wantedBytes;
-    }
-    const taken = Math.min(this.#wantedBytes - this.#gatheredBytes, available);
-    this.#gather(chunk, offset, taken, this.#wantedBytes);
-    if (this.#gatheredBytes === this.#wantedBytes) {
-      const payload = this.#gathered.subarray(0, this.#wantedBytes);
-      this.#release();
-      this.#yieldMessage(payload, frames);
-    }
-    return offset + taken;
-  }
-
-  #yieldMessage(payload: Buffer, frames: Frame[]): void {
-    this.#state = 'head';
-    frames.push({
+  #read(): Frame | undefined {
+    if (!this.#has(LENGTH_BYTES)) return undefined;
+    const length = this.#uint32(0);
+    if (length < COUNTED_HEAD_BYTES || length > this.maxFrameBytes) return this.#break(length);
+    if (!this.#has(HEAD_BYTES)) return undefined;
+    const messageId = this.#uint32(4) | 0;
+    const headerEnd = HEAD_BYTES + this.#uint32(8);
+    const frameEnd = LENGTH_BYTES + length;
+    if (headerEnd + this.#uint32(12) !== frameEnd) return this.#skip(messageId, frameEnd);
+    if (!this.#has(frameEnd)) return undefined;
+    const [bytes, start] = this.#heldBytes === 0 ? [this.#chunk, this.#offset] : [this.#held, 0];
+    this.#consume(frameEnd);
+    return {
       kind: 'message',
-      messageId: this.#messageId,
-      header: payload.subarray(0, this.#headerBytes),
-      body: payload.subarray(this.#headerBytes),
-    });
+      messageId,
+      header: bytes.subarray(start + HEAD_BYTES, start + headerEnd),
+      body: bytes.subarray(start + headerEnd, start + frameEnd),
+    };
   }
 
-  #skip(chunk: Buffer, offset: number, frames: Frame[]): number {
-    const skipped = Math.min(this.#wantedBytes, chunk.length - offset);
-    this.#wantedBytes -= skipped;
-    if (this.#wantedBytes === 0) {
-      this.#state = 'head';
-      frames.push({ kind: 'mismatch', messageId: this.#messageId });
+  /** Whether the present frame's first `count` bytes lie in one piece; gathers them if they do not yet. */
+  #has(count: number): boolean {
+    const available = this.#chunk.length - this.#offset;
+    if (this.#heldBytes === 0 && available >= count) return true;
+    if (this.#heldBytes < count) this.#hold(Math.min(count - this.#heldBytes, available), count);
+    return this.#heldBytes >= count;
+  }
+
+  /** A number of the present frame's head, of which `#has` has made sure. */
+  #uint32(at: number): number {
+    return this.#heldBytes === 0 ? this.#chunk.readUInt32BE(this.#offset + at) : this.#held.readUInt32BE(at);
+  }
+
+  /** Moves `count` bytes of the chunk behind those held, of which there will be `limit` at most. */
+  #hold(count: number, limit: number): void {
+    if (count === 0) return;
+    const needed = this.#heldBytes + count;
+    if (needed > this.#held.length) {
+      const space = Buffer.allocUnsafeSlow(Math.min(limit, Math.max(needed, 2 * this.#held.length, FIRST_SPACE_BYTES)));
+      this.#held.copy(space, 0, 0, this.#heldBytes);
+      this.#held = space;
     }
-    return offset + skipped;
+    this.#chunk.copy(this.#held, this.#heldBytes, this.#offset, this.#offset + count);
+    this.#heldBytes = needed;
+    this.#offset += count;
   }
 
-  /** Keeps bytes of an incomplete frame; the space doubles as they arrive, so that each byte is copied twice at most. */
-  #gather(chunk: Buffer, offset: number, count: number, wanted: number): void {
-    const needed = this.#gatheredBytes + count;
-    if (needed > this.#gathered.length) {
-      const space = Math.min(wanted, Math.max(needed, this.#gathered.length * 2, Math.min(wanted, FIRST_GATHER_BYTES)));
-      const larger = Buffer.allocUnsafeSlow(space);
-      this.#gathered.copy(larger, 0, 0, this.#gatheredBytes);
-      this.#gathered = larger;
-    }
-    chunk.copy(this.#gathered, this.#gatheredBytes, offset, offset + count);
-    this.#gatheredBytes = needed;
+  /** Passes the present frame's first `count` bytes, wherever they are. */
+  #consume(count: number): void {
+    if (this.#heldBytes === 0) this.#offset += count;
+    this.#held = NOTHING;
+    this.#heldBytes = 0;
   }
 
-  #release(): void {
-    this.#gathered = EMPTY;
-    this.#gatheredBytes = 0;
+  #skip(messageId: number, frameEnd: number): Frame | undefined {
+    this.#consume(HEAD_BYTES);
+    this.#skipping = { messageId, left: frameEnd - HEAD_BYTES };
+    return this.#skipOn();
+  }
+
+  #skipOn(): Frame | undefined {
+    if (!this.#skipping) return undefined;
+    const passed = Math.min(this.#skipping.left, this.#chunk.length - this.#offset);
+    this.#skipping.left -= passed;
+    this.#offset += passed;
+    if (this.#skipping.left > 0) return undefined;
+    const { messageId } = this.#skipping;
+    this.#skipping = undefined;
+    return { kind: 'mismatch', messageId };
+  }
+
+  #break(length: number): Frame {
+    this.#broken = true;
+    this.#consume(0);
+    this.#dropChunk();
+    return { kind: 'broken', length };
+  }
+
+  #dropChunk(): void {
+    this.#chunk = NOTHING;
+    this.#offset = 0;
   }
 }
 
-/** One frame, as one buffer, from the texts of its header and body. */
-export function encodeFrame(messageId: number, header: string, body: string): Buffer {
-  const headerBytes = Buffer.byteLength(header);
-  const bodyBytes = Buffer.byteLength(body);
-  const frame = Buffer.allocUnsafe(HEAD_BYTES + headerBytes + bodyBytes);
-  frame.writeUInt32BE(COUNTED_HEAD_BYTES + headerBytes + bodyBytes, 0);
-  frame.writeInt32BE(messageId, 4);
-  frame.writeUInt32BE(headerBytes, 8);
-  frame.writeUInt32BE(bodyBytes, 12);
-  frame.write(header, HEAD_BYTES);
-  frame.write(body, HEAD_BYTES + headerBytes);
-  return frame;
+/** A frame to be sent: header and body as texts. */
+export interface OutgoingFrame {
+  readonly messageId: number;
+  readonly header: string;
+  readonly body: string;
+}
+
+/** Frames as one buffer, one behind the other, so that they leave in one write. */
+export function encodeFrames(frames: readonly OutgoingFrame[]): Buffer {
+  const sizes = frames.map(({ header, body }) => [Buffer.byteLength(header), Buffer.byteLength(body)] as const);
+  const buffer = Buffer.allocUnsafe(sizes.reduce((sum, [header, body]) => sum + HEAD_BYTES + header + body, 0));
+  let offset = 0;
+  frames.forEach((frame, index) => {
+    const [headerBytes, bodyBytes] = sizes[index] ?? [0, 0];
+    offset = buffer.writeUInt32BE(COUNTED_HEAD_BYTES + headerBytes + bodyBytes, offset);
+    offset = buffer.writeInt32BE(frame.messageId, offset);
+    offset = buffer.writeUInt32BE(headerBytes, offset);
+    offset = buffer.writeUInt32BE(bodyBytes, offset);
+    offset += buffer.write(frame.header, offset);
+    offset += buffer.write(frame.body, offset);
+  });
+  return buffer;
 }

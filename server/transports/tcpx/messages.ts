@@ -1,125 +1,142 @@
-/** What the frames of the legacy door mean: headers and bodies as the interface document names them. */
-import { ERRID_MESSAGES, TaskDashError, type Errid } from '../../domain/errors.js';
-import { checkId, TASK_LIMITS, TASK_TEXT_FIELDS, type Task, type TaskTexts } from '../../domain/task.js';
-import { encodeFrame } from './frame.js';
+/**
+ * What the frames of the legacy door mean: headers and bodies, from and to the words of the domain. The contract is
+ * docs/legacy-tcp.md.
+ */
+import { isUtf8 } from 'node:buffer';
+import { ERRID_MESSAGES, type Errid } from '../../domain/errors.js';
+import { checkId, TASK_TEXT_FIELDS, type Task, type TaskTexts } from '../../domain/task.js';
 
-/** Message ids. */
+/** The message ids of the door. */
 export const REQUEST_ID = 2;
 export const HEARTBEAT_ID = 1392;
 export const AUTHENTICATE_ID = 1393;
 
-/** What a reply repeats of its request. */
-export interface Envelope {
-  readonly messageId: number;
-  /** A JSON object as text; a Go peer can read nothing else. */
-  readonly header: string;
-}
+/** The header of a reply whose request had none. */
+export const EMPTY_HEADER = '{}';
 
-/** A header: the text to repeat, and what it asks for. */
+/** A header as it was read. */
 export interface Header {
+  /** The text that the reply repeats: a JSON object. */
   readonly text: string;
-  readonly requestId: string | undefined;
+  /** What `RequestID` says, whatever its type. */
+  readonly verb: unknown;
 }
 
-/** A request of message 2. */
+const NO_HEADER: Header = { text: EMPTY_HEADER, verb: undefined };
+
+/** A well-formed request of message 2. */
 export type Request =
-  | { readonly verb: 'Register' | 'Update'; readonly id: string; readonly texts: Partial<TaskTexts> }
-  | { readonly verb: 'Find'; readonly id: string };
+  | { readonly verb: 'register' | 'update'; readonly id: string; readonly texts: Partial<TaskTexts> }
+  | { readonly verb: 'find'; readonly id: string };
 
-const NO_HEADER: Header = { text: '{}', requestId: undefined };
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+/** Everything that can be said of the payload of message 2. */
+export interface ReceivedRequest {
+  /** The header of the reply. */
+  readonly header: string;
+  /** The id of the reply: the request's, where one could be read, else "". */
+  readonly id: string;
+  /** Absent where header or body are not what the contract asks for. */
+  readonly request: Request | undefined;
+}
 
-/** A header, or undefined when it is neither a JSON object, nor `null`, nor empty. */
-export function parseHeader(bytes: Buffer): Header | undefined {
+/** The header of a frame; `null` and no bytes at all count as an empty one. Undefined for anything but an object. */
+export function readHeader(bytes: Buffer): Header | undefined {
   if (bytes.length === 0) return NO_HEADER;
-  const text = decodeUtf8(bytes);
-  if (text === undefined) return undefined;
-  const value = parseJson(text);
+  const text = textOf(bytes);
+  const value = text === undefined ? undefined : parsed(text);
   if (value === null) return NO_HEADER;
-  if (!isObject(value)) return undefined;
-  return { text, requestId: typeof value['RequestID'] === 'string' ? value['RequestID'] : undefined };
+  // The text that parsed to an object is one; a caller of `textOf` that got undefined never comes here.
+  return isObject(value) ? { text: text ?? EMPTY_HEADER, verb: value['RequestID'] } : undefined;
 }
 
-/** A body as an object, or undefined when it is not UTF-8, not JSON or not an object. */
-export function parseBody(bytes: Buffer): Record<string, unknown> | undefined {
-  const text = decodeUtf8(bytes);
-  const value = text === undefined ? undefined : parseJson(text);
-  return isObject(value) ? value : undefined;
+/** The payload of message 2. */
+export function readRequest(headerBytes: Buffer, bodyBytes: Buffer): ReceivedRequest {
+  const header = readHeader(headerBytes);
+  const body = readBody(bodyBytes);
+  const id = body && readId(body);
+  return {
+    header: header?.text ?? EMPTY_HEADER,
+    id: id ?? '',
+    request: header && body && id !== undefined ? requestOf(header.verb, id, body) : undefined,
+  };
 }
 
-/** The id of a body where one can be read, else "". */
-export function readableId(body: Record<string, unknown> | undefined): string {
-  const id = body?.['id'];
-  return typeof id === 'string' && id.length <= TASK_LIMITS.id * 2 && id.isWellFormed() ? id : '';
+/** The token of message 1393, or undefined where there is none. */
+export function readToken(bytes: Buffer): string | undefined {
+  const token = readBody(bytes)?.['token'];
+  return typeof token === 'string' && token !== '' ? token : undefined;
 }
 
-/** A request of message 2, or undefined when verb or body are none. Throws TASK_INVALID for an id that is not one. */
-export function parseRequest(
-  requestId: string | undefined,
-  body: Record<string, unknown> | undefined,
-): Request | undefined {
-  if (!body) return undefined;
-  switch (requestId) {
-    case 'Find':
-      return { verb: requestId, id: checkId(body['id']) };
-    case 'Register':
-      return { verb: requestId, id: checkId(body['id']), texts: textsOf(body) };
-    case 'Update':
-      return { verb: requestId, id: checkId(body['id']), texts: withoutEmpty(textsOf(body)) };
-    default:
-      return undefined;
-  }
+/** The body of every reply but that to a find which found. */
+export function plainBody(id: string, errid: 0 | Errid): string {
+  return `{"id":${JSON.stringify(id)},"errid":${errid},"errmsg":"${ERRID_MESSAGES[errid]}"}`;
 }
 
-/** The texts of a body as they came; their rules are checked by the registry. */
-function textsOf(body: Record<string, unknown>): Partial<TaskTexts> {
-  const texts: Record<string, unknown> = {};
+/** The body of the reply to a find which found: the nine texts of the task, flat, then errid and errmsg. */
+export function foundBody(task: Task): string {
+  return JSON.stringify({
+    id: task.id,
+    name: task.name,
+    url: task.url,
+    user: task.user,
+    group_id: task.group_id,
+    description: task.description,
+    status: task.status,
+    start_time: task.start_time,
+    stop_time: task.stop_time,
+    errid: 0,
+    errmsg: ERRID_MESSAGES[0],
+  });
+}
+
+function requestOf(verb: unknown, id: string, body: Record<string, unknown>): Request | undefined {
+  if (verb === 'Find') return { verb: 'find', id };
+  if (verb !== 'Register' && verb !== 'Update') return undefined;
+  // In an update a field that a Go struct leaves unset arrives as "", and must not wipe what is stored.
+  const texts = readTexts(body, verb === 'Update' ? '' : undefined);
+  return texts && { verb: verb === 'Update' ? 'update' : 'register', id, texts };
+}
+
+/**
+ * The texts of a body, but for those that equal `unset`; undefined where one is not a text. Their lengths and characters
+ * are judged by the registry.
+ */
+function readTexts(body: Record<string, unknown>, unset: '' | undefined): Partial<TaskTexts> | undefined {
+  const texts: Partial<TaskTexts> = {};
   for (const field of TASK_TEXT_FIELDS) {
-    if (body[field] !== undefined) texts[field] = body[field];
+    const value = body[field];
+    if (value === undefined || value === unset) continue;
+    if (typeof value !== 'string') return undefined;
+    texts[field] = value;
   }
-  return texts as Partial<TaskTexts>;
+  return texts;
 }
 
-/** A field that a Go service left unset arrives as "" and must not wipe what is stored. */
-function withoutEmpty(texts: Partial<TaskTexts>): Partial<TaskTexts> {
-  return Object.fromEntries(Object.entries(texts).filter(([, value]) => value !== '')) as Partial<TaskTexts>;
-}
-
-/** The reply to a register or update, or to anything that failed. */
-export function reply(envelope: Envelope, id: string, errid: 0 | Errid): Buffer {
-  return encodeFrame(envelope.messageId, envelope.header, JSON.stringify({ id, errid, errmsg: ERRID_MESSAGES[errid] }));
-}
-
-/** The reply to a find: the nine texts, flat, then errid and errmsg. */
-export function foundReply(envelope: Envelope, task: Task): Buffer {
-  const { id, name, url, user, group_id, description, status, start_time, stop_time } = task;
-  const record = { id, name, url, user, group_id, description, status, start_time, stop_time };
-  return encodeFrame(
-    envelope.messageId,
-    envelope.header,
-    JSON.stringify({ ...record, errid: 0, errmsg: ERRID_MESSAGES[0] }),
-  );
-}
-
-/** The error number of anything thrown. */
-export function erridOf(thrown: unknown): Errid {
-  return TaskDashError.from(thrown).errid;
-}
-
-function decodeUtf8(bytes: Buffer): string | undefined {
+function readId(body: Record<string, unknown>): string | undefined {
   try {
-    return utf8.decode(bytes);
+    return checkId(body['id']);
   } catch {
-    // The only thing a fatal decoder throws for: bytes that are not UTF-8.
+    // All that checkId throws is TASK_INVALID; the caller answers 1000.
     return undefined;
   }
 }
 
-function parseJson(text: string): unknown {
+function readBody(bytes: Buffer): Record<string, unknown> | undefined {
+  const text = textOf(bytes);
+  const value = text === undefined ? undefined : parsed(text);
+  return isObject(value) ? value : undefined;
+}
+
+/** Bytes as a text, or undefined where they are not UTF-8. A byte order mark stays, and makes it no JSON. */
+function textOf(bytes: Buffer): string | undefined {
+  return isUtf8(bytes) ? bytes.toString('utf8') : undefined;
+}
+
+/** A text as JSON, or undefined where it is none: no JSON parses to undefined. */
+function parsed(text: string): unknown {
   try {
-    return JSON.parse(text) as unknown;
+    return JSON.parse(text);
   } catch {
-    // Not JSON; no JSON text parses to undefined.
     return undefined;
   }
 }

@@ -1,104 +1,117 @@
-/** The legacy door: accepts connections within its limits, watches over incomplete frames, and stops gracefully. */
-import { BlockList, createServer, isIPv6, type AddressInfo, type Server, type Socket } from 'node:net';
-import type { Clock, Timer } from '../../domain/clock.js';
-import type { SessionHost } from '../../domain/sessions.js';
-import { Connection, type ConnectionContext } from './connection.js';
-
-/** Limits of the door; sizes in bytes, times in milliseconds. */
-export interface TcpxLimits {
-  readonly maxFrameBytes: number;
-  readonly frameTimeoutMs: number;
-  readonly maxConnections: number;
-  readonly maxConnectionsPerAddress: number;
-  /** Requests of one connection that may be unanswered. */
-  readonly maxUnanswered: number;
-  /** Replies of one connection that may be unsent. */
-  readonly maxUnsentBytes: number;
-  /** Addresses and CIDR ranges that may connect; empty: all. */
-  readonly allow: readonly string[];
-}
+/** The legacy door: accepts connections within its limits, and stops gracefully. The contract is docs/legacy-tcp.md. */
+import { createServer, isIPv6, type AddressInfo, type Server, type Socket } from 'node:net';
+import type { Clock } from '../../domain/clock.js';
+import { allowOnly, plainAddress } from './client-address.js';
+import { Connection, type ConnectionContext, type TokenCheck } from './connection.js';
+import { IncompleteMemory } from './incomplete-memory.js';
+import { DEFAULT_TCPX_LIMITS, type TcpxLimits } from './limits.js';
+import { Outbox } from './outbox.js';
+import { RoomGate, type Room } from './room-gate.js';
+import { Sweep } from './sweep.js';
+import type { RefusalReason } from './tcpx-metrics.js';
 
 /** What the door works with. */
-export interface TcpxServerOptions extends Pick<
-  ConnectionContext,
-  'registry' | 'room' | 'log' | 'metrics' | 'authenticate'
-> {
-  readonly sessions: SessionHost;
+export interface TcpxServerOptions extends Pick<ConnectionContext, 'registry' | 'sessions' | 'log' | 'metrics'> {
+  /** Says when the write batcher takes more. */
+  readonly room: Room;
+  /** Says when the read batcher takes more. */
+  readonly readRoom: Room;
   readonly clock: Clock;
-  readonly limits: TcpxLimits;
+  /** Present: clients must show a token (message 1393) before they may ask for anything. */
+  readonly authenticateToken?: TokenCheck | undefined;
+  /** Those that differ from the defaults. */
+  readonly limits?: Partial<TcpxLimits>;
 }
 
-const SWEEP_MS = 1000;
-const KEEP_ALIVE_DELAY_MS = 10_000;
+const BACKLOG = 4096;
+const KEEP_ALIVE_DELAY_MS = 15_000;
 
 export class TcpxServer {
   readonly #server: Server;
-  readonly #allowed: BlockList | undefined;
-  readonly #connections = new Map<Connection, Socket>();
-  readonly #perAddress = new Map<string, number>();
-  /** Connections in the middle of a frame, or finishing, and since when. */
-  readonly #unfinished = new Map<Connection, number>();
+  readonly #limits: TcpxLimits;
+  readonly #isAllowed: (address: string) => boolean;
   readonly #context: ConnectionContext;
-  #sweep: Timer | undefined;
-  #stopping: Promise<void> | undefined;
+  readonly #sweep: Sweep;
+  readonly #connections = new Set<Connection>();
+  readonly #perAddress = new Map<string, number>();
+  #started: Promise<void> | undefined;
+  #stopped: Promise<void> | undefined;
 
+  /** Throws an Error for an entry of `limits.allow` that is no address or range. */
   constructor(private readonly options: TcpxServerOptions) {
-    this.#allowed = options.limits.allow.length > 0 ? allowList(options.limits.allow) : undefined;
-    this.#server = createServer({
-      allowHalfOpen: true,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS,
-    });
-    this.#server.on('connection', (socket) => this.#accept(socket));
-    const onIncomplete = (connection: Connection, incomplete: boolean) => this.#noteIncomplete(connection, incomplete);
-    this.#context = { ...options, ...options.limits, onIncomplete };
+    const { clock, room, readRoom, authenticateToken } = options;
+    const limits = (this.#limits = { ...DEFAULT_TCPX_LIMITS, ...options.limits });
+    this.#isAllowed = allowOnly(limits.allow);
+    this.#sweep = new Sweep(clock);
+    this.#context = {
+      ...options,
+      limits,
+      authenticateToken,
+      sweep: this.#sweep,
+      readGate: new RoomGate(readRoom, clock, limits.roomTimeoutMs),
+      writeGate: new RoomGate(room, clock, limits.roomTimeoutMs),
+      outbox: new Outbox(),
+      incomplete: new IncompleteMemory(limits.maxIncompleteBytes, limits.maxIncompleteBytes / limits.maxConnections),
+      onClosed: (connection) => this.#forget(connection),
+    };
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS };
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true, ...keepAlive }, (socket) => this.#accept(socket));
   }
 
-  /** Listens; resolves when connections are accepted. Rejects when the address is not to be had. */
-  start(address: { host: string; port: number }): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ ...address, backlog: 4096 }, () => {
-        this.#server.off('error', reject);
-        this.#server.on('error', (error) =>
-          this.options.log.error({ err: error }, 'the legacy door cannot accept connections'),
-        );
-        this.#armSweep();
-        resolve();
-      });
-    });
-  }
-
-  /** Where the door listens, as host:port. */
+  /** Where the door listens, as host:port. Throws while it does not. */
   get address(): string {
-    const { address, port } = this.#server.address() as AddressInfo;
+    const listening = this.#server.address() as AddressInfo | null;
+    if (!listening) throw new Error('The legacy door does not listen.');
+    const { address, port } = listening;
     return isIPv6(address) ? `[${address}]:${port}` : `${address}:${port}`;
   }
 
-  /** Open connections. */
+  /** Connections that are open. */
   get size(): number {
     return this.#connections.size;
   }
 
-  /** Accepts and reads nothing more, answers what was read, and cuts what is left after `deadlineMs`; idempotent. */
-  stop(deadlineMs: number): Promise<void> {
-    this.#stopping ??= this.#stop(deadlineMs);
-    return this.#stopping;
+  /** Listens; port 0 takes any free one. Rejects with the system's error when the address is not to be had. Idempotent. */
+  start(address: { readonly host: string; readonly port: number }): Promise<void> {
+    this.#started ??= new Promise((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen({ ...address, backlog: BACKLOG }, () => {
+        this.#server.off('error', reject);
+        this.#server.on('error', (error) => this.options.log.error({ err: error }, 'the legacy door cannot accept'));
+        this.#sweep.start();
+        resolve();
+      });
+    });
+    return this.#started;
   }
 
-  #stop(deadlineMs: number): Promise<void> {
-    this.#sweep?.cancel();
-    if (!this.#server.listening) return Promise.resolve();
+  /**
+   * Accepts nothing and reads nothing more, answers what was read, and closes; what is left after `deadlineMs` is cut.
+   * Idempotent.
+   */
+  stop(deadlineMs: number): Promise<void> {
+    this.#stopped ??= this.#stop(deadlineMs);
+    return this.#stopped;
+  }
+
+  async #stop(deadlineMs: number): Promise<void> {
+    await this.#started?.catch(() => {
+      // Whoever started it was told.
+    });
+    if (this.#server.listening) await this.#close(deadlineMs);
+    this.#sweep.stop();
+  }
+
+  #close(deadlineMs: number): Promise<void> {
     return new Promise((resolve) => {
       const cut = this.options.clock.schedule(deadlineMs, () => {
-        for (const connection of this.#connections.keys()) connection.destroy();
+        for (const connection of this.#connections) connection.destroy('stopping');
       });
       this.#server.close(() => {
         cut.cancel();
         resolve();
       });
-      for (const connection of this.#connections.keys()) connection.finish();
+      for (const connection of this.#connections) connection.stop();
     });
   }
 
@@ -106,76 +119,36 @@ export class TcpxServer {
     const address = plainAddress(socket.remoteAddress ?? '');
     const refusal = this.#refusalOf(address);
     if (refusal) {
-      this.options.metrics.connection(refusal);
-      socket.on('error', () => {
-        // The peer of a refused connection may go as it likes.
-      });
+      this.options.metrics.connection('refused', refusal);
       socket.destroy();
       return;
     }
-    this.#serve(socket, address);
+    try {
+      this.#connections.add(new Connection(socket, address, this.#context));
+      this.#perAddress.set(address, this.#openFrom(address) + 1);
+      this.options.metrics.connection('opened', '');
+    } catch (defect) {
+      this.options.log.error({ err: defect, address }, 'a legacy connection could not be opened');
+      socket.destroy();
+    }
   }
 
-  #refusalOf(address: string) {
-    if (this.#allowed && !this.#allowed.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')) return 'refused_address';
-    if (this.#connections.size >= this.options.limits.maxConnections || this.#stopping) return 'refused_limit';
-    const ofAddress = this.#perAddress.get(address) ?? 0;
-    return ofAddress >= this.options.limits.maxConnectionsPerAddress ? 'refused_address_limit' : undefined;
+  #refusalOf(address: string): RefusalReason | undefined {
+    if (this.#stopped) return 'stopping';
+    if (!this.#isAllowed(address)) return 'address_not_allowed';
+    if (this.#connections.size >= this.#limits.maxConnections) return 'too_many_connections';
+    if (this.#openFrom(address) >= this.#limits.maxConnectionsPerAddress) return 'too_many_from_address';
+    return undefined;
   }
 
-  #serve(socket: Socket, address: string): void {
-    const connection = new Connection(socket, address, this.#context);
-    const session = this.options.sessions.open({ door: 'tcp', address, onExpired: () => connection.destroy() });
-    this.#connections.set(connection, socket);
-    this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1);
-    this.options.metrics.connection('opened');
-    socket.on('close', () => {
-      this.#forget(connection, address);
-      session.close();
-    });
-    connection.begin(session);
+  #openFrom(address: string): number {
+    return this.#perAddress.get(address) ?? 0;
   }
 
-  #forget(connection: Connection, address: string): void {
+  #forget(connection: Connection): void {
     this.#connections.delete(connection);
-    this.#unfinished.delete(connection);
-    const left = (this.#perAddress.get(address) ?? 1) - 1;
-    if (left > 0) this.#perAddress.set(address, left);
-    else this.#perAddress.delete(address);
-    this.options.metrics.connection('closed');
+    const left = this.#openFrom(connection.address) - 1;
+    if (left > 0) this.#perAddress.set(connection.address, left);
+    else this.#perAddress.delete(connection.address);
   }
-
-  /** A frame's time runs from its first byte; further bytes do not renew it. */
-  #noteIncomplete(connection: Connection, incomplete: boolean): void {
-    if (!incomplete && !connection.finishing) this.#unfinished.delete(connection);
-    else if (!this.#unfinished.has(connection)) this.#unfinished.set(connection, this.options.clock.monotonicMs());
-  }
-
-  /** One timer for all: closes connections whose frame stays incomplete, or whose peer does not take its last replies. */
-  #armSweep(): void {
-    this.#sweep = this.options.clock.schedule(SWEEP_MS, () => {
-      const nowMs = this.options.clock.monotonicMs();
-      for (const [connection, sinceMs] of this.#unfinished) {
-        if (connection.paused && !connection.finishing) this.#unfinished.set(connection, nowMs);
-        else if (nowMs - sinceMs >= this.options.limits.frameTimeoutMs) connection.destroy();
-      }
-      this.#armSweep();
-    });
-  }
-}
-
-/** An address without the prefix that IPv4 wears on an IPv6 socket. */
-function plainAddress(address: string): string {
-  return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address;
-}
-
-function allowList(entries: readonly string[]): BlockList {
-  const list = new BlockList();
-  for (const entry of entries) {
-    const [address = '', bits] = entry.split('/');
-    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
-    if (bits === undefined) list.addAddress(address, family);
-    else list.addSubnet(address, Number(bits), family);
-  }
-  return list;
 }

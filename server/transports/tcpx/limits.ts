@@ -1,0 +1,49 @@
+/** The limits of the legacy door, with their defaults. Sizes in bytes, times in milliseconds. */
+export interface TcpxLimits {
+  /** The largest length field that is believed. */
+  readonly maxFrameBytes: number;
+  /** How long a frame may stay incomplete, counted from its first byte; also how long last replies may stay unread. */
+  readonly frameTimeoutMs: number;
+  readonly maxConnections: number;
+  readonly maxConnectionsPerAddress: number;
+  /** Requests of one connection that may be unanswered before it is read no further. */
+  readonly maxUnanswered: number;
+  /** What those requests may measure together; one may always be larger. */
+  readonly maxUnansweredBytes: number;
+  /** Replies of one connection that its client has not taken yet before it is read no further. */
+  readonly maxUnreadReplyBytes: number;
+  /** What incomplete frames of all connections may hold together before those that want more are closed. */
+  readonly maxIncompleteBytes: number;
+  /** How long a request waits for room in a batcher before it is refused. */
+  readonly roomTimeoutMs: number;
+  /** How long a connection that was told to go may take to do so. */
+  readonly lingerMs: number;
+  /** Addresses and CIDR ranges that may connect; empty: all. */
+  readonly allow: readonly string[];
+}
+
+/** Loopback, private, unique local and link-local addresses. */
+export const PRIVATE_RANGES: readonly string[] = [
+  '127.0.0.0/8',
+  '10.0.0.0/8',
+  '172.16.0.0/12',
+  '192.168.0.0/16',
+  '169.254.0.0/16',
+  '::1/128',
+  'fc00::/7',
+  'fe80::/10',
+];
+
+export const DEFAULT_TCPX_LIMITS: TcpxLimits = {
+  maxFrameBytes: 1024 * 1024,
+  frameTimeoutMs: 30_000,
+  maxConnections: 20_000,
+  maxConnectionsPerAddress: 20_000,
+  maxUnanswered: 64,
+  maxUnansweredBytes: 256 * 1024,
+  maxUnreadReplyBytes: 64 * 1024,
+  maxIncompleteBytes: 256 * 1024 * 1024,
+  roomTimeoutMs: 5_000,
+  lingerMs: 2_000,
+  allow: PRIVATE_RANGES,
+};

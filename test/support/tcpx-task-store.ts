@@ -1,0 +1,103 @@
+import { TaskDashError } from '../../server/domain/errors.js';
+import type { TaskStore, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
+import type { Task, TaskTexts } from '../../server/domain/task.js';
+
+const NO_TEXTS: TaskTexts = {
+  name: '',
+  url: '',
+  user: '',
+  group_id: '',
+  description: '',
+  status: '',
+  start_time: '',
+  stop_time: '',
+};
+
+/** As much of a task store as the legacy door reaches, in memory; it can be slow, away, or refuse. */
+export class TcpxTaskStore implements TaskStore {
+  readonly tasks = new Map<string, Task>();
+  /** The writes of every batch, and the ids of every read, in order. */
+  readonly batches: (readonly TaskWrite[])[] = [];
+  readonly reads: (readonly string[])[] = [];
+  /** Thrown instead of answering, while set. */
+  failure: TaskDashError | Error | undefined;
+  #gate: Promise<void> | undefined;
+  #open: () => void = () => {};
+
+  /** Lets every call wait until `resume`. */
+  pause(): void {
+    this.#gate ??= new Promise((resolve) => (this.#open = resolve));
+  }
+
+  resume(): void {
+    this.#gate = undefined;
+    this.#open();
+  }
+
+  async writeBatch(writes: readonly TaskWrite[]): Promise<TaskWriteResult[]> {
+    this.batches.push(writes);
+    await this.#answer();
+    return writes.map((write) => this.#write(write));
+  }
+
+  async findMany(_scope: unknown, ids: readonly string[]): Promise<Task[]> {
+    this.reads.push(ids);
+    await this.#answer();
+    return ids.map((id) => this.tasks.get(id)).filter((task) => task !== undefined);
+  }
+
+  async find(scope: unknown, id: string): Promise<Task | undefined> {
+    return (await this.findMany(scope, [id]))[0];
+  }
+
+  lapse(): Promise<string[]> {
+    return Promise.resolve([]);
+  }
+
+  list(): Promise<Task[]> {
+    return notHere();
+  }
+
+  count(): Promise<number> {
+    return notHere();
+  }
+
+  stats(): ReturnType<TaskStore['stats']> {
+    return notHere();
+  }
+
+  events(): ReturnType<TaskStore['events']> {
+    return notHere();
+  }
+
+  async #answer(): Promise<void> {
+    await this.#gate;
+    // A database answers in a later turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    if (this.failure) throw this.failure;
+  }
+
+  #write(write: TaskWrite): TaskWriteResult {
+    const stored = this.tasks.get(write.id);
+    if (!stored && write.kind === 'update') return { outcome: 'not_found' };
+    if (write.groups !== 'every' && stored && !write.groups.includes(stored.group_id)) return { outcome: 'forbidden' };
+    const now = new Date(0);
+    const task: Task = {
+      ...(stored ?? { ...NO_TEXTS, id: write.id, statusBefore: '', startedAt: null, stoppedAt: null, createdAt: now }),
+      ...write.texts,
+      addr: write.addr ?? stored?.addr ?? '',
+      cause: write.cause,
+      statusChangedAt: now,
+      updatedAt: now,
+      revision: (stored?.revision ?? 0) + 1,
+      sessionId: write.sessionId === undefined ? (stored?.sessionId ?? null) : write.sessionId,
+      epoch: (stored?.epoch ?? 0) + (write.sessionId ? 1 : 0),
+    };
+    this.tasks.set(write.id, task);
+    return { outcome: 'written', revision: task.revision, epoch: task.epoch };
+  }
+}
+
+function notHere(): Promise<never> {
+  return Promise.reject(new Error('the legacy door never asks for this'));
+}
