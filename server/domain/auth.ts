@@ -7,8 +7,8 @@
  *   twice as long after each further failure and 15 minutes at most, after which one attempt is always let through: an
  *   attacker can slow the owner down, never lock them out. An address is refused for good after many failures in a while.
  * - Secrets are random and stored only as SHA-256; they have too many bits for a slow hash to add anything.
- * - What a credential stands for is remembered for two seconds, so that a thousand watches that look again do not become
- *   a thousand queries. What this node ends, it forgets at once.
+ * - What a credential stands for is remembered, a login session for two seconds and a service token for thirty, so that
+ *   watches that look again and services that call often do not become queries. What this node ends, it forgets at once.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import type { Principal, User } from './access.js';
@@ -32,8 +32,10 @@ export interface AuthOptions {
   readonly freeAccountFailures: number;
   /** Failures of an address before its attempts are refused. */
   readonly maxAddressFailures: number;
-  /** How long an answer of `authenticate` may be old. */
+  /** How long an answer about a login session may be old. */
   readonly cacheMs: number;
+  /** How long an answer about a service token may be old: services call often, and their beats must not become queries. */
+  readonly tokenCacheMs: number;
 }
 
 export const AUTH_DEFAULTS: AuthOptions = {
@@ -43,6 +45,7 @@ export const AUTH_DEFAULTS: AuthOptions = {
   freeAccountFailures: 5,
   maxAddressFailures: 30,
   cacheMs: 2_000,
+  tokenCacheMs: 30_000,
 };
 
 const SESSION_PREFIX = 'tds_';
@@ -186,14 +189,15 @@ export class Auth implements Authenticator {
     const key = `${idHash}|${address}`;
     const cached = this.#cache.get(key);
     if (cached && cached.untilMs > this.clock.monotonicMs()) return cached.principal;
-    const principal = secret.startsWith(TOKEN_PREFIX) ? this.#findToken(idHash, address) : this.#findSession(idHash);
-    this.#remember(key, principal);
+    const isToken = secret.startsWith(TOKEN_PREFIX);
+    const principal = isToken ? this.#findToken(idHash, address) : this.#findSession(idHash);
+    this.#remember(key, principal, isToken ? this.options.tokenCacheMs : this.options.cacheMs);
     return principal;
   }
 
-  #remember(key: string, principal: Promise<Principal | undefined>): void {
+  #remember(key: string, principal: Promise<Principal | undefined>, forMs: number): void {
     this.#cache.delete(key);
-    this.#cache.set(key, { principal, untilMs: this.clock.monotonicMs() + this.options.cacheMs });
+    this.#cache.set(key, { principal, untilMs: this.clock.monotonicMs() + forMs });
     for (const oldest of this.#cache.keys()) {
       if (this.#cache.size <= MAX_CACHED) break;
       this.#cache.delete(oldest);

@@ -84,6 +84,12 @@ export const ERROR_CATALOGUE = {
     message: 'There is no such task.',
     hint: 'Check the id; register the task before updating it.',
   },
+  LEASE_NOT_FOUND: {
+    kind: 'NOT_FOUND',
+    errid: 1002,
+    message: 'There is no such lease.',
+    hint: 'Grant a new lease and register the tasks under it again; a lease ends when it is silent for its whole TTL.',
+  },
   TASK_ID_TAKEN: {
     kind: 'ALREADY_EXISTS',
     errid: 1003,
@@ -107,6 +113,12 @@ export const ERROR_CATALOGUE = {
     errid: 1003,
     message: 'This needs a login or a service token.',
     hint: 'Log in, or send "authorization: Bearer <token>"; `npx taskdash token create` makes a service token.',
+  },
+  NOT_PROTECTING: {
+    kind: 'FAILED_PRECONDITION',
+    errid: 1000,
+    message: 'The server protects nothing now.',
+    hint: 'ListProtections says which servers do.',
   },
   LOGIN_FAILED: {
     kind: 'UNAUTHENTICATED',

@@ -249,7 +249,8 @@ function withStatus(texts: Partial<TaskTexts>): Partial<TaskTexts> {
   return texts.status === '' ? { ...texts, status: 'running' } : texts;
 }
 
-function pageSizeOf(asked: number): number {
+/** How many rows a page has. Throws REQUEST_INVALID. */
+export function pageSizeOf(asked: number): number {
   if (asked === 0) return DEFAULT_PAGE_SIZE;
   if (Number.isInteger(asked) && asked > 0 && asked <= MAX_PAGE_SIZE) return asked;
   const violation = {

@@ -11,12 +11,12 @@ import type { Log } from '../domain/ports.js';
 import type { RpcLimits } from './grpc-server.js';
 import type { Readiness } from './readiness.js';
 import { callerKey } from './rpc/guard.js';
-import { mountServices, type RpcServices } from './rpc/services.js';
+import type { RpcService } from './rpc/services.js';
 import { createPageHandler, plain, type PageHandler } from './static-files.js';
 
 /** What the door works with. */
 export interface HttpServerOptions {
-  readonly services: RpcServices;
+  readonly services: readonly RpcService[];
   readonly readiness: Readiness;
   readonly metrics: () => Promise<{ contentType: string; body: string }>;
   readonly clock: Clock;
@@ -52,7 +52,9 @@ export class HttpServer {
   constructor(private readonly options: HttpServerOptions) {
     this.#page = createPageHandler(options.pageFolder);
     const rpc = connectNodeAdapter({
-      routes: (router) => mountServices(router, options.services),
+      routes: (router) => {
+        for (const { service, implementation } of options.services) router.service(service, implementation);
+      },
       fallback: (request, response) => this.#fallback(request as IncomingMessage, response as ServerResponse),
       contextValues: (request) =>
         createContextValues().set(callerKey, { door: 'http', address: addressOf(request as IncomingMessage) }),

@@ -7,7 +7,7 @@ import { addService } from './grpc-bridge.js';
 import { createHealth } from './grpc-health.js';
 import { createReflection } from './grpc-reflection.js';
 import type { Readiness } from './readiness.js';
-import { AuthService, TaskService, type RpcServices } from './rpc/services.js';
+import type { RpcService } from './rpc/services.js';
 
 /** Limits that the gRPC and HTTP doors share. */
 export interface RpcLimits {
@@ -17,7 +17,7 @@ export interface RpcLimits {
 
 /** What the door works with. */
 export interface GrpcServerOptions {
-  readonly services: RpcServices;
+  readonly services: readonly RpcService[];
   readonly readiness: Readiness;
   readonly clock: Clock;
   readonly limits: RpcLimits;
@@ -42,10 +42,9 @@ export class GrpcServer {
       'grpc.keepalive_timeout_ms': KEEP_ALIVE_TIMEOUT_MS,
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
     });
-    const contract = [TaskService, AuthService];
+    const contract = services.map(({ service }) => service);
     const names = contract.map(({ typeName }) => typeName);
-    addService(this.#server, TaskService, services.task);
-    addService(this.#server, AuthService, services.auth);
+    for (const { service, implementation } of services) addService(this.#server, service, implementation);
     addService(this.#server, Health, createHealth(names, readiness, clock));
     addService(this.#server, ServerReflection, createReflection([...contract, Health, ServerReflection]));
   }

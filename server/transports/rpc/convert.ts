@@ -51,7 +51,8 @@ const KINDS: Readonly<Record<TaskEventKind, EventKindMessage>> = {
   restored: EventKindMessage.RESTORED,
 };
 
-const MARKS: Readonly<Record<TaskMark, MarkMessage>> = {
+/** The contract's names of marks. */
+export const MARKS: Readonly<Record<TaskMark, MarkMessage>> = {
   suspect: MarkMessage.SUSPECT,
   unconfirmed: MarkMessage.UNCONFIRMED,
   flapping: MarkMessage.FLAPPING,

@@ -1,34 +1,50 @@
 /** The services of the contract with their handlers: written once, mounted on every door. */
+import { AdminService } from '../../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
 import { AuthService } from '../../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
+import { LeaseService } from '../../../proto/gen/taskdash/task/v1/lease_service_pb.js';
+import { SessionService } from '../../../proto/gen/taskdash/task/v1/session_service_pb.js';
 import { TaskService } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
-import type { ConnectRouter, ServiceImpl } from '@connectrpc/connect';
+import type { DescService } from '@bufbuild/protobuf';
+import type { ServiceImpl } from '@connectrpc/connect';
+import type { Clock } from '../../domain/clock.js';
 import type { Log } from '../../domain/ports.js';
+import type { TokenSealer } from '../../domain/token-sealer.js';
 import { createAuthHandlers } from './auth-handlers.js';
 import { Calls, type CallObserver } from './call.js';
+import { createLeaseHandlers, type Leases } from './lease-handlers.js';
+import { createAdminHandlers, createSessionHandlers, type Sessions } from './session-handlers.js';
 import { createTaskHandlers, type TaskHandlersOptions } from './task-handlers.js';
 
 /** What the services work with. */
-export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls'> {
+export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls' | 'leases'> {
+  readonly liveness: Leases & Sessions;
+  readonly sealer: TokenSealer;
+  readonly clock: Clock;
   readonly log: Log;
   readonly observer: CallObserver;
 }
 
-/** Every service with its implementation. */
-export interface RpcServices {
-  readonly task: ServiceImpl<typeof TaskService>;
-  readonly auth: ServiceImpl<typeof AuthService>;
+/** A service with its implementation, for any door to mount. */
+export interface RpcService<S extends DescService = DescService> {
+  readonly service: S;
+  readonly implementation: ServiceImpl<S>;
 }
 
-/** Builds the handlers. */
-export function createRpcServices(options: RpcServicesOptions): RpcServices {
+/** Builds the handlers of every service. */
+export function createRpcServices(options: RpcServicesOptions): readonly RpcService[] {
+  const { auth, clock, liveness } = options;
   const calls = new Calls(options.log, options.observer);
-  return { task: createTaskHandlers({ ...options, calls }), auth: createAuthHandlers({ auth: options.auth, calls }) };
+  const sessionOptions = { auth, calls, sessions: liveness, sealer: options.sealer };
+  return [
+    pair(TaskService, createTaskHandlers({ ...options, calls, leases: liveness })),
+    pair(LeaseService, createLeaseHandlers({ auth, calls, clock, leases: liveness })),
+    pair(SessionService, createSessionHandlers(sessionOptions)),
+    pair(AdminService, createAdminHandlers(sessionOptions)),
+    pair(AuthService, createAuthHandlers({ auth, calls })),
+  ];
 }
 
-/** Mounts the services on a router of Connect. */
-export function mountServices(router: ConnectRouter, services: RpcServices): void {
-  router.service(TaskService, services.task);
-  router.service(AuthService, services.auth);
+/** Forgets which service it is, after the two have been checked against each other. */
+function pair<S extends DescService>(service: S, implementation: ServiceImpl<S>): RpcService {
+  return { service, implementation } as unknown as RpcService;
 }
-
-export { AuthService, TaskService };

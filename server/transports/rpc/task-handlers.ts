@@ -8,12 +8,12 @@ import {
 } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { TaskSchema, type Task as TaskMessage } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import type { Principal } from '../../domain/access.js';
+import { actorOf, type Principal } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { StatusCount } from '../../domain/ports.js';
 import type { Task } from '../../domain/task.js';
-import { MAX_BATCH_REGISTRATIONS, type TaskRegistry } from '../../domain/task-registry.js';
+import { MAX_BATCH_REGISTRATIONS, type Claimant, type TaskRegistry } from '../../domain/task-registry.js';
 import type { TaskWatcher, WatchMessage } from '../../domain/task-watch.js';
 import type { Calls } from './call.js';
 import {
@@ -29,6 +29,7 @@ import {
   type MarksOf,
 } from './convert.js';
 import { requirePrincipal } from './guard.js';
+import type { Leases } from './lease-handlers.js';
 
 /** What the handlers work with. */
 export interface TaskHandlersOptions {
@@ -37,6 +38,7 @@ export interface TaskHandlersOptions {
   readonly auth: Authenticator;
   readonly calls: Calls;
   readonly marksOf: MarksOf;
+  readonly leases: Pick<Leases, 'leaseSession'>;
   /** Watches that may be open at once. */
   readonly maxStreams: number;
 }
@@ -54,7 +56,8 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     registerTask: (request, context) =>
       calls.unary(context, async () => {
         const principal = await requirePrincipal(auth, context);
-        return { task: taskMessage(await register(principal, request.task, 'task.'), marksOf) };
+        const claimant = await claimantOf(principal, request.leaseId);
+        return { task: taskMessage(await register(principal, request.task, 'task.', claimant), marksOf) };
       }),
 
     batchRegisterTasks: (request, context) =>
@@ -66,8 +69,9 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
             { field: 'tasks', description: `must have 1 to ${MAX_BATCH_REGISTRATIONS} records, has ${count}` },
           ]);
         }
+        const claimant = await claimantOf(principal, request.leaseId);
         const outcomes = request.tasks.map((task, index) =>
-          register(principal, task, `tasks[${index}].`).catch(asOutcome),
+          register(principal, task, `tasks[${index}].`, claimant).catch(asOutcome),
         );
         return { results: (await Promise.all(outcomes)).map((outcome) => batchResult(outcome, marksOf)) };
       }),
@@ -77,9 +81,10 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
         const principal = await requirePrincipal(auth, context);
         const task = request.task ?? create(TaskSchema);
         const texts = maskedTexts(task, request.updateMask?.paths);
-        const etag = task.etag === '' ? {} : { etag: task.etag };
+        const claimant = await claimantOf(principal, request.leaseId);
         const updated = await registry.update(principal, task.id, texts, {
-          ...etag,
+          ...(task.etag !== '' && { etag: task.etag }),
+          ...(claimant && { claimant }),
           returnsTask: true,
           pathPrefix: 'task.',
         });
@@ -133,9 +138,20 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
       }),
   };
 
-  async function register(principal: Principal, task: TaskMessage | undefined, pathPrefix: string): Promise<Task> {
+  async function register(
+    principal: Principal,
+    task: TaskMessage | undefined,
+    pathPrefix: string,
+    claimant: Claimant | null,
+  ): Promise<Task> {
     const message = task ?? create(TaskSchema);
-    return stored(await registry.register(principal, message.id, textsOf(message), { returnsTask: true, pathPrefix }));
+    const options = { returnsTask: true, pathPrefix, claimant };
+    return stored(await registry.register(principal, message.id, textsOf(message), options));
+  }
+
+  /** The session of the lease that a call names. Throws LEASE_NOT_FOUND. */
+  function claimantOf(principal: Principal, leaseId: string): Promise<Claimant | null> {
+    return leaseId === '' ? Promise.resolve(null) : options.leases.leaseSession(leaseId, actorOf(principal));
   }
 
   async function* watch(

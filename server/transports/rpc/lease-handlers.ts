@@ -1,0 +1,81 @@
+/** LeaseService: a lease is a session without a connection of its own. */
+import type { ServiceImpl } from '@connectrpc/connect';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { durationFromMs, durationMs, type Duration } from '@bufbuild/protobuf/wkt';
+import type { LeaseSchema, LeaseService } from '../../../proto/gen/taskdash/task/v1/lease_service_pb.js';
+import { actorOf, requireSomeWriting } from '../../domain/access.js';
+import type { Authenticator } from '../../domain/authenticator.js';
+import type { Clock } from '../../domain/clock.js';
+import type { LeaseTerms, Liveness } from '../../domain/liveness.js';
+import type { HandlerContext } from '@connectrpc/connect';
+import type { Calls } from './call.js';
+import { callerKey, requirePrincipal } from './guard.js';
+
+/** How often a stream looks again whether its caller still may: beats must not become queries. */
+const RECHECK_MS = 60_000;
+
+/** What leases need of liveness. */
+export type Leases = Pick<Liveness, 'grantLease' | 'keepAlive' | 'leaseSession' | 'revokeLease'>;
+
+/** The implementation of LeaseService, for every door. */
+export function createLeaseHandlers(options: {
+  leases: Leases;
+  auth: Authenticator;
+  calls: Calls;
+  clock: Clock;
+}): ServiceImpl<typeof LeaseService> {
+  const { leases, auth, calls, clock } = options;
+
+  /** The caller as the owner of leases: one who may register. */
+  async function ownerOf(context: HandlerContext): Promise<string> {
+    const principal = await requirePrincipal(auth, context);
+    requireSomeWriting(principal);
+    return actorOf(principal);
+  }
+
+  return {
+    grantLease: (request, context) =>
+      calls.unary(context, async () => {
+        const owner = await ownerOf(context);
+        const { address } = context.values.get(callerKey);
+        const terms = leases.grantLease({ address, owner, ...(request.ttl && { ttlMs: millisecondsOf(request.ttl) }) });
+        return { lease: leaseMessage(terms) };
+      }),
+
+    keepAlive: (requests, context) =>
+      calls.stream(context, async function* () {
+        let owner = await ownerOf(context);
+        let checkedAtMs = clock.monotonicMs();
+        for await (const { leaseId } of requests) {
+          if (clock.monotonicMs() - checkedAtMs >= RECHECK_MS) {
+            owner = await ownerOf(context);
+            checkedAtMs = clock.monotonicMs();
+          }
+          yield { lease: leaseMessage(await leases.keepAlive(leaseId, owner)) };
+        }
+      }),
+
+    renewLease: (request, context) =>
+      calls.unary(context, async () => ({
+        lease: leaseMessage(await leases.keepAlive(request.leaseId, await ownerOf(context))),
+      })),
+
+    revokeLease: (request, context) =>
+      calls.unary(context, async () => ({
+        shutdownTasks: await leases.revokeLease(request.leaseId, await ownerOf(context)),
+      })),
+  };
+}
+
+/** A duration in milliseconds; what is absurd stays out of bounds for whoever checks it. */
+function millisecondsOf(duration: Duration): number {
+  return Math.min(Math.max(durationMs(duration), -1), Number.MAX_SAFE_INTEGER) || -1;
+}
+
+function leaseMessage(terms: LeaseTerms): MessageInitShape<typeof LeaseSchema> {
+  return {
+    id: terms.sessionId,
+    ttl: durationFromMs(terms.ttlMs),
+    nextBeatIn: durationFromMs(Math.round(terms.nextBeatInMs)),
+  };
+}

@@ -1,0 +1,122 @@
+/** SessionService, and what administrators decide about protection. */
+import type { ServiceImpl } from '@connectrpc/connect';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { durationFromMs, timestampFromDate } from '@bufbuild/protobuf/wkt';
+import type { AdminService } from '../../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
+import {
+  Door as DoorMessage,
+  SessionState,
+  type SessionSchema,
+  type SessionService,
+} from '../../../proto/gen/taskdash/task/v1/session_service_pb.js';
+import { actorOf, type Principal } from '../../domain/access.js';
+import type { Authenticator } from '../../domain/authenticator.js';
+import { TaskDashError } from '../../domain/errors.js';
+import type { Liveness } from '../../domain/liveness.js';
+import type { SessionView } from '../../domain/liveness-ports.js';
+import { pageSizeOf } from '../../domain/task-registry.js';
+import type { TokenSealer } from '../../domain/token-sealer.js';
+import type { Calls } from './call.js';
+import { MARKS } from './convert.js';
+import { requirePrincipal } from './guard.js';
+
+/** What these handlers need of liveness. */
+export type Sessions = Pick<Liveness, 'listSessions' | 'protections' | 'expireNow' | 'hold'>;
+
+interface SessionHandlersOptions {
+  readonly sessions: Sessions;
+  readonly auth: Authenticator;
+  readonly calls: Calls;
+  readonly sealer: TokenSealer;
+}
+
+const DOORS = { tcp: DoorMessage.TCP, grpc: DoorMessage.GRPC } as const;
+const STATES = { open: SessionState.OPEN, closing: SessionState.CLOSING, orphan: SessionState.ORPHAN } as const;
+
+/** The implementation of SessionService, for every door. */
+export function createSessionHandlers({
+  sessions,
+  auth,
+  calls,
+  sealer,
+}: SessionHandlersOptions): ServiceImpl<typeof SessionService> {
+  return {
+    listSessions: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = await requirePrincipal(auth, context);
+        const limit = pageSizeOf(request.pageSize);
+        const after = openToken(sealer, request.pageToken);
+        const found = await sessions.listSessions(principal, after, limit);
+        const last = found.length < limit ? undefined : found.at(-1);
+        return {
+          sessions: found.map(sessionMessage),
+          nextPageToken: last ? sealer.seal('sessions', null, last.id) : '',
+        };
+      }),
+
+    listProtections: (_request, context) =>
+      calls.unary(context, async () => {
+        await requirePrincipal(auth, context);
+        return {
+          protections: sessions
+            .protections()
+            .map(({ node, protection: { sinceMs, endsInMs, lost, of, held, heldBy } }) => {
+              return { node, since: durationFromMs(sinceMs), endsIn: durationFromMs(endsInMs), lost, of, held, heldBy };
+            }),
+        };
+      }),
+  };
+}
+
+/** The implementation of AdminService, for every door. */
+export function createAdminHandlers({
+  sessions,
+  auth,
+  calls,
+}: Omit<SessionHandlersOptions, 'sealer'>): ServiceImpl<typeof AdminService> {
+  return {
+    expireNow: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = requireAdministrator(await requirePrincipal(auth, context));
+        if (!(await sessions.expireNow(request.node, actorOf(principal)))) throw nothingProtected(request.node);
+        return {};
+      }),
+
+    holdProtection: (request, context) =>
+      calls.unary(context, async () => {
+        const principal = requireAdministrator(await requirePrincipal(auth, context));
+        if (!(await sessions.hold(request.node, actorOf(principal)))) throw nothingProtected(request.node);
+        return {};
+      }),
+  };
+}
+
+function requireAdministrator(principal: Principal): Principal {
+  if (principal.kind === 'user' && principal.administrator) return principal;
+  throw new TaskDashError('PERMISSION_DENIED', { message: `${actorOf(principal)} is no administrator.` });
+}
+
+function nothingProtected(node: string): TaskDashError {
+  return new TaskDashError('NOT_PROTECTING', { message: `The server ${JSON.stringify(node)} protects nothing now.` });
+}
+
+function openToken(sealer: TokenSealer, token: string): string | undefined {
+  if (token === '') return undefined;
+  const id = sealer.open('sessions', null, token);
+  if (typeof id !== 'string') throw new TaskDashError('PAGE_TOKEN_INVALID');
+  return id;
+}
+
+function sessionMessage(session: SessionView): MessageInitShape<typeof SessionSchema> {
+  const { id, address, owner, node, tasks } = session;
+  return {
+    ...{ id, address, owner, node, tasks },
+    door: DOORS[session.door],
+    state: STATES[session.state],
+    ttl: durationFromMs(session.ttlMs),
+    openedAt: timestampFromDate(session.openedAt),
+    lastSeenAt: timestampFromDate(session.lastSeenAt),
+    lastSeenWithin: durationFromMs(Math.round(session.lastSeenWithinMs)),
+    marks: session.marks.map((mark) => MARKS[mark]),
+  };
+}
