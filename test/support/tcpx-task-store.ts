@@ -21,28 +21,29 @@ export class TcpxTaskStore implements TaskStore {
   readonly reads: (readonly string[])[] = [];
   /** Thrown instead of answering, while set. */
   failure: TaskDashError | Error | undefined;
-  #gate: Promise<void> | undefined;
-  #open: () => void = () => {};
+  readonly #gates = new Map<'reads' | 'writes', { readonly opened: Promise<void>; readonly open: () => void }>();
 
-  /** Lets every call wait until `resume`. */
-  pause(): void {
-    this.#gate ??= new Promise((resolve) => (this.#open = resolve));
+  /** Lets calls of this kind wait until `resume`. */
+  pause(kind: 'reads' | 'writes'): void {
+    let open = () => {};
+    const opened = new Promise<void>((resolve) => (open = resolve));
+    this.#gates.set(kind, { opened, open });
   }
 
   resume(): void {
-    this.#gate = undefined;
-    this.#open();
+    for (const gate of this.#gates.values()) gate.open();
+    this.#gates.clear();
   }
 
   async writeBatch(writes: readonly TaskWrite[]): Promise<TaskWriteResult[]> {
     this.batches.push(writes);
-    await this.#answer();
+    await this.#answer('writes');
     return writes.map((write) => this.#write(write));
   }
 
   async findMany(_scope: unknown, ids: readonly string[]): Promise<Task[]> {
     this.reads.push(ids);
-    await this.#answer();
+    await this.#answer('reads');
     return ids.map((id) => this.tasks.get(id)).filter((task) => task !== undefined);
   }
 
@@ -70,8 +71,8 @@ export class TcpxTaskStore implements TaskStore {
     return notHere();
   }
 
-  async #answer(): Promise<void> {
-    await this.#gate;
+  async #answer(kind: 'reads' | 'writes'): Promise<void> {
+    await this.#gates.get(kind)?.opened;
     // A database answers in a later turn.
     await new Promise((resolve) => setImmediate(resolve));
     if (this.failure) throw this.failure;

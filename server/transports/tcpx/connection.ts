@@ -19,7 +19,7 @@
  * - No exception leaves this file: a defect closes this connection, and none other.
  */
 import type { Socket } from 'node:net';
-import type { Principal } from '../../domain/access.js';
+import { actorOf, type Principal } from '../../domain/access.js';
 import { TaskDashError, type Errid } from '../../domain/errors.js';
 import type { Log } from '../../domain/ports.js';
 import type { Session, SessionHost } from '../../domain/sessions.js';
@@ -70,7 +70,7 @@ export interface ConnectionContext {
 export class Connection implements Swept, Flushable {
   /** When the client must have completed its frame, taken its last replies, or gone. */
   deadlineAtMs = Infinity;
-  readonly #session: Session;
+  #session: Session;
   readonly #decoder: FrameDecoder;
   readonly #replies = new ReplyQueue();
   /** Made at the first request: most connections of a fleet only beat. */
@@ -93,7 +93,7 @@ export class Connection implements Swept, Flushable {
     this.#decoder = new FrameDecoder(context.limits.maxFrameBytes);
     this.#principal = { kind: 'legacy', address };
     this.#authenticated = context.authenticateToken === undefined;
-    this.#session = context.sessions.open({ door: 'tcp', address, onExpired: () => this.destroy('silent') });
+    this.#session = this.#openSession();
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
     socket.on('drain', () => this.flush());
     socket.on('end', () => this.#finish());
@@ -105,6 +105,11 @@ export class Connection implements Swept, Flushable {
   stop(): void {
     this.#closeReason ??= 'stopping';
     this.#finish();
+  }
+
+  #openSession(owner?: string): Session {
+    const onExpired = () => this.destroy('silent');
+    return this.context.sessions.open({ door: 'tcp', address: this.address, onExpired, ...(owner && { owner }) });
   }
 
   /** Closes at once. */
@@ -332,9 +337,7 @@ export class Connection implements Swept, Flushable {
     this.#authenticating = true;
     void authenticate(token, this.address).then(
       (principal) => {
-        this.#principal = principal;
-        this.#authenticated = true;
-        this.#authenticating = false;
+        this.#onAuthenticated(principal);
         this.#answer(place, plainBody('', 0));
       },
       (thrown: unknown) => {
@@ -342,6 +345,16 @@ export class Connection implements Swept, Flushable {
         this.#refuse(place, '', TaskDashError.from(thrown).errid);
       },
     );
+  }
+
+  /** From its first token on, the connection's session is that of the token's holder. */
+  #onAuthenticated(principal: Principal): void {
+    this.#authenticating = false;
+    this.#principal = principal;
+    if (this.#authenticated || this.#state === 'closed') return;
+    this.#authenticated = true;
+    this.#session.close();
+    this.#session = this.#openSession(actorOf(principal));
   }
 
   #place(messageId: number, header: string, requestBytes: number): Place {

@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import { allowOnly, plainAddress } from '../../server/transports/tcpx/client-address.js';
+import { PRIVATE_RANGES } from '../../server/transports/tcpx/limits.js';
+
+describe('an address', () => {
+  it.each([
+    ['::ffff:1.2.3.4', '1.2.3.4'],
+    ['::FFFF:10.0.0.1', '10.0.0.1'],
+    ['10.0.0.1', '10.0.0.1'],
+    ['::1', '::1'],
+    ['fe80::1%eth0', 'fe80::1%eth0'],
+    ['::ffff:abcd', '::ffff:abcd'],
+  ])('%s is spelt %s', (raw, plain) => {
+    expect(plainAddress(raw)).toBe(plain);
+  });
+});
+
+describe('the default list', () => {
+  const isAllowed = allowOnly(PRIVATE_RANGES);
+
+  it.each([
+    '127.0.0.1',
+    '127.9.9.9',
+    '10.1.2.3',
+    '172.16.0.1',
+    '172.31.255.255',
+    '192.168.7.7',
+    '169.254.1.1',
+    '::1',
+    'fd12::7',
+    'fe80::1',
+    'fe80::1%eth0',
+  ])('lets %s in', (address) => {
+    expect(isAllowed(address)).toBe(true);
+  });
+
+  it.each(['8.8.8.8', '172.32.0.1', '172.15.0.1', '192.169.0.1', '11.0.0.1', '2001:db8::1', '::2', '', 'nonsense'])(
+    'keeps %j out',
+    (address) => {
+      expect(isAllowed(address)).toBe(false);
+    },
+  );
+});
+
+describe('a list', () => {
+  it('that is empty lets everybody in', () => {
+    expect(allowOnly([])('8.8.8.8')).toBe(true);
+  });
+
+  it('may name single addresses', () => {
+    const isAllowed = allowOnly(['8.8.8.8', '2001:db8::1']);
+    expect(['8.8.8.8', '8.8.8.9', '2001:db8::1', '2001:db8::2'].map(isAllowed)).toEqual([true, false, true, false]);
+  });
+
+  it.each(['localhost', '10.0.0.0/33', '10.0.0.0/-1', '10.0.0.0/', '10.0.0.0/8/8', '::1/129', '10.0.0/8', ''])(
+    'with the entry %j is refused by name',
+    (entry) => {
+      expect(() => allowOnly(['10.0.0.0/8', entry])).toThrow(JSON.stringify(entry));
+    },
+  );
+});
