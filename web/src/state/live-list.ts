@@ -46,7 +46,6 @@ export type LiveMode = 'flowing' | 'held' | 'paused';
 export const MAX_WAITING = 1000;
 
 export class LiveList {
-  #frame: ListFrame;
   #rows: readonly Task[] = [];
   #nextPageToken = '';
   /** The first task of the page as loaded, where the page before is not known. */
@@ -60,6 +59,8 @@ export class LiveList {
   #stale = false;
   #highlights = new Map<string, number>();
   #tick = 0;
+
+  readonly #frame: ListFrame;
 
   constructor(frame: ListFrame) {
     this.#frame = frame;
@@ -90,14 +91,18 @@ export class LiveList {
     return this.#wasCut ? undefined : this.#nextPageToken;
   }
 
+  /** The task that the next page comes after; undefined without one. */
+  get lastTask(): Task | undefined {
+    return this.#last;
+  }
+
   /** A number that grows each time a row changes before the viewer's eyes; 0 for a row that did not. */
   highlightOf(taskId: string): number {
     return this.#highlights.get(taskId) ?? 0;
   }
 
   /** A list request starts now: changes from here on are merged into its answer. */
-  beginLoad(frame: ListFrame = this.#frame): void {
-    this.#frame = frame;
+  beginLoad(): void {
     this.#kept = new Map();
   }
 
