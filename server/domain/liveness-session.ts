@@ -1,70 +1,118 @@
-/** One session in memory: a last sign of life, the tasks it vouches for, and where it stands. Rules: liveness.ts. */
+/** One session in memory: a last sign of life, the tasks it vouches for, and where it stands. Rules: session-engine.ts. */
 import { NOT_IN_WHEEL, type WheelEntry } from './deadline-wheel.js';
+import type { SessionRecord } from './liveness-ports.js';
 import type { Lapse } from './ports.js';
-import type { Door, Session, SessionOpening } from './sessions.js';
-import type { LapseCause } from './task.js';
+import type { Door, Session } from './sessions.js';
+import type { LapseCause, TaskMark } from './task.js';
 import type { Condemned } from './verdict-queue.js';
 
-/** Where a session stands; the transitions are told in liveness.ts. */
-export type SessionState = 'open' | 'closing' | 'condemned' | 'ended';
+/** Where a session stands; the transitions are told in session-engine.ts. */
+export type SessionState = 'open' | 'closing' | 'orphan' | 'condemned' | 'ended';
+
+/** How a session has been heard lately: as it should, not for more than its interval, or not for its whole TTL. */
+export type Hearing = 'fresh' | 'suspect' | 'held';
 
 /** The engine, as its sessions see it. */
-export interface SessionEngine {
+export interface SessionKeeper {
+  /** Patient time. */
   nowMs(): number;
   onClosed(session: LiveSession): void;
   onClaimed(session: LiveSession, taskId: string, epoch: number): void;
+  /** A sign of life of a session that was not fresh. */
+  onHeardAgain(session: LiveSession, gapMs: number): void;
+  /** The first heartbeat of a session that never claimed a task. */
+  onIdleHeartbeat(session: LiveSession): void;
+}
+
+/** What a session is made of. */
+export interface SessionBirth {
+  readonly id: string;
+  readonly door: Door;
+  readonly address: string;
+  readonly owner: string;
+  readonly ttlMs: number;
+  readonly onExpired: () => void;
+  /** When it was opened, on the clock's monotonic time; before this process began for sessions from elsewhere. */
+  readonly openedAtMs: number;
+  /** The latest sign of life, in patient time. */
+  readonly lastSeenMs: number;
 }
 
 const NO_TASKS: ReadonlyMap<string, number> = new Map();
 
 export class LiveSession implements Session, WheelEntry, Condemned {
+  readonly id: string;
   readonly door: Door;
   readonly address: string;
+  readonly owner: string;
   readonly ttlMs: number;
-  readonly onExpired: () => void;
+  readonly openedAtMs: number;
+  onExpired: () => void;
+  lastSeenMs: number;
   bucket = NOT_IN_WHEEL;
   state: SessionState = 'open';
-  /** The latest sign of life, in patient time. */
-  lastSeenMs: number;
-  /** When the wait of a closing session is over, in patient time. */
-  graceEndsMs = Infinity;
+  hearing: Hearing = 'fresh';
   /** Why the session's tasks lapse when they do. */
   cause: LapseCause = 'heartbeat_timeout';
+  /** When the connection was seen to be gone, in patient time. */
+  closedAtMs = 0;
+  /** When the wait of a closing session or an orphan is over, in patient time. */
+  graceEndsMs = 0;
+  /** The state before the verdict, and when the verdict was reached. */
+  stateBefore: SessionState = 'open';
+  condemnedAtMs = 0;
+  /** Silence after which the session is suspect. */
+  suspectAfterMs: number;
+  /** How often in a row the session was heard only after it had become suspect. */
+  lateReturns = 0;
+  wasSuspect = false;
+  /** Protection no longer holds it. */
+  isReleased = false;
+  /** Its tasks may have been set to shutdown by a verdict that was not carried out as far as we know. */
+  isDoubtful = false;
+  /** There is a record of it. */
+  isWrittenDown = false;
+  #isIdle = true;
   /** Made at the first claim: most connections of a crowd that only looks have none. */
   #tasks: Map<string, number> | undefined;
 
   constructor(
-    private readonly engine: SessionEngine,
-    readonly id: string,
-    opening: SessionOpening & { readonly ttlMs: number },
+    private readonly keeper: SessionKeeper,
+    birth: SessionBirth,
   ) {
-    this.door = opening.door;
-    this.address = opening.address;
-    this.ttlMs = opening.ttlMs;
-    this.onExpired = opening.onExpired;
-    this.lastSeenMs = engine.nowMs();
+    this.id = birth.id;
+    this.door = birth.door;
+    this.address = birth.address;
+    this.owner = birth.owner;
+    this.ttlMs = birth.ttlMs;
+    this.onExpired = birth.onExpired;
+    this.openedAtMs = birth.openedAtMs;
+    this.lastSeenMs = birth.lastSeenMs;
+    // One interval is a third of the TTL; half a one more is the network's.
+    this.suspectAfterMs = birth.ttlMs / 2;
   }
 
-  /** A sign of life: one number in memory, nothing else. */
+  /** One number in memory, unless the session had been missed. */
   beat(): void {
-    if (this.state === 'open') this.lastSeenMs = this.engine.nowMs();
+    const heardMs = this.keeper.nowMs();
+    const gapMs = heardMs - this.lastSeenMs;
+    this.lastSeenMs = heardMs;
+    if (this.hearing !== 'fresh') this.keeper.onHeardAgain(this, gapMs);
   }
 
   heartbeat(): void {
     this.beat();
+    if (!this.#isIdle) return;
+    this.#isIdle = false;
+    this.keeper.onIdleHeartbeat(this);
   }
 
   close(): void {
-    if (this.state === 'open') this.engine.onClosed(this);
+    this.keeper.onClosed(this);
   }
 
   claimed(taskId: string, epoch: number): void {
-    this.engine.onClaimed(this, taskId, epoch);
-  }
-
-  /** When the session is to be judged, unless a sign of life moves it. */
-  get deadlineMs(): number {
-    return this.state === 'open' ? this.lastSeenMs + this.ttlMs : this.graceEndsMs;
+    this.keeper.onClaimed(this, taskId, epoch);
   }
 
   /** The tasks that the session vouches for, with the epoch of its claim. */
@@ -72,7 +120,13 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     return this.#tasks ?? NO_TASKS;
   }
 
+  /** Whether the session ever claimed a task. */
+  get hasClaimed(): boolean {
+    return this.#tasks !== undefined;
+  }
+
   hold(taskId: string, epoch: number): void {
+    this.#isIdle = false;
     (this.#tasks ??= new Map()).set(taskId, epoch);
   }
 
@@ -81,7 +135,7 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   }
 
   lapses(): Lapse[] {
-    const silentMs = Math.max(0, Math.round(this.engine.nowMs() - this.lastSeenMs));
+    const silentMs = this.silentMs();
     return [...this.tasks].map(([taskId, epoch]) => ({
       taskId,
       sessionId: this.id,
@@ -89,5 +143,29 @@ export class LiveSession implements Session, WheelEntry, Condemned {
       cause: this.cause,
       silentMs,
     }));
+  }
+
+  /** What people should know of the session's tasks. */
+  get mark(): TaskMark | undefined {
+    if (this.state === 'orphan') return 'unconfirmed';
+    if (this.hearing === 'held') return 'protected';
+    return this.hearing === 'suspect' ? 'suspect' : undefined;
+  }
+
+  /** The session as it is to be written down, at a monotonic time. */
+  record(monotonicMs: number): SessionRecord {
+    const { id, door, address, owner, ttlMs } = this;
+    const state = this.state === 'closing' || this.state === 'orphan' ? this.state : 'open';
+    const isProtected = this.hearing === 'held';
+    return {
+      ...{ id, door, address, owner, ttlMs, state, isProtected },
+      openedAgoMs: Math.round(monotonicMs - this.openedAtMs),
+      silentMs: state === 'open' && !isProtected ? null : this.silentMs(),
+    };
+  }
+
+  /** How long nothing has been heard. */
+  silentMs(): number {
+    return Math.max(0, Math.round(this.keeper.nowMs() - this.lastSeenMs));
   }
 }

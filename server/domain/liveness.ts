@@ -1,44 +1,55 @@
 /**
  * Liveness: who keeps a task alive, and what happens when it goes silent. The rules, with their reasons: docs/liveness.md.
  *
- * A session is one live connection. It vouches for the tasks that it claimed by register or update.
+ * This file is the whole as the rest of the server sees it; its parts tell their own states and invariants:
  *
- *            beat (moves the deadline)
- *             ┌──┐
- *   ──open──► open ──silent for its TTL──────────────► condemned ──database took the lapse──► ended
- *              │                                           ▲                                   │
- *              └─socket closed─► closing ──grace over──────┘                                   │
- *                                  │  ▲                                                        │
- *         every task claimed anew, │  └───────── a claim that was under way is durable ────────┘
- *         or none held ────────────┴──► ended
+ *   session-engine   sessions, deadlines, verdicts: memory only (with deadline-wheel, patient-time, verdict-queue)
+ *   protection       what mass silence means
+ *   node-lease       whether the database trusts this node, hence what it may decide
+ *   session-journal  writes sessions down in bulk, for other nodes and for the time after a crash
+ *   takeover         sessions that move between servers, and a restart, which is the same
+ *   resumption       services that reconnect and only beat
+ *   session-marks    suspect, unconfirmed, protected, flapping
  *
- * open       The deadline is the last sign of life plus the TTL.
- * closing    The connection is gone; the tasks wait for the reconnect grace, or for what was left of the TTL.
- * condemned  Judged dead: its tasks are being set to shutdown, for as long as the database needs to take it.
- * ended      Forgotten. After silence the connection is closed too, so that its client notices.
- *
- * Invariants
- * - A heartbeat writes one number. There is one timer for all sessions; a sweep visits sessions whose time has come and
- *   no others (deadline-wheel.ts).
- * - A task belongs to the session that claimed it last. A claim takes the task from the session that had it, here in
- *   memory and, for sessions elsewhere, by the epoch that every verdict carries and the database compares.
- * - Time is patient (patient-time.ts): a pause of this process is nobody else's silence. And between finding a session
- *   overdue and judging it, one turn of input is read, in which its sign of life may have been waiting.
- * - A claim that becomes durable after its session ended is judged like the session was: no task is left to nobody.
+ * Every renewal of the lease drives what looks beyond this node: taking over, taking back, marks, orders.
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
+import { readScope, type Principal } from './access.js';
 import type { Clock, Timer } from './clock.js';
-import { DeadlineWheel } from './deadline-wheel.js';
-import { LiveSession, type SessionEngine } from './liveness-session.js';
-import { PatientTime } from './patient-time.js';
-import type { ChangeHints, Lapse, Log, TaskStore } from './ports.js';
+import { TaskDashError } from './errors.js';
+import type {
+  ListedSession,
+  NodeIdentity,
+  NodeRenewal,
+  NodeReport,
+  NodeStore,
+  PeerNode,
+  ProtectionOrder,
+  ProtectionView,
+  SessionStore,
+  SessionView,
+} from './liveness-ports.js';
+import type { LiveSession } from './liveness-session.js';
+import { NodeLease } from './node-lease.js';
+import type { ChangeHints, Log, TaskStore } from './ports.js';
+import type { ProtectionEvent } from './protection.js';
+import { Resumption } from './resumption.js';
+import { SessionEngine, type SessionCounts } from './session-engine.js';
+import { SessionJournal } from './session-journal.js';
+import { SessionMarks } from './session-marks.js';
 import type { Session, SessionHost, SessionOpening } from './sessions.js';
+import { Takeover } from './takeover.js';
 import type { LapseCause } from './task.js';
-import { VerdictQueue } from './verdict-queue.js';
+import { TaskClaims } from './task-claims.js';
+import type { WriteBatcher } from './write-batcher.js';
 
-/** What the engine needs. */
+/** What liveness needs. */
 export interface LivenessOptions {
+  readonly node: NodeIdentity;
   readonly lapses: Pick<TaskStore, 'lapse'>;
+  readonly writes: Pick<WriteBatcher, 'submit'>;
+  readonly nodes: NodeStore;
+  readonly sessions: SessionStore;
   readonly hints: Pick<ChangeHints, 'announce'>;
   readonly clock: Clock;
   readonly log: Log;
@@ -46,159 +57,377 @@ export interface LivenessOptions {
   readonly ttlMs: number;
   /** How long the tasks of a closed connection wait, in milliseconds; undefined: what is left of the TTL. */
   readonly reconnectGraceMs: number | undefined;
-  /** How often is swept, in milliseconds; verdicts come at most two sweeps late. */
+  /** How long the tasks of a server that ended wait; undefined: 60 s or twice the TTL, whichever is longer. */
+  readonly failoverGraceMs?: number | undefined;
+  /** How long the other nodes wait for this one to renew its lease; undefined: 10 s. */
+  readonly leaseMs?: number | undefined;
+  /** How long mass silence may hold shutdowns back; 0: not at all; undefined: 15 minutes. */
+  readonly protectionMaxMs?: number | undefined;
+  /** How often is swept; verdicts come at most two sweeps late. */
   readonly sweepMs?: number;
-  /** How late a sweep may come before that counts as a pause of this process, in milliseconds. */
+  /** How late a sweep may come before that counts as a pause of this process. */
   readonly slackMs?: number;
-  /** Told how many tasks the registry set to shutdown by itself, for the metrics. */
-  readonly onLapsed?: (cause: LapseCause, tasks: number) => void;
+  readonly events?: LivenessEvents;
 }
 
+/** What metrics and histories may want to hear; all of it is also in the log. */
+export interface LivenessEvents {
+  readonly onLapsed?: (cause: LapseCause, tasks: number) => void;
+  readonly onAdopted?: (sessions: number, tasks: number) => void;
+  readonly onResumed?: (tasks: number) => void;
+  readonly onPaused?: (pausedMs: number) => void;
+  readonly onLease?: (state: 'held' | 'lost') => void;
+  readonly onProtection?: (event: ProtectionEvent) => void;
+}
+
+/** A lease as its client is told of it. */
+export interface LeaseTerms {
+  readonly sessionId: string;
+  readonly ttlMs: number;
+  /** When the next beat is expected; a little different each time, so that clients spread. */
+  readonly nextBeatInMs: number;
+}
+
+/** Mass silence on one of the nodes. */
+export interface NodeProtection {
+  readonly node: string;
+  readonly protection: ProtectionView;
+}
+
+/** What a lease may ask for, in milliseconds. */
+export const LEASE_TTL_LIMITS = { min: 5_000, max: 600_000 } as const;
+
+const LEASE_MS = 10_000;
+const FAILOVER_GRACE_MS = 60_000;
+const PROTECTION_MAX_MS = 15 * 60_000;
 const SWEEP_MS = 100;
 const SLACK_MS = 100;
+const MAX_SUSPECTS_TOLD = 1000;
+const PURGE_EVERY_MS = 10 * 60_000;
+const NODE_KEPT_MS = 24 * 3_600_000;
+const MAX_SESSIONS_LISTED = 1000;
+const BEATS_IN_A_TTL = 3;
+/** By how much a next beat may be hinted earlier, as a share. */
+const BEAT_SPREAD = 0.2;
 
-export class Liveness implements SessionHost, SessionEngine {
-  readonly #sessions = new Map<string, LiveSession>();
-  readonly #owners = new Map<string, LiveSession>();
-  readonly #time: PatientTime;
-  readonly #wheel: DeadlineWheel<LiveSession>;
-  readonly #verdicts: VerdictQueue<LiveSession>;
-  readonly #sweepMs: number;
-  #timer: Timer | undefined;
-  #stopped = false;
+export class Liveness implements SessionHost {
+  readonly #engine: SessionEngine;
+  readonly #journal: SessionJournal;
+  readonly #lease: NodeLease;
+  readonly #takeover: Takeover;
+  readonly #resumption: Resumption;
+  readonly #claims: TaskClaims;
+  /** Marks for every read. */
+  readonly marks: SessionMarks;
+  #peers: readonly PeerNode[] = [];
+  #purge: Timer | undefined;
+  #stopping: Promise<void> | undefined;
 
   constructor(private readonly options: LivenessOptions) {
-    this.#sweepMs = options.sweepMs ?? SWEEP_MS;
-    this.#time = new PatientTime(options.clock, this.#sweepMs, options.slackMs ?? SLACK_MS);
-    this.#wheel = new DeadlineWheel(this.#sweepMs, this.#time.nowMs());
-    this.#verdicts = new VerdictQueue(options.lapses, options.clock, options.log, (session, lapses, changed) =>
-      this.#onCarriedOut(session, lapses, changed),
+    const { node, clock, log, sessions, ttlMs } = options;
+    const leaseMs = options.leaseMs ?? LEASE_MS;
+    const failoverGraceMs = options.failoverGraceMs ?? Math.max(FAILOVER_GRACE_MS, 2 * ttlMs);
+    this.#claims = new TaskClaims(options.writes, options.hints, clock);
+    this.#engine = this.#createEngine(failoverGraceMs);
+    this.marks = new SessionMarks(this.#engine, sessions, node.id, clock, log);
+    this.#journal = new SessionJournal({
+      ...{ store: sessions, nodeId: node.id, clock, log },
+      onLeftover: (session, { taskId, epoch }) => session.claimed(taskId, epoch),
+    });
+    this.#resumption = new Resumption({
+      ...{ store: sessions, claims: this.#claims, clock, log },
+      settleMs: Math.min(3000, Math.max(500, ttlMs / 10)),
+      windowMs: failoverGraceMs + 3 * leaseMs,
+      onResumed: (tasks) => options.events?.onResumed?.(tasks),
+    });
+    this.#takeover = new Takeover({
+      ...{ nodeId: node.id, store: sessions, engine: this.#engine, claims: this.#claims, log },
+      mayAdopt: () => this.#lease.mayAdopt,
+      onAdopted: (count, tasks) => options.events?.onAdopted?.(count, tasks),
+      onUncertain: (session) => this.#journal.note(session),
+    });
+    this.#lease = this.#createLease(leaseMs);
+  }
+
+  #createEngine(failoverGraceMs: number): SessionEngine {
+    const { node, clock, log, lapses, ttlMs, reconnectGraceMs, events } = this.options;
+    const protectionMaxMs = this.options.protectionMaxMs ?? PROTECTION_MAX_MS;
+    const pace = { sweepMs: this.options.sweepMs ?? SWEEP_MS, slackMs: this.options.slackMs ?? SLACK_MS };
+    return new SessionEngine(
+      { nodeId: node.id, clock, log, lapses, ttlMs, reconnectGraceMs, failoverGraceMs, protectionMaxMs, ...pace },
+      {
+        mayJudge: () => this.#lease.mayJudge,
+        isAwaited: (address) => this.#resumption.isAwaited(address),
+        onChanged: (session) => this.#journal.note(session),
+        onIdleHeartbeat: (session) => this.#onIdleHeartbeat(session),
+        onDoubtful: (session) => this.#takeover.repair(session),
+        onLapsed: (cause, tasks) => this.#onLapsed(cause, tasks),
+        onPaused: (pausedMs) => {
+          log.warn({ pausedMs }, 'this process stood still; every deadline is moved by as much');
+          events?.onPaused?.(pausedMs);
+        },
+        onProtection: (event) => this.#onProtection(event),
+      },
     );
   }
 
-  /** Begins to judge; idempotent. */
-  start(): void {
-    if (this.#timer || this.#stopped) return;
-    this.#time.tick();
-    this.#arm();
+  #createLease(leaseMs: number): NodeLease {
+    const { node, nodes, clock, log, ttlMs, events } = this.options;
+    return new NodeLease({
+      ...{ store: nodes, clock, log, node, leaseMs, ttlMs },
+      report: () => this.#report(),
+      onRenewed: (renewal, regained) => this.#onRenewed(renewal, regained),
+      onLost: () => {
+        log.error(
+          {},
+          'the lease of this node has run out: no shutdown is decided until it has been held for a whole TTL',
+        );
+        events?.onLease?.('lost');
+      },
+    });
+  }
+
+  // ── Life ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Takes the node's lease and begins to judge. Throws when the database does not give the lease. */
+  async start(): Promise<void> {
+    await this.#lease.start();
+    this.#engine.start();
+    this.#armPurge();
   }
 
   /**
-   * Judges no more: what is open or closing now stays undecided. Call it before the doors close their connections, so
-   * that the closing is not taken for the clients' doing. Resolves when the verdict under way, if any, is over.
+   * Judges no more. Call it before the doors close their connections, so that the closing is not taken for the clients'
+   * doing: what is open or closing now becomes an orphan.
    */
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#timer?.cancel();
-    await this.#verdicts.stop();
+  beginStop(): void {
+    this.#engine.freeze();
+  }
+
+  /** Writes down what there is and gives the lease up, so that others take the sessions over at once. Idempotent. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    this.#purge?.cancel();
+    await this.#engine.stop();
+    await Promise.all([this.#resumption.stop(), this.#takeover.stop()]);
+    await this.#journal.stop();
+    await this.#lease.stop();
+  }
+
+  // ── Sessions of connections ────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Opens a session whose first sign of life is now. */
+  open(opening: SessionOpening): Session {
+    return this.#engine.open(opening);
   }
 
   /** Sessions with a live connection, or whose tasks still wait for one. */
   get size(): number {
-    return this.#sessions.size;
+    return this.#engine.size;
   }
 
-  /** Opens a session whose first sign of life is now. */
-  open(opening: SessionOpening): Session {
-    const ttlMs = opening.ttlMs ?? this.options.ttlMs;
-    const session = new LiveSession(this, randomUUID(), { ...opening, ttlMs });
-    this.#sessions.set(session.id, session);
-    this.#wheel.put(session, session.deadlineMs);
-    return session;
+  /** How many sessions stand how, for the metrics. */
+  counts(): SessionCounts {
+    return this.#engine.counts();
   }
 
-  /** The time on which sessions are judged. For LiveSession. */
-  nowMs(): number {
-    return this.#time.nowMs();
+  /** Whether this node holds its lease, and may decide shutdowns; for metrics and readiness. */
+  get trust(): { readonly isHeld: boolean; readonly mayJudge: boolean } {
+    return { isHeld: this.#lease.isHeld, mayJudge: this.#lease.mayJudge };
   }
 
-  /** For LiveSession: its connection is gone. */
-  onClosed(session: LiveSession): void {
-    const { reconnectGraceMs } = this.options;
-    session.graceEndsMs =
-      reconnectGraceMs === undefined ? session.lastSeenMs + session.ttlMs : this.nowMs() + reconnectGraceMs;
-    session.state = 'closing';
-    session.cause = 'connection_closed';
-    this.#settle(session);
+  /** Tells that writes failed: tasks may have been claimed without an answer, which is looked into. */
+  onWritesFailed(): void {
+    this.#takeover.auditSoon();
   }
 
-  /** For LiveSession: its claim of a task is durable. */
-  onClaimed(session: LiveSession, taskId: string, epoch: number): void {
-    const owner = this.#owners.get(taskId);
-    if (owner && owner !== session) {
-      if ((owner.tasks.get(taskId) ?? 0) > epoch) return;
-      owner.drop(taskId);
-      if (owner.state === 'closing') this.#settle(owner);
+  // ── Leases ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Opens a lease; `ttlMs` 0 or absent: the configured one. Throws REQUEST_INVALID outside of LEASE_TTL_LIMITS. */
+  grantLease(opening: { address: string; owner: string; ttlMs?: number; onExpired?: () => void }): LeaseTerms {
+    const { address, owner, onExpired = () => {} } = opening;
+    const ttlMs = opening.ttlMs ? checkTtl(opening.ttlMs) : this.options.ttlMs;
+    const session = this.#engine.open({ door: 'grpc', address, owner, ttlMs, onExpired });
+    this.#journal.note(session);
+    return termsOf(session);
+  }
+
+  /** A sign of life on a lease, from wherever it was until now. Throws LEASE_NOT_FOUND. */
+  async keepAlive(id: string, owner: string): Promise<LeaseTerms> {
+    return termsOf(await this.leaseSession(id, owner));
+  }
+
+  /** The session of a lease, for a call on it, which is a sign of life. Throws LEASE_NOT_FOUND. */
+  async leaseSession(id: string, owner: string): Promise<LiveSession> {
+    const session = this.#engine.get(id);
+    if (session && session.owner === owner && session.state !== 'ended') {
+      session.beat();
+      this.#engine.continue(session);
+      return session;
     }
-    this.#owners.set(taskId, session);
-    session.hold(taskId, epoch);
-    if (session.state !== 'ended') return;
-    session.state = 'closing';
-    this.#settle(session);
+    const taken = isUuid(id) ? await this.#takeover.take(id, owner, () => {}) : undefined;
+    if (!taken) throw leaseNotFound(id);
+    return taken;
   }
 
-  /** A closing session waits for as long as it holds tasks. */
-  #settle(session: LiveSession): void {
-    if (session.tasks.size === 0) return this.#forget(session);
-    this.#sessions.set(session.id, session);
-    this.#wheel.put(session, session.graceEndsMs);
+  /** Ends a lease with a goodbye: its tasks that still run become shutdown, as the client's word. Returns how many. */
+  async revokeLease(id: string, owner: string): Promise<number> {
+    const session = await this.leaseSession(id, owner);
+    const tasks = await this.options.sessions.tasksOf(id);
+    const { claimed, failed } = await this.#claims.farewell(session, tasks);
+    if (failed > 0) throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
+    this.#engine.forget(session);
+    return claimed;
   }
 
-  #forget(session: LiveSession): void {
-    session.state = 'ended';
-    this.#wheel.remove(session);
-    this.#sessions.delete(session.id);
-  }
+  // ── For people ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #arm(): void {
-    this.#timer = this.options.clock.schedule(this.#sweepMs, () => this.#sweep());
-  }
-
-  #sweep(): void {
-    const pausedMs = this.#time.tick();
-    if (pausedMs > 0)
-      this.options.log.warn({ pausedMs }, 'this process stood still; every deadline is moved by as much');
-    const overdue = this.#overdue(this.#wheel.takeDue(this.nowMs()));
-    // A timer comes after the input that is waiting now: signs of life in it still count.
-    if (overdue.length > 0) this.options.clock.schedule(0, () => this.#judge(overdue));
-    this.#arm();
-  }
-
-  /** Those of the visited that are past their deadline; the others are visited again when theirs comes. */
-  #overdue(visited: readonly LiveSession[]): LiveSession[] {
-    const nowMs = this.nowMs();
-    return visited.filter((session) => {
-      if (session.state !== 'open' && session.state !== 'closing') return false;
-      if (session.deadlineMs <= nowMs) return true;
-      this.#wheel.put(session, session.deadlineMs);
-      return false;
+  /**
+   * A page of live sessions by id, of all nodes: everything for administrators, else those with a task in the caller's
+   * scope, and counting only such tasks.
+   */
+  async listSessions(principal: Principal, afterId: string | undefined, limit: number): Promise<SessionView[]> {
+    const { sessions, clock, node } = this.options;
+    const listed = await sessions.list(readScope(principal), afterId, Math.min(limit, MAX_SESSIONS_LISTED));
+    const nowMs = clock.now().getTime();
+    return listed.map((record) => {
+      const local = record.nodeId === node.id ? this.#engine.get(record.id) : undefined;
+      const mark = this.marks.markOf(record.id);
+      const silence = local ? silenceHere(local, this.#engine.nowMs()) : silenceElsewhere(record, mark === 'suspect');
+      return {
+        ...{ id: record.id, door: record.door, address: record.address, owner: record.owner, node: record.nodeName },
+        state: local ? local.record(0).state : record.state,
+        tasks: record.tasks,
+        ttlMs: record.ttlMs,
+        openedAt: new Date(nowMs - record.openedAgoMs),
+        lastSeenAt: new Date(nowMs - silence.atMostMs),
+        lastSeenWithinMs: silence.atMostMs - silence.atLeastMs,
+        marks: mark ? [mark] : [],
+      };
     });
   }
 
-  #judge(suspects: readonly LiveSession[]): void {
-    if (this.#stopped) return;
-    const condemned = this.#overdue(suspects);
-    for (const session of condemned) session.state = 'condemned';
-    this.#verdicts.submit(condemned);
+  /** The nodes that protect tasks from mass silence now, this one first. */
+  protections(): NodeProtection[] {
+    const own = this.#engine.protection;
+    const others = this.#peers.flatMap(({ name, report: { protection } }) =>
+      protection ? [{ node: name, protection }] : [],
+    );
+    return own ? [{ node: this.options.node.name, protection: own }, ...others] : others;
   }
 
-  #onCarriedOut(session: LiveSession, lapses: readonly Lapse[], changed: ReadonlySet<string>): void {
-    for (const { taskId, epoch } of lapses) this.#release(session, taskId, epoch);
-    const lapsed = lapses.filter(({ taskId }) => changed.has(taskId)).length;
-    if (lapsed > 0) {
-      this.options.hints.announce();
-      this.options.onLapsed?.(session.cause, lapsed);
+  /** What is still silent on a protected node expires at once. False when the node protects nothing. */
+  expireNow(node: string, actor: string): Promise<boolean> {
+    return this.#decide(node, { decision: 'expire_now', actor });
+  }
+
+  /** A node's protection begins its longest time anew. False when the node protects nothing. */
+  hold(node: string, actor: string): Promise<boolean> {
+    return this.#decide(node, { decision: 'hold', actor });
+  }
+
+  async #decide(node: string, order: ProtectionOrder): Promise<boolean> {
+    if (node === this.options.node.name) return this.#engine.decide(order.decision, order.actor);
+    return this.options.nodes.order(node, order);
+  }
+
+  // ── What the parts tell ────────────────────────────────────────────────────────────────────────────────────────────
+
+  #onIdleHeartbeat(session: LiveSession): void {
+    this.#journal.note(session);
+    if (session.door === 'tcp') this.#resumption.onIdleHeartbeat(session);
+  }
+
+  #onLapsed(cause: LapseCause, tasks: number): void {
+    this.options.hints.announce();
+    this.options.events?.onLapsed?.(cause, tasks);
+  }
+
+  #onProtection(event: ProtectionEvent): void {
+    const { log, events } = this.options;
+    if (event.kind === 'began') log.error(event, 'many sessions fell silent at once: their tasks are protected');
+    else log.warn(event, event.kind === 'held' ? 'protection is held by an administrator' : 'protection has ended');
+    events?.onProtection?.(event);
+  }
+
+  #onRenewed(renewal: NodeRenewal, regained: boolean): void {
+    if (regained) this.#onRegained();
+    this.#peers = renewal.peers;
+    if (renewal.order) this.#engine.decide(renewal.order.decision, renewal.order.actor);
+    void this.marks.onRenewed(renewal.peers);
+    this.#takeover.onRenewed(regained && renewal.lapsed);
+  }
+
+  #onRegained(): void {
+    this.options.log.warn({}, 'this node holds its lease again; it decides shutdowns after a whole TTL');
+    this.options.events?.onLease?.('held');
+  }
+
+  #report(): NodeReport {
+    const { orphan, held } = this.#engine.counts();
+    const missed = [...this.#engine.suspects, ...this.#engine.closing].filter(({ mark }) => mark === 'suspect');
+    missed.sort((a, b) => a.lastSeenMs - b.lastSeenMs);
+    const suspects = missed.slice(0, MAX_SUSPECTS_TOLD).map(({ id }) => id);
+    return { sessions: this.size, suspects, marked: orphan + held, protection: this.#engine.protection };
+  }
+
+  #armPurge(): void {
+    this.#purge = this.options.clock.schedule(PURGE_EVERY_MS, () => {
+      void this.#forgetOld();
+      this.#armPurge();
+    });
+  }
+
+  async #forgetOld(): Promise<void> {
+    try {
+      await this.options.sessions.purge();
+      await this.options.nodes.purge(NODE_KEPT_MS);
+    } catch (error) {
+      this.options.log.warn({ err: error }, 'old sessions could not be removed; tried again later');
     }
-    const silent = session.graceEndsMs === Infinity;
-    session.graceEndsMs = Math.min(session.graceEndsMs, this.nowMs());
-    session.state = 'closing';
-    this.#settle(session);
-    if (silent) session.onExpired();
   }
+}
 
-  #release(session: LiveSession, taskId: string, epoch: number): void {
-    if (session.tasks.get(taskId) !== epoch) return;
-    session.drop(taskId);
-    this.#owners.delete(taskId);
-  }
+/** How long a session has been silent, at least and at most. */
+interface Silence {
+  readonly atLeastMs: number;
+  readonly atMostMs: number;
+}
+
+function silenceHere(session: LiveSession, nowMs: number): Silence {
+  const ms = Math.round(nowMs - session.lastSeenMs);
+  return { atLeastMs: ms, atMostMs: ms };
+}
+
+/** What a node's last renewal says of a session there: had it missed a beat, it would have been told. */
+function silenceElsewhere(record: ListedSession, isSuspect: boolean): Silence {
+  if (record.silentMs !== null) return { atLeastMs: record.silentMs, atMostMs: record.silentMs };
+  const renewedAgoMs = record.nodeRenewedAgoMs;
+  if (isSuspect) return { atLeastMs: renewedAgoMs, atMostMs: renewedAgoMs + record.ttlMs };
+  return { atLeastMs: 0, atMostMs: renewedAgoMs + Math.round(record.ttlMs / 2) };
+}
+
+function termsOf(session: LiveSession): LeaseTerms {
+  const spread = 1 - BEAT_SPREAD * (randomBytes(1).readUInt8() / 255);
+  const nextBeatInMs = Math.round((session.ttlMs / BEATS_IN_A_TTL) * spread);
+  return { sessionId: session.id, ttlMs: session.ttlMs, nextBeatInMs };
+}
+
+function checkTtl(ttlMs: number): number {
+  const { min, max } = LEASE_TTL_LIMITS;
+  if (Number.isInteger(ttlMs) && ttlMs >= min && ttlMs <= max) return ttlMs;
+  const violation = { field: 'ttl', description: `must be ${min / 1000} to ${max / 1000} seconds, is ${ttlMs / 1000}` };
+  throw new TaskDashError('REQUEST_INVALID', { message: `ttl ${violation.description}.`, violations: [violation] });
+}
+
+function leaseNotFound(id: string): TaskDashError {
+  return new TaskDashError('LEASE_NOT_FOUND', { message: `There is no lease with the id ${JSON.stringify(id)}.` });
+}
+
+function isUuid(text: string): boolean {
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text);
 }

@@ -28,6 +28,8 @@ export interface Session extends Claimant {
 export interface SessionOpening {
   readonly door: Door;
   readonly address: string;
+  /** Who the service is, as histories name it; its sessions take over from each other only. Absent: anybody. */
+  readonly owner?: string;
   /** How long the session may be silent, in milliseconds; absent: the configured one. */
   readonly ttlMs?: number;
   /** Called once when the session expired in silence: the door closes the connection, so that the client notices. */

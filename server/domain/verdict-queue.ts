@@ -1,8 +1,9 @@
 /**
  * Carries out verdicts: sets the tasks of sessions that are judged dead to shutdown, in bulk.
  *
- * A verdict is tried until the database has taken it, with back-off while it is away. What a session lapses is read
- * anew at each attempt, so that a task which somebody else has claimed meanwhile drops out. A session waits here at most
+ * A verdict is tried until the database has taken it, with back-off while it is away, and withdrawn when the node may
+ * not judge any more. What a session lapses is read anew at each attempt, so that a task which somebody else has claimed
+ * meanwhile drops out, and a session that was heard again leaves. A session waits here at most
  * once, so the queue is never longer than the node has sessions. When the database refuses a batch, its sessions are
  * tried one by one, so that one bad verdict does not hold up the others.
  */
@@ -24,21 +25,34 @@ const MAX_LAPSES = 1000;
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
 
+/** What the queue asks and tells about its sessions. */
+export interface VerdictHooks<T> {
+  /** Whether verdicts may be carried out now. */
+  isReady(): boolean;
+  /** Whether the verdict on a session still stands; it leaves the queue if not. */
+  stands(session: T): boolean;
+  /** The queue is not ready, and gives a session back. */
+  onWithdrawn(session: T): void;
+  /** The database did not answer: whether the session's tasks lapsed is not known. */
+  onUnknown(session: T): void;
+  /** The database has taken the session's lapses: those asked for, and the ids that changed. */
+  onCarriedOut(session: T, lapses: readonly Lapse[], changed: ReadonlySet<string>): void;
+}
+
 export class VerdictQueue<T extends Condemned> {
   /** In the order of their verdicts. */
-  readonly #waiting: T[] = [];
+  #waiting: T[] = [];
   /** Part of a batch that the database refused: tried one by one when nothing else waits. */
-  readonly #apart: T[] = [];
+  #apart: T[] = [];
   #running = false;
   #run: Promise<void> = Promise.resolve();
   readonly #stop = new AbortController();
 
-  /** `onCarriedOut` hears of each session once the database has taken its lapses: those asked for, and the ids changed. */
   constructor(
     private readonly store: Pick<TaskStore, 'lapse'>,
     private readonly clock: Clock,
     private readonly log: Log,
-    private readonly onCarriedOut: (session: T, lapses: readonly Lapse[], changed: ReadonlySet<string>) => void,
+    private readonly hooks: VerdictHooks<T>,
   ) {}
 
   /** Sessions whose verdict is not carried out yet. */
@@ -60,7 +74,7 @@ export class VerdictQueue<T extends Condemned> {
 
   async #carryOut(): Promise<void> {
     this.#running = true;
-    for (let retryMs = RETRY_FIRST_MS; this.size > 0 && !this.#stop.signal.aborted;) {
+    for (let retryMs = RETRY_FIRST_MS; this.#tidy() > 0 && !this.#stop.signal.aborted;) {
       const done = this.#waiting.length > 0 ? await this.#carryOutBatch() : await this.#carryOutOne();
       if (done) retryMs = RETRY_FIRST_MS;
       else {
@@ -69,6 +83,20 @@ export class VerdictQueue<T extends Condemned> {
       }
     }
     this.#running = false;
+  }
+
+  /** Takes out what is not to be carried out any more; returns how many verdicts are left. */
+  #tidy(): number {
+    if (this.hooks.isReady()) {
+      this.#waiting = this.#waiting.filter((session) => this.hooks.stands(session));
+      this.#apart = this.#apart.filter((session) => this.hooks.stands(session));
+      return this.size;
+    }
+    const withdrawn = [...this.#waiting, ...this.#apart];
+    this.#waiting = [];
+    this.#apart = [];
+    for (const session of withdrawn) this.hooks.onWithdrawn(session);
+    return 0;
   }
 
   async #carryOutBatch(): Promise<boolean> {
@@ -96,9 +124,11 @@ export class VerdictQueue<T extends Condemned> {
       changed = await this.#lapse(perSession.flat());
     } catch (thrown) {
       this.log.warn({ err: thrown, sessions: batch.length }, 'shutdowns could not be stored yet, they are tried again');
-      return TaskDashError.from(thrown);
+      const error = TaskDashError.from(thrown);
+      if (error.code === 'STORAGE_UNAVAILABLE') batch.forEach((session) => this.hooks.onUnknown(session));
+      return error;
     }
-    batch.forEach((session, index) => this.onCarriedOut(session, perSession[index] ?? [], changed));
+    batch.forEach((session, index) => this.hooks.onCarriedOut(session, perSession[index] ?? [], changed));
     return undefined;
   }
 

@@ -9,8 +9,10 @@ import {
   serviceTokenEntity,
   userEntity,
 } from './identity-entities.js';
+import { nodeEntity, nodeEventEntity, sessionEntity } from './liveness-entities.js';
 import { Tasks0001 } from './migrations/0001-tasks.js';
 import { Identity0002 } from './migrations/0002-identity.js';
+import { Liveness0003 } from './migrations/0003-liveness.js';
 import { settingEntity } from './setting-entity.js';
 import { taskEntity, taskEventEntity } from './task-entities.js';
 
@@ -25,10 +27,13 @@ const ENTITIES: EntitySchema[] = [
   loginSessionEntity,
   serviceTokenEntity,
   failedLoginEntity,
+  nodeEntity,
+  nodeEventEntity,
+  sessionEntity,
 ] as EntitySchema[];
 
 /** Every migration, oldest first. Names end in thirteen digits, by which TypeORM and `migrate` order them. */
-const MIGRATIONS = [Tasks0001, Identity0002];
+const MIGRATIONS = [Tasks0001, Identity0002, Liveness0003];
 
 /** Where TypeORM notes which migrations ran. */
 export const MIGRATIONS_TABLE = 'schema_migration';

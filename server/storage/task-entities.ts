@@ -47,6 +47,8 @@ export const taskEntity = new EntitySchema<Record<string, unknown>>({
     { name: 'task_group', columns: ['group_id', 'id'] },
     { name: 'task_started_at', columns: ['started_at', 'id'], where: 'started_at IS NOT NULL' },
     { name: 'task_stopped_at', columns: ['stopped_at', 'id'], where: 'stopped_at IS NOT NULL' },
+    { name: 'task_session', columns: ['session_id'], where: 'session_id IS NOT NULL' },
+    { name: 'task_lapsed_session', columns: ['lapsed_session_id'], where: 'lapsed_session_id IS NOT NULL' },
   ],
 });
 

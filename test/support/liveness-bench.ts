@@ -1,8 +1,11 @@
-import { Liveness, type LivenessOptions } from '../../server/domain/liveness.js';
-import type { Lapse, Log } from '../../server/domain/ports.js';
+import { randomUUID } from 'node:crypto';
+import type { Clock, Timer } from '../../server/domain/clock.js';
 import { TaskDashError } from '../../server/domain/errors.js';
-import type { SessionOpening } from '../../server/domain/sessions.js';
+import { Liveness, type LivenessOptions } from '../../server/domain/liveness.js';
+import type { Log } from '../../server/domain/ports.js';
+import type { Session, SessionOpening } from '../../server/domain/sessions.js';
 import { ManualClock } from './manual-clock.js';
+import { MemoryConnection, MemoryDatabase, type MemoryTask } from './memory-liveness-stores.js';
 
 /** A log that keeps its lines. */
 export class KeptLog implements Log {
@@ -17,78 +20,171 @@ export class KeptLog implements Log {
   }
 }
 
-/** The lapse part of a task store: knows who holds each task, and can be away. */
-export class LapseStore {
-  readonly holders = new Map<string, { sessionId: string; epoch: number }>();
-  readonly lapsed: Lapse[] = [];
-  statements = 0;
-  failure: TaskDashError | undefined;
-
-  async lapse(lapses: readonly Lapse[]): Promise<string[]> {
-    this.statements++;
-    await Promise.resolve();
-    if (this.failure) throw this.failure;
-    const held = lapses.filter(({ taskId, sessionId, epoch }) => {
-      const holder = this.holders.get(taskId);
-      return holder?.sessionId === sessionId && holder.epoch === epoch;
-    });
-    for (const lapse of held) {
-      this.holders.delete(lapse.taskId);
-      this.lapsed.push(lapse);
-    }
-    return held.map((lapse) => lapse.taskId);
-  }
-
-  /** A durable claim, as the registry reports it to the session. */
-  claim(session: { id: string; claimed(taskId: string, epoch: number): void }, taskId: string): void {
-    const epoch = (this.#epochs.get(taskId) ?? 0) + 1;
-    this.#epochs.set(taskId, epoch);
-    this.holders.set(taskId, { sessionId: session.id, epoch });
-    session.claimed(taskId, epoch);
-  }
-
-  readonly #epochs = new Map<string, number>();
-}
-
 /** Lets everything that only waits for promises happen. */
 export async function settle(): Promise<void> {
-  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+  for (let turn = 0; turn < 60; turn++) await Promise.resolve();
 }
 
-/** A liveness engine on a manual clock, started. */
-export function livenessBench(options: Partial<LivenessOptions> = {}) {
-  const clock = new ManualClock();
-  const store = new LapseStore();
-  const log = new KeptLog();
-  let hints = 0;
-  const liveness = new Liveness({
-    lapses: store,
-    hints: { announce: () => void hints++ },
-    clock,
-    log,
-    ttlMs: 30_000,
-    reconnectGraceMs: undefined,
-    ...options,
-  });
-  liveness.start();
-  const expired: string[] = [];
-  return {
-    clock,
-    store,
-    log,
-    liveness,
-    expired,
-    hints: () => hints,
-    open(address = '10.0.0.1', opening: Partial<SessionOpening> = {}) {
-      const session = liveness.open({ door: 'tcp', address, onExpired: () => expired.push(session.id), ...opening });
-      return session;
-    },
-    /** Moves time on in steps shorter than the slack, so that nothing looks like a pause. */
-    async pass(byMs: number) {
-      for (let leftMs = byMs; leftMs > 0; leftMs -= 50) {
-        clock.advance(Math.min(50, leftMs));
-        await settle();
-      }
-    },
-  };
+/** The clock as one process sees it: it can be stopped, continued, and killed. */
+export class ProcessClock implements Clock {
+  #state: 'running' | 'stopped' | 'killed' = 'running';
+  #deferred: (() => void)[] = [];
+
+  constructor(private readonly machine: Clock) {}
+
+  now(): Date {
+    return this.machine.now();
+  }
+
+  monotonicMs(): number {
+    return this.machine.monotonicMs();
+  }
+
+  schedule(delayMs: number, callback: () => void): Timer {
+    return this.machine.schedule(delayMs, () => {
+      if (this.#state === 'running') callback();
+      else this.#deferred.push(callback);
+    });
+  }
+
+  stop(): void {
+    this.#state = 'stopped';
+  }
+
+  continue(): void {
+    this.#state = 'running';
+    for (const callback of this.#deferred.splice(0)) callback();
+  }
+
+  kill(): void {
+    this.#state = 'killed';
+  }
+}
+
+/** One database, one clock, and as many nodes as are started; time passes for all of them. */
+export class LivenessBench {
+  readonly clock = new ManualClock();
+  readonly database = new MemoryDatabase(this.clock);
+  readonly nodes: TestNode[] = [];
+
+  /** Starts a server. */
+  async startNode(options: Partial<LivenessOptions> = {}): Promise<TestNode> {
+    const node = new TestNode(this, `node-${this.nodes.length + 1}`, options);
+    this.nodes.push(node);
+    await node.liveness.start();
+    return node;
+  }
+
+  /** Moves time on in steps shorter than the slack, so that nothing looks like a pause. */
+  async pass(byMs: number): Promise<void> {
+    for (let leftMs = byMs; leftMs > 0; leftMs -= 50) {
+      this.clock.advance(Math.min(50, leftMs));
+      await settle();
+    }
+  }
+
+  /** Lets time pass while sessions beat as they should. */
+  async passBeating(byMs: number, sessions: readonly Session[], everyMs = 10_000): Promise<void> {
+    for (let leftMs = byMs; leftMs > 0; leftMs -= everyMs) {
+      for (const session of sessions) session.heartbeat();
+      await this.pass(Math.min(everyMs, leftMs));
+    }
+  }
+
+  task(id: string): MemoryTask {
+    const task = this.database.tasks.get(id);
+    if (!task) throw new Error(`no task ${id}`);
+    return task;
+  }
+
+  async stop(): Promise<void> {
+    const running = this.nodes.filter(({ isKilled }) => !isKilled);
+    for (const node of running) node.mend();
+    await Promise.all(running.map((node) => node.liveness.stop()));
+  }
+}
+
+/** A server with its own connection to the database. */
+export class TestNode {
+  readonly connection: MemoryConnection;
+  readonly log = new KeptLog();
+  readonly liveness: Liveness;
+  readonly expired: string[] = [];
+  readonly heard: string[] = [];
+  readonly id = randomUUID();
+  readonly process: ProcessClock;
+  isKilled = false;
+  hints = 0;
+
+  constructor(
+    readonly bench: LivenessBench,
+    readonly name: string,
+    options: Partial<LivenessOptions>,
+  ) {
+    this.connection = new MemoryConnection(bench.database);
+    this.process = new ProcessClock(bench.clock);
+    this.liveness = new Liveness({
+      node: { id: this.id, name },
+      lapses: this.connection.tasks,
+      writes: this.connection.tasks,
+      nodes: this.connection.nodes,
+      sessions: this.connection.sessions,
+      hints: { announce: () => void this.hints++ },
+      clock: this.process,
+      log: this.log,
+      ttlMs: 30_000,
+      reconnectGraceMs: undefined,
+      events: { onProtection: ({ kind }) => this.heard.push(`protection ${kind}`) },
+      ...options,
+    });
+  }
+
+  /** A connection. */
+  open(address = '10.0.0.1', opening: Partial<SessionOpening> = {}): Session {
+    const onExpired = () => this.expired.push(session.id);
+    const session = this.liveness.open({ door: 'tcp', address, onExpired, ...opening });
+    return session;
+  }
+
+  /** A durable register, as the registry reports it to the session. */
+  async register(session: Session, taskId: string, status = 'running'): Promise<void> {
+    session.beat();
+    const result = await this.connection.tasks.submit({
+      kind: 'register',
+      id: taskId,
+      texts: { status, user: 'ssx', group_id: 'mx' },
+      addr: session.id,
+      sessionId: session.id,
+      cause: 'client',
+      actor: 'test',
+      groups: 'every',
+      expectedRevision: undefined,
+      returnsTask: false,
+    });
+    if (result.outcome === 'written') session.claimed(taskId, result.epoch);
+  }
+
+  /** A connection that holds a task. */
+  async openWith(taskId: string, address?: string, opening?: Partial<SessionOpening>): Promise<Session> {
+    const session = this.open(address, opening);
+    await this.register(session, taskId);
+    return session;
+  }
+
+  /** kill -9: nothing of this server runs any more. */
+  kill(): void {
+    this.process.kill();
+    this.cut();
+    this.isKilled = true;
+  }
+
+  /** Cuts the way to the database. */
+  cut(): void {
+    this.connection.failure = new TaskDashError('STORAGE_UNAVAILABLE');
+  }
+
+  /** Mends the way to the database. */
+  mend(): void {
+    this.connection.failure = undefined;
+  }
 }

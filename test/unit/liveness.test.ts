@@ -1,306 +1,337 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TaskDashError } from '../../server/domain/errors.js';
-import { livenessBench } from '../support/liveness-bench.js';
+import { LivenessBench, type TestNode } from '../support/liveness-bench.js';
 
-let bench: ReturnType<typeof livenessBench>;
+let bench: LivenessBench;
+let node: TestNode;
 
-function begin(...args: Parameters<typeof livenessBench>) {
-  bench = livenessBench(...args);
-  return bench;
-}
-
-afterEach(async () => {
-  await bench.liveness.stop();
-  expect(bench.clock.pendingTimers).toBe(0);
+beforeEach(async () => {
+  bench = new LivenessBench();
 });
 
+afterEach(() => bench.stop());
+
+const lapsedTasks = () => bench.database.lapsed.map(({ taskId }) => taskId);
+
 describe('a silent session', () => {
-  it('lapses after its TTL, not earlier and at most two sweeps later, and is closed then', async () => {
-    const { open, store, pass, expired, hints } = begin();
-    const session = open();
-    store.claim(session, 'a');
-    await pass(29_950);
-    expect(store.lapsed).toEqual([]);
-    await pass(250);
-    expect(store.lapsed).toMatchObject([{ taskId: 'a', sessionId: session.id, epoch: 1, cause: 'heartbeat_timeout' }]);
-    expect(store.lapsed[0]?.silentMs).toBeGreaterThanOrEqual(30_000);
-    expect(store.lapsed[0]?.silentMs).toBeLessThanOrEqual(30_200);
-    expect(expired).toEqual([session.id]);
-    expect(hints()).toBe(1);
+  beforeEach(async () => {
+    node = await bench.startNode();
   });
 
-  it('lives as long as it beats', async () => {
-    const { open, store, pass, liveness } = begin();
-    const session = open();
-    store.claim(session, 'a');
+  it('lapses after its TTL, not earlier and at most two sweeps later, and is closed then', async () => {
+    const session = await node.openWith('a');
+    await bench.pass(29_950);
+    expect(lapsedTasks()).toEqual([]);
+    await bench.pass(250);
+    const [lapse] = bench.database.lapsed;
+    expect(lapse).toMatchObject({ taskId: 'a', sessionId: session.id, epoch: 1, cause: 'heartbeat_timeout' });
+    expect(lapse?.silentMs).toBeGreaterThanOrEqual(30_000);
+    expect(lapse?.silentMs).toBeLessThanOrEqual(30_200);
+    expect(node.expired).toEqual([session.id]);
+    expect(node.hints).toBe(1);
+    expect(bench.task('a')).toMatchObject({ status: 'shutdown', statusBefore: 'running' });
+  });
+
+  it('lives as long as it beats, and costs the database nothing', async () => {
+    const session = await node.openWith('a');
     for (let beats = 0; beats < 20; beats++) {
-      await pass(29_000);
+      await bench.pass(29_000);
       session.beat();
     }
-    expect(store.lapsed).toEqual([]);
-    expect(liveness.size).toBe(1);
+    expect(lapsedTasks()).toEqual([]);
+    expect(node.liveness.size).toBe(1);
+    // One row for each renewal of the lease.
+    const { rowsWritten } = bench.database;
+    for (let beats = 0; beats < 60; beats++) {
+      await bench.pass(1000);
+      session.beat();
+    }
+    expect(bench.database.rowsWritten - rowsWritten).toBeLessThanOrEqual(19);
   });
 
   it('is closed though it holds no task, without a word to the database', async () => {
-    const { open, store, pass, expired, liveness } = begin();
-    const session = open();
-    await pass(30_300);
-    expect(expired).toEqual([session.id]);
-    expect(store.statements).toBe(0);
-    expect(liveness.size).toBe(0);
+    const session = node.open();
+    await bench.pass(30_300);
+    expect(node.expired).toEqual([session.id]);
+    expect(bench.database.sessions.size).toBe(0);
+    expect(node.liveness.size).toBe(0);
   });
 
   it('may ask for its own TTL', async () => {
-    const { open, store, pass } = begin();
-    const session = open('10.0.0.1', { ttlMs: 5000 });
-    store.claim(session, 'a');
-    await pass(4900);
-    expect(store.lapsed).toEqual([]);
-    await pass(400);
-    expect(store.lapsed).toHaveLength(1);
+    await node.openWith('a', '10.0.0.1', { ttlMs: 5000 });
+    await bench.pass(4900);
+    expect(lapsedTasks()).toEqual([]);
+    await bench.pass(400);
+    expect(lapsedTasks()).toEqual(['a']);
+  });
+
+  it('is left in peace where its tasks have ended by themselves', async () => {
+    const session = await node.openWith('a');
+    await node.register(session, 'a', 'finish');
+    await bench.pass(31_000);
+    expect(bench.task('a')).toMatchObject({ status: 'finish', sessionId: null });
   });
 
   it('lapses with many others in few statements', async () => {
-    const { open, store, pass } = begin();
-    for (let i = 0; i < 3000; i++) store.claim(open(), `task-${i}`);
-    await pass(31_000);
-    expect(store.lapsed).toHaveLength(3000);
-    expect(store.statements).toBeLessThanOrEqual(4);
+    await bench.stop();
+    node = await bench.startNode({ protectionMaxMs: 0 });
+    for (let i = 0; i < 3000; i++) await node.openWith(`task-${i}`);
+    const { statements } = bench.database;
+    await bench.pass(31_000);
+    expect(lapsedTasks()).toHaveLength(3000);
+    expect(bench.database.statements - statements).toBeLessThanOrEqual(40);
   });
 });
 
 describe('a closed connection', () => {
   it('leaves its tasks what was left of the TTL by default', async () => {
-    const { open, store, pass, expired } = begin();
-    const session = open();
-    store.claim(session, 'a');
-    await pass(20_000);
+    node = await bench.startNode();
+    const session = await node.openWith('a');
+    await bench.pass(20_000);
     session.close();
-    await pass(9900);
-    expect(store.lapsed).toEqual([]);
-    await pass(400);
-    expect(store.lapsed).toMatchObject([{ taskId: 'a', cause: 'connection_closed' }]);
-    expect(store.lapsed[0]?.silentMs).toBeGreaterThanOrEqual(30_000);
-    expect(expired).toEqual([]);
+    await bench.pass(9900);
+    expect(lapsedTasks()).toEqual([]);
+    await bench.pass(400);
+    expect(bench.database.lapsed).toMatchObject([{ taskId: 'a', cause: 'connection_closed' }]);
+    expect(bench.database.lapsed[0]?.silentMs).toBeGreaterThanOrEqual(30_000);
+    expect(node.expired).toEqual([]);
   });
 
   it.each([0, 2000])('leaves its tasks a configured grace of %i ms', async (reconnectGraceMs) => {
-    const { open, store, pass } = begin({ reconnectGraceMs });
-    const session = open();
-    store.claim(session, 'a');
-    await pass(1000);
+    node = await bench.startNode({ reconnectGraceMs });
+    const session = await node.openWith('a');
+    await bench.pass(1000);
     session.close();
     session.close();
-    if (reconnectGraceMs > 0) await pass(reconnectGraceMs - 50);
-    expect(store.lapsed).toEqual([]);
-    await pass(300);
-    expect(store.lapsed).toHaveLength(1);
+    if (reconnectGraceMs > 0) await bench.pass(reconnectGraceMs - 50);
+    expect(lapsedTasks()).toEqual([]);
+    await bench.pass(300);
+    expect(lapsedTasks()).toEqual(['a']);
   });
 
-  it('is forgotten at once when it held nothing', () => {
-    const { open, liveness } = begin();
-    open().close();
-    expect(liveness.size).toBe(0);
+  it('is forgotten at once when it held nothing', async () => {
+    node = await bench.startNode();
+    node.open().close();
+    expect(node.liveness.size).toBe(0);
   });
 
   it('is forgotten as soon as its last task is claimed by another session', async () => {
-    const { open, store, pass, liveness } = begin();
-    const before = open();
-    store.claim(before, 'a');
-    before.close();
-    const after = open();
-    store.claim(after, 'a');
-    expect(liveness.size).toBe(1);
-    for (let i = 0; i < 4; i++) {
-      await pass(10_000);
-      after.beat();
-    }
-    expect(store.lapsed).toEqual([]);
+    node = await bench.startNode();
+    (await node.openWith('a')).close();
+    const after = await node.openWith('a');
+    expect(node.liveness.size).toBe(1);
+    await bench.passBeating(40_000, [after]);
+    expect(lapsedTasks()).toEqual([]);
   });
 
   it('still answers for a claim that becomes durable after it closed', async () => {
-    const { open, store, pass, liveness } = begin();
-    const session = open();
+    node = await bench.startNode();
+    const session = node.open();
+    session.beat();
     session.close();
-    expect(liveness.size).toBe(0);
-    await pass(10_000);
-    store.claim(session, 'a');
-    await pass(19_900);
-    expect(store.lapsed).toEqual([]);
-    await pass(400);
-    expect(store.lapsed).toMatchObject([{ taskId: 'a', cause: 'connection_closed' }]);
-    expect(liveness.size).toBe(0);
+    expect(node.liveness.size).toBe(0);
+    await bench.pass(10_000);
+    await node.register(session, 'a');
+    await bench.pass(31_000);
+    expect(bench.database.lapsed).toMatchObject([{ taskId: 'a', cause: 'connection_closed' }]);
+    expect(node.liveness.size).toBe(0);
   });
 });
 
 describe('the latest claim', () => {
+  beforeEach(async () => {
+    node = await bench.startNode();
+  });
+
   it('wins: the silence of the earlier session harms nobody', async () => {
-    const { open, store, pass } = begin();
-    const first = open();
-    const second = open();
-    store.claim(first, 'a');
-    store.claim(first, 'b');
-    store.claim(second, 'a');
-    for (let i = 0; i < 4; i++) {
-      await pass(10_000);
-      second.beat();
-    }
-    expect(store.lapsed).toMatchObject([{ taskId: 'b', sessionId: first.id }]);
+    const first = await node.openWith('a');
+    const second = node.open();
+    await node.register(first, 'b');
+    await node.register(second, 'a');
+    await bench.passBeating(40_000, [second]);
+    expect(bench.database.lapsed).toMatchObject([{ taskId: 'b', sessionId: first.id }]);
   });
 
   it('wins though the news of the earlier one arrives later', async () => {
-    const { open, store, pass } = begin();
-    const first = open();
-    const second = open();
-    store.holders.set('a', { sessionId: second.id, epoch: 2 });
-    second.claimed('a', 2);
-    first.claimed('a', 1);
-    for (let i = 0; i < 4; i++) {
-      await pass(10_000);
-      second.beat();
-    }
-    await pass(31_000);
-    expect(store.lapsed).toMatchObject([{ taskId: 'a', sessionId: second.id, epoch: 2 }]);
+    const first = node.open();
+    const second = await node.openWith('a');
+    first.claimed('a', 0);
+    await bench.passBeating(40_000, [second]);
+    expect(lapsedTasks()).toEqual([]);
+    await bench.pass(31_000);
+    expect(bench.database.lapsed).toMatchObject([{ taskId: 'a', sessionId: second.id, epoch: 1 }]);
   });
 
-  it('is told to the database with every verdict, which refuses one that is void', async () => {
-    const { open, store, pass, hints } = begin();
-    const session = open();
-    store.claim(session, 'a');
-    store.holders.set('a', { sessionId: 'elsewhere', epoch: 2 });
-    await pass(31_000);
-    expect(store.statements).toBe(1);
-    expect(store.lapsed).toEqual([]);
-    expect(hints()).toBe(0);
+  it('wins on another server too: the verdict on the earlier one is void', async () => {
+    const other = await bench.startNode();
+    await node.openWith('a');
+    const second = await other.openWith('a');
+    await bench.passBeating(40_000, [second]);
+    expect(lapsedTasks()).toEqual([]);
+    expect(node.liveness.size).toBe(0);
+    expect(bench.task('a')).toMatchObject({ status: 'running', sessionId: second.id });
   });
 
   it('that becomes durable after the session lapsed, lapses like the others', async () => {
-    const { open, store, pass } = begin();
-    const session = open();
-    store.claim(session, 'a');
-    await pass(31_000);
-    store.claim(session, 'late');
-    await pass(300);
-    expect(store.lapsed).toMatchObject([{ taskId: 'a' }, { taskId: 'late', cause: 'heartbeat_timeout' }]);
-    expect(bench.expired).toEqual([session.id]);
+    const session = await node.openWith('a');
+    await bench.pass(31_000);
+    await node.register(session, 'late');
+    await bench.pass(300);
+    expect(bench.database.lapsed).toMatchObject([{ taskId: 'a' }, { taskId: 'late', cause: 'heartbeat_timeout' }]);
+    expect(node.expired).toEqual([session.id]);
+  });
+
+  it('whose answer was lost is found when the session ends', async () => {
+    const session = await node.openWith('a');
+    await bench.pass(1000);
+    bench.database.tasks.set('unheard', { ...bench.task('a'), id: 'unheard' });
+    await bench.pass(60_000);
+    expect(lapsedTasks()).toEqual(['a', 'unheard']);
+    expect(bench.database.lapsed[1]?.sessionId).toBe(session.id);
+  });
+
+  it('whose answer was lost together with its session is found after failed writes', async () => {
+    const session = await node.openWith('a');
+    await bench.pass(1000);
+    const unwritten = `${session.id.slice(0, 13)}-4000-8000-000000000000`;
+    bench.database.tasks.set('unheard', { ...bench.task('a'), id: 'unheard', sessionId: unwritten });
+    await bench.passBeating(40_000, [session]);
+    expect(lapsedTasks()).toEqual([]);
+    node.liveness.onWritesFailed();
+    await bench.passBeating(40_000, [session]);
+    expect(lapsedTasks()).toEqual(['unheard']);
   });
 });
 
 describe('a pause of the server', () => {
+  beforeEach(async () => {
+    node = await bench.startNode({ leaseMs: 600_000 });
+  });
+
   it('is added to every deadline', async () => {
-    const { open, store, pass, clock, log } = begin();
-    const session = open();
-    store.claim(session, 'a');
-    await pass(10_000);
-    clock.jump(120_000);
-    await pass(19_500);
-    expect(store.lapsed).toEqual([]);
-    await pass(900);
-    expect(store.lapsed).toHaveLength(1);
-    expect(log.lines.some((line) => line.message.includes('stood still'))).toBe(true);
+    await node.openWith('a');
+    await bench.pass(10_000);
+    bench.clock.jump(120_000);
+    await bench.pass(19_500);
+    expect(lapsedTasks()).toEqual([]);
+    await bench.pass(900);
+    expect(lapsedTasks()).toEqual(['a']);
+    expect(node.log.lines.some((line) => line.message.includes('stood still'))).toBe(true);
   });
 
   it('does not lengthen the deadline of a session that beats before the late sweep', async () => {
-    const { open, store, pass, clock } = begin();
-    const session = open();
-    store.claim(session, 'a');
-    await pass(10_000);
-    clock.skip(120_000);
+    const session = await node.openWith('a');
+    await bench.pass(10_000);
+    bench.clock.skip(120_000);
     session.beat();
-    await pass(29_500);
-    expect(store.lapsed).toEqual([]);
-    await pass(900);
-    expect(store.lapsed).toHaveLength(1);
+    await bench.pass(29_500);
+    expect(lapsedTasks()).toEqual([]);
+    await bench.pass(900);
+    expect(lapsedTasks()).toEqual(['a']);
   });
 
   it('does not come from a loop that is merely busy: time runs on', async () => {
-    const { open, store, clock } = begin();
-    store.claim(open(), 'a');
+    await node.openWith('a');
     // Every sweep comes 80 ms late.
     for (let ms = 0; ms < 30_400; ms += 180) {
-      clock.jump(180);
+      bench.clock.jump(180);
       await Promise.resolve();
     }
     await bench.pass(200);
-    expect(store.lapsed).toHaveLength(1);
+    expect(lapsedTasks()).toEqual(['a']);
   });
 
   it('leaves one turn in which waiting input is read before anything lapses', async () => {
-    const { open, store, clock, pass } = begin();
-    const session = open();
-    store.claim(session, 'a');
-    await pass(29_950);
+    const session = await node.openWith('a');
+    await bench.pass(29_950);
     // The sweep that finds the session overdue sets a timer of no delay; input comes in between.
-    let beaten = false;
-    const schedule = clock.schedule.bind(clock);
-    clock.schedule = (delayMs, callback) => {
-      if (delayMs === 0 && !beaten) {
-        beaten = true;
-        session.beat();
-      }
+    let turns = 0;
+    const schedule = bench.clock.schedule.bind(bench.clock);
+    bench.clock.schedule = (delayMs, callback) => {
+      if (delayMs === 0 && turns++ === 0) session.beat();
       return schedule(delayMs, callback);
     };
-    await pass(1000);
-    expect(beaten).toBe(true);
-    expect(store.lapsed).toEqual([]);
-    await pass(30_300);
-    expect(store.lapsed).toHaveLength(1);
+    await bench.pass(1000);
+    expect(turns).toBe(1);
+    expect(lapsedTasks()).toEqual([]);
+    await bench.pass(30_300);
+    expect(lapsedTasks()).toEqual(['a']);
   });
 });
 
 describe('a database that is away', () => {
   const away = new TaskDashError('STORAGE_UNAVAILABLE');
 
-  it('gets the verdicts when it is back, and the connection is closed only then', async () => {
-    const { open, store, pass, expired } = begin();
-    store.failure = away;
-    store.claim(open(), 'a');
-    await pass(60_000);
-    expect(expired).toEqual([]);
-    const attempts = store.statements;
-    expect(attempts).toBeGreaterThan(3);
-    expect(attempts).toBeLessThan(20);
-    store.failure = undefined;
-    await pass(5100);
-    expect(store.lapsed).toHaveLength(1);
-    expect(store.lapsed[0]?.silentMs).toBeGreaterThanOrEqual(60_000);
-    expect(expired).toHaveLength(1);
+  it('for a moment gets the verdicts when it is back, and the connection is closed only then', async () => {
+    node = await bench.startNode();
+    await node.openWith('a');
+    await bench.pass(28_000);
+    bench.database.failure = away;
+    await bench.pass(5000);
+    expect(node.expired).toEqual([]);
+    bench.database.failure = undefined;
+    await bench.pass(5100);
+    expect(lapsedTasks()).toEqual(['a']);
+    expect(node.expired).toHaveLength(1);
   });
 
   it('does not take back what another session claimed meanwhile', async () => {
-    const { open, store, pass } = begin();
-    store.failure = away;
-    store.claim(open(), 'a');
-    await pass(40_000);
-    const returned = open();
-    store.claim(returned, 'a');
-    store.failure = undefined;
-    await pass(10_000);
-    expect(store.lapsed).toEqual([]);
+    node = await bench.startNode({ leaseMs: 600_000 });
+    await node.openWith('a');
+    node.connection.tasks.lapse = () => Promise.reject(away);
+    await bench.pass(40_000);
+    const returned = await node.openWith('a');
+    Reflect.deleteProperty(node.connection.tasks, 'lapse');
+    await bench.passBeating(10_000, [returned]);
+    expect(lapsedTasks()).toEqual([]);
+  });
+
+  it('for a minute harms nobody who beats, and nobody is judged for a whole TTL after it', async () => {
+    node = await bench.startNode();
+    const alive = await node.openWith('alive');
+    await node.openWith('dead');
+    await bench.passBeating(20_000, [alive]);
+    bench.database.failure = away;
+    await bench.passBeating(60_000, [alive]);
+    expect(node.liveness.trust).toEqual({ isHeld: false, mayJudge: false });
+    bench.database.failure = undefined;
+    await bench.passBeating(28_000, [alive]);
+    expect(node.liveness.trust).toEqual({ isHeld: true, mayJudge: false });
+    expect(lapsedTasks()).toEqual([]);
+    await bench.passBeating(10_000, [alive]);
+    expect(lapsedTasks()).toEqual(['dead']);
+    expect(alive.id).toBe(bench.task('alive').sessionId);
+  });
+
+  it('that took a verdict without answering gives the task back to a session that lives', async () => {
+    node = await bench.startNode({ leaseMs: 60_000 });
+    const session = await node.openWith('a');
+    const lapse = node.connection.tasks.lapse.bind(node.connection.tasks);
+    node.connection.tasks.lapse = async (lapses) => {
+      await lapse(lapses);
+      throw away;
+    };
+    await bench.pass(30_300);
+    expect(bench.task('a').status).toBe('shutdown');
+    session.beat();
+    Reflect.deleteProperty(node.connection.tasks, 'lapse');
+    await bench.passBeating(30_000, [session]);
+    expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId: session.id });
+    expect(node.expired).toEqual([]);
   });
 });
 
 it('one verdict that the database refuses does not hold up the others', async () => {
-  const { open, store, pass } = begin();
-  const lapse = store.lapse.bind(store);
-  store.lapse = async (lapses) => {
+  node = await bench.startNode();
+  const lapse = node.connection.tasks.lapse.bind(node.connection.tasks);
+  node.connection.tasks.lapse = async (lapses) => {
     if (lapses.some(({ taskId }) => taskId === 'refused')) throw new TaskDashError('STORAGE_REFUSED');
     return lapse(lapses);
   };
-  for (const id of ['a', 'refused', 'b']) store.claim(open(), id);
-  await pass(32_000);
-  expect(store.lapsed.map(({ taskId }) => taskId).sort()).toEqual(['a', 'b']);
-  store.lapse = lapse;
-  await pass(6000);
-  expect(store.lapsed).toHaveLength(3);
-});
-
-it('after stop nothing is judged, whatever closes', async () => {
-  const { open, store, pass, liveness } = begin({ reconnectGraceMs: 0 });
-  const session = open();
-  store.claim(session, 'a');
-  await liveness.stop();
-  session.close();
-  await pass(60_000);
-  expect(store.statements).toBe(0);
+  for (const id of ['a', 'refused', 'b']) await node.openWith(id);
+  await bench.pass(32_000);
+  expect(lapsedTasks().sort()).toEqual(['a', 'b']);
+  node.connection.tasks.lapse = lapse;
+  await bench.pass(6000);
+  expect(lapsedTasks()).toHaveLength(3);
 });

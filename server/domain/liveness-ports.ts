@@ -1,0 +1,226 @@
+/**
+ * What liveness needs from storage beside TaskStore: the nodes' leases and the sessions' records. All time that several
+ * nodes compare is the database's; callers pass and get spans in milliseconds, never instants.
+ *
+ * A session id begins with the first twelve hexadecimal digits of the id of the node that opened the session, so that
+ * the tasks of a dead node are found even where it died before it had written a session down.
+ *
+ * Every method may throw STORAGE_UNAVAILABLE or STORAGE_REFUSED, as in ports.ts.
+ */
+import type { Scope } from './access.js';
+import type { Door } from './sessions.js';
+import type { TaskMark } from './task.js';
+
+/** One run of a server. */
+export interface NodeIdentity {
+  /** A UUID, new at every start. */
+  readonly id: string;
+  /** The name in histories; differs between nodes that run at the same time. */
+  readonly name: string;
+}
+
+/** Mass silence on a node, as people see it. */
+export interface ProtectionView {
+  readonly sinceMs: number;
+  /** When it ends by itself, in milliseconds from now. */
+  readonly endsInMs: number;
+  /** Sessions that fell silent or closed without goodbye, of how many, when it began. */
+  readonly lost: number;
+  readonly of: number;
+  /** Sessions that would have expired, and are held. */
+  readonly held: number;
+  /** The administrator who decided to hold, or empty. */
+  readonly heldBy: string;
+}
+
+/** What a node tells the others of itself with every renewal. */
+export interface NodeReport {
+  readonly sessions: number;
+  /** Sessions that missed a beat, the longest silent first; bounded. */
+  readonly suspects: readonly string[];
+  /** How many session records carry a mark of their own (orphans, protected ones). */
+  readonly marked: number;
+  readonly protection: ProtectionView | null;
+}
+
+/** A node as the others see it. */
+export interface PeerNode extends NodeIdentity {
+  readonly renewedAgoMs: number;
+  readonly report: NodeReport;
+}
+
+/** An administrator's decision on a node's protection. */
+export interface ProtectionOrder {
+  readonly decision: 'expire_now' | 'hold';
+  readonly actor: string;
+}
+
+/** The answer to a renewal. */
+export interface NodeRenewal {
+  /** Whether there was no lease, or it had run out before this renewal, so that others may have taken sessions over. */
+  readonly lapsed: boolean;
+  /** A decision that arrived on another node; given once. */
+  readonly order: ProtectionOrder | undefined;
+  /** All other nodes whose lease holds. */
+  readonly peers: readonly PeerNode[];
+}
+
+/** Something that people should find again: what a node decided about many sessions, or lost. */
+export interface NodeEvent {
+  readonly node: string;
+  readonly at: Date;
+  readonly kind: NodeEventKind;
+  /** A few numbers and names, by kind. */
+  readonly details: Readonly<Record<string, string | number>>;
+}
+
+/** The kinds of events of a node. */
+export type NodeEventKind =
+  'protection_began' | 'protection_held' | 'protection_ended' | 'lease_lost' | 'sessions_adopted';
+
+/** The nodes' leases. */
+export interface NodeStore {
+  /** Begins or prolongs the lease: it holds for `leaseMs` from now on the database's clock. */
+  renew(node: NodeIdentity, leaseMs: number, report: NodeReport): Promise<NodeRenewal>;
+  /** Ends the lease now: others may take the node's sessions over at once. */
+  release(nodeId: string): Promise<void>;
+  /** Leaves a decision for another node; false when no node of that name holds a lease. */
+  order(nodeName: string, order: ProtectionOrder): Promise<boolean>;
+  /** Keeps an event, as of now. */
+  note(nodeName: string, kind: NodeEventKind, details: NodeEvent['details']): Promise<void>;
+  /** The latest events of all nodes, newest first. */
+  events(limit: number): Promise<NodeEvent[]>;
+  /** Forgets nodes that are long dead and have nothing left, and events as old; returns how many nodes. */
+  purge(deadForMs: number): Promise<number>;
+}
+
+/** A session as it is written down. */
+export interface SessionRecord {
+  readonly id: string;
+  readonly door: Door;
+  /** The address of the service, without the port. */
+  readonly address: string;
+  /** Who may use the session: the principal as histories name it. */
+  readonly owner: string;
+  readonly ttlMs: number;
+  readonly openedAgoMs: number;
+  /** `closing`: the connection is gone; `orphan`: its node died and its service has not come back. */
+  readonly state: 'open' | 'closing' | 'orphan';
+  readonly isProtected: boolean;
+  /** How long nothing has been heard; null while the session is open and not protected. */
+  readonly silentMs: number | null;
+}
+
+/** A task that a session vouches for, with the epoch of the claim. */
+export interface HeldTask {
+  readonly taskId: string;
+  readonly epoch: number;
+}
+
+/** A version of a task. */
+export interface TaskVersion {
+  readonly taskId: string;
+  readonly revision: number;
+}
+
+/** A session that is over, and how long it had been silent. */
+export interface EndedSession {
+  readonly id: string;
+  readonly silentMs: number;
+}
+
+/** A session that has come to this node. Its tasks' epochs were raised on the way. */
+export interface MovedSession extends SessionRecord {
+  readonly tasks: readonly HeldTask[];
+  /** Tasks that the registry set to shutdown for this session's sake, and nobody claimed or changed since. */
+  readonly lapsed: readonly TaskVersion[];
+}
+
+/** What has become of a session that is silent here. */
+export interface Whereabouts {
+  readonly isElsewhere: boolean;
+  readonly hasTasks: boolean;
+}
+
+/** A session that looks for the tasks of the one before it. */
+export interface ResumeRequest {
+  readonly sessionId: string;
+  readonly address: string;
+  readonly owner: string;
+  readonly openedAgoMs: number;
+}
+
+/** A lost session that the asking one may continue, and what it vouched for. */
+export interface ResumeCandidate {
+  /** The session that asks. */
+  readonly sessionId: string;
+  readonly lostSessionId: string;
+  readonly tasks: readonly TaskVersion[];
+}
+
+/** A session as people see it. */
+export interface SessionView {
+  readonly id: string;
+  readonly door: Door;
+  readonly address: string;
+  readonly owner: string;
+  readonly node: string;
+  readonly state: SessionRecord['state'];
+  /** Tasks held, of those that the caller may see. */
+  readonly tasks: number;
+  readonly ttlMs: number;
+  readonly openedAt: Date;
+  /** The last sign of life, or what is known of it: it was heard at this time, or up to `lastSeenWithinMs` later. */
+  readonly lastSeenAt: Date;
+  /** 0: exact. */
+  readonly lastSeenWithinMs: number;
+  readonly marks: readonly TaskMark[];
+}
+
+/** A session as storage lists it; the node that holds it knows more. */
+export interface ListedSession extends SessionRecord {
+  readonly nodeId: string;
+  readonly nodeName: string;
+  readonly nodeRenewedAgoMs: number;
+  readonly tasks: number;
+}
+
+/** The records of sessions. Only the node that holds a session writes its record; writes of any other are void. */
+export interface SessionStore {
+  /** Writes records down, new or known; those that another node holds are left alone. */
+  save(nodeId: string, records: readonly SessionRecord[]): Promise<void>;
+  /**
+   * Ends sessions that no other node holds. One that still has tasks, by a claim whose answer was lost, does not end: its
+   * tasks are returned, for the node to judge. An ended one is remembered while tasks that lapsed for its sake may be
+   * resumed.
+   */
+  end(nodeId: string, ended: readonly EndedSession[]): Promise<(HeldTask & { sessionId: string })[]>;
+  /**
+   * Takes over sessions of nodes whose lease ran out, at most `limit`; they become orphans. Several nodes may do so at
+   * once and get different ones. Fewer than `limit`: there are no more.
+   */
+  adopt(nodeId: string, limit: number): Promise<MovedSession[]>;
+  /** Takes back those of these sessions that other nodes have taken over; returns them alone. */
+  reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]>;
+  /** Takes one session from wherever it is, unless it said goodbye or its owner is another; at most one in the answer. */
+  take(nodeId: string, id: string, owner: string): Promise<MovedSession[]>;
+  /** What lapsed for these sessions' sake and is still as it was then. */
+  lapsedOf(ids: readonly string[]): Promise<ReadonlyMap<string, readonly TaskVersion[]>>;
+  /** Tasks of sessions that this node opened and that nobody has written down. */
+  unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]>;
+  /** For each of these sessions whether another node holds it now, and whether any task is still its own. */
+  whereabouts(nodeId: string, ids: readonly string[]): Promise<ReadonlyMap<string, Whereabouts>>;
+  /** The lost sessions of the last hour that these may continue: same address and owner, silent since before they opened. */
+  resumable(requests: readonly ResumeRequest[]): Promise<ResumeCandidate[]>;
+  /** The tasks that a session vouches for now. */
+  tasksOf(sessionId: string): Promise<TaskVersion[]>;
+  /** The marks that records carry, of all nodes but this one; at most `limit`. */
+  marked(exceptNodeId: string, limit: number): Promise<ReadonlyMap<string, TaskMark>>;
+  /** A page of sessions by id, those with a task in the scope; `everything` includes those without any. */
+  list(scope: Scope, afterId: string | undefined, limit: number): Promise<ListedSession[]>;
+  /** Forgets ended sessions that nothing can be resumed from any more; returns how many. */
+  purge(): Promise<number>;
+}
+
+/** How long after its end a session's tasks may be resumed by address, in milliseconds. */
+export const RESUMABLE_MS = 3_600_000;

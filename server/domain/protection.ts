@@ -1,0 +1,131 @@
+/**
+ * Protection: when many sessions go silent at once, it is more likely our network or a load balancer than all of them.
+ *
+ *   watching ──more than 15 % lost within one TTL, and at least ten──► protecting
+ *   protecting ──few enough are lost for a whole TTL (calm)──────────► watching
+ *              ──the longest time is over (limit)────────────────────► watching
+ *              ──an administrator says 'expire now'──────────────────► watching
+ *              ──an administrator says 'hold'────────────────────────► protecting, for the longest time from now on
+ *
+ * While protecting, nothing silent expires; explicit stops pass. At the end, what is still silent expires: after calm
+ * those that were held, after limit or 'expire now' also those that had fallen silent and were not yet due, since the
+ * decision was about them too.
+ */
+import type { ProtectionView } from './liveness-ports.js';
+
+/** How many sessions were lost within one TTL, of how many. */
+export interface Census {
+  readonly lost: number;
+  readonly of: number;
+}
+
+/** Why protection ended. */
+export type ProtectionEnd = 'calm' | 'limit' | 'operator';
+
+/** What happens to protection, for log, metrics and history. */
+export type ProtectionEvent =
+  | { readonly kind: 'began'; readonly lost: number; readonly of: number }
+  | { readonly kind: 'held'; readonly actor: string }
+  | { readonly kind: 'ended'; readonly reason: ProtectionEnd; readonly actor: string; readonly held: number };
+
+/** Settings of protection. */
+export interface ProtectionOptions {
+  readonly ttlMs: number;
+  /** The longest time, in milliseconds; 0 switches protection off. */
+  readonly maxMs: number;
+}
+
+const LOST_SHARE = 0.15;
+const LOST_AT_LEAST = 10;
+
+interface Incident {
+  readonly beganAtMs: number;
+  readonly lost: number;
+  readonly of: number;
+  endsAtMs: number;
+  heldBy: string;
+  /** Since when few enough are lost; Infinity while too many are. */
+  calmSinceMs: number;
+}
+
+export class Protection {
+  #incident: Incident | undefined;
+  /** What expired lately, oldest first: it was lost too. */
+  #expired: { readonly atMs: number; readonly sessions: number }[] = [];
+
+  constructor(
+    private readonly options: ProtectionOptions,
+    private readonly onEvent: (event: ProtectionEvent) => void,
+  ) {}
+
+  get isActive(): boolean {
+    return this.#incident !== undefined;
+  }
+
+  /** Begins when too many are lost. `present`: the sessions that are still here. */
+  consider(present: Census, nowMs: number): void {
+    if (this.#incident || this.options.maxMs === 0) return;
+    const census = this.#withExpired(present, nowMs);
+    if (!isMassive(census)) return;
+    const endsAtMs = nowMs + this.options.maxMs;
+    this.#incident = { beganAtMs: nowMs, ...census, endsAtMs, heldBy: '', calmSinceMs: Infinity };
+    this.onEvent({ kind: 'began', ...census });
+  }
+
+  /** Counts sessions that expired unprotected. */
+  noteExpired(sessions: number, nowMs: number): void {
+    if (sessions > 0) this.#expired.push({ atMs: nowMs, sessions });
+  }
+
+  /** Whether it is over, and why; to be asked regularly while active. `held`: how many sessions are held. */
+  review(present: Census, held: number, nowMs: number): ProtectionEnd | undefined {
+    const incident = this.#incident;
+    if (!incident) return undefined;
+    if (isMassive(this.#withExpired(present, nowMs))) incident.calmSinceMs = Infinity;
+    else incident.calmSinceMs = Math.min(incident.calmSinceMs, nowMs);
+    if (nowMs >= incident.endsAtMs) return this.#end('limit', '', held);
+    const calm = nowMs - incident.calmSinceMs >= this.options.ttlMs;
+    return calm && incident.heldBy === '' ? this.#end('calm', '', held) : undefined;
+  }
+
+  /** An administrator ends it; false when there is nothing to end. */
+  expireNow(actor: string, held: number): boolean {
+    if (!this.#incident) return false;
+    this.#end('operator', actor, held);
+    return true;
+  }
+
+  /** An administrator prolongs it: the longest time begins anew, and calm does not end it. False when not active. */
+  hold(actor: string, nowMs: number): boolean {
+    if (!this.#incident) return false;
+    this.#incident.endsAtMs = nowMs + this.options.maxMs;
+    this.#incident.heldBy = actor;
+    this.onEvent({ kind: 'held', actor });
+    return true;
+  }
+
+  /** What people see of it, or null. */
+  view(held: number, nowMs: number): ProtectionView | null {
+    const incident = this.#incident;
+    if (!incident) return null;
+    const { lost, of, heldBy } = incident;
+    const endsInMs = Math.max(0, Math.round(incident.endsAtMs - nowMs));
+    return { sinceMs: Math.round(nowMs - incident.beganAtMs), endsInMs, lost, of, held, heldBy };
+  }
+
+  #withExpired({ lost, of }: Census, nowMs: number): Census {
+    this.#expired = this.#expired.filter(({ atMs }) => atMs > nowMs - this.options.ttlMs);
+    const expired = this.#expired.reduce((sum, { sessions }) => sum + sessions, 0);
+    return { lost: lost + expired, of: of + expired };
+  }
+
+  #end(reason: ProtectionEnd, actor: string, held: number): ProtectionEnd {
+    this.#incident = undefined;
+    this.onEvent({ kind: 'ended', reason, actor, held });
+    return reason;
+  }
+}
+
+function isMassive({ lost, of }: Census): boolean {
+  return lost >= LOST_AT_LEAST && lost > of * LOST_SHARE;
+}

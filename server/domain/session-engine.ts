@@ -1,0 +1,527 @@
+/**
+ * The sessions of this node: their deadlines, their tasks, and the verdicts on them. All in memory.
+ *
+ * A session is one live connection, or a lease. It vouches for the tasks that it claimed by register or update.
+ *
+ *             beat (moves the deadline)
+ *              ┌──┐
+ *   ──open───► open ──silent for its TTL─────────────────────► condemned ──the database took the lapse──► ended
+ *               │  ▲                                             ▲  │                                      │
+ *               │  └─heard again, or verdict withdrawn───────────┼──┘                                      │
+ *               └─socket closed─► closing ──grace over───────────┤                                         │
+ *                                   ▲                            │                                         │
+ *                                   └──a claim that was under way is durable───────────────────────────────┘
+ *   ──adopt───► orphan ──failover grace over─────────────────────┘
+ *
+ * open       The deadline is the last sign of life plus the TTL. Missed for more than an interval it is `suspect`.
+ * closing    The connection is gone; the tasks wait for the reconnect grace, or for what was left of the TTL.
+ * orphan     The server that held it died or stopped; the tasks wait for the failover grace.
+ * condemned  Judged dead: its tasks are being set to shutdown, for as long as the database needs to take it.
+ * ended      Forgotten. After silence the connection is closed too, so that its client notices.
+ * A closing session or an orphan ends as soon as others have claimed its last task.
+ *
+ * Invariants
+ * - A heartbeat writes one number. There is one timer for all sessions; a sweep visits sessions whose time has come and
+ *   no others (deadline-wheel.ts), each living one about twice in a TTL.
+ * - A task belongs to the session that claimed it last. A claim takes the task from the session that had it, here in
+ *   memory and, for sessions elsewhere, by the epoch that every verdict carries and the database compares.
+ * - Time is patient (patient-time.ts): a pause of this process is nobody else's silence. And between finding a session
+ *   overdue and judging it, one turn of input is read, in which its sign of life may have been waiting.
+ * - Nothing is judged while the node may not judge (node-lease.ts); verdicts that are not carried out by then are
+ *   withdrawn. What may nevertheless have been stored is made good when the session is heard again.
+ * - A claim that becomes durable after its session ended is judged like the session was: no task is left to nobody.
+ * - Sessions without tasks end without a verdict. There are as many closing sessions and orphans as hold tasks, so that
+ *   memory is bounded by connections and tasks.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Clock, Timer } from './clock.js';
+import { DeadlineWheel } from './deadline-wheel.js';
+import type { HeldTask, MovedSession, ProtectionView } from './liveness-ports.js';
+import { LiveSession, type SessionKeeper, type SessionState } from './liveness-session.js';
+import { PatientTime } from './patient-time.js';
+import type { Lapse, Log, TaskStore } from './ports.js';
+import { Protection, type Census, type ProtectionEnd, type ProtectionEvent } from './protection.js';
+import type { SessionOpening } from './sessions.js';
+import type { LapseCause } from './task.js';
+import { VerdictQueue } from './verdict-queue.js';
+
+/** Settings of the engine; defaults are in liveness.ts. */
+export interface SessionEngineOptions {
+  readonly nodeId: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly lapses: Pick<TaskStore, 'lapse'>;
+  readonly ttlMs: number;
+  /** undefined: what is left of the TTL. */
+  readonly reconnectGraceMs: number | undefined;
+  readonly failoverGraceMs: number;
+  readonly protectionMaxMs: number;
+  readonly sweepMs: number;
+  readonly slackMs: number;
+}
+
+/** What the engine asks of, and tells, the parts around it. */
+export interface SessionEngineHooks {
+  /** Whether this node may decide shutdowns now. */
+  mayJudge(): boolean;
+  /** Whether a connection from this address may be the return of a lost one, and the decision is still out. */
+  isAwaited(address: string): boolean;
+  /** What is written down of a session is no longer what it is. */
+  onChanged(session: LiveSession): void;
+  onIdleHeartbeat(session: LiveSession): void;
+  /** A verdict on it may have been stored although it lives. */
+  onDoubtful(session: LiveSession): void;
+  onLapsed(cause: LapseCause, tasks: number): void;
+  onPaused(pausedMs: number): void;
+  onProtection(event: ProtectionEvent): void;
+}
+
+/** How many sessions stand how. */
+export interface SessionCounts {
+  readonly open: number;
+  readonly closing: number;
+  readonly orphan: number;
+  readonly suspect: number;
+  readonly held: number;
+  readonly condemned: number;
+}
+
+/** How soon a session is looked at again that could not be judged. */
+const RECHECK_MS = 500;
+/** A session that was late this often in a row simply beats slower than its TTL suggests. */
+const LATE_RETURNS = 2;
+/** How much longer than its usual gap the silence of such a session may be. */
+const LATE_FACTOR = 1.5;
+
+export class SessionEngine implements SessionKeeper {
+  readonly #sessions = new Map<string, LiveSession>();
+  readonly #owners = new Map<string, LiveSession>();
+  readonly #suspects = new Set<LiveSession>();
+  readonly #closing = new Set<LiveSession>();
+  readonly #orphans = new Set<LiveSession>();
+  readonly #held = new Set<LiveSession>();
+  readonly #time: PatientTime;
+  readonly #wheel: DeadlineWheel<LiveSession>;
+  readonly #verdicts: VerdictQueue<LiveSession>;
+  readonly #protection: Protection;
+  #timer: Timer | undefined;
+  #frozen = false;
+
+  constructor(
+    private readonly options: SessionEngineOptions,
+    private readonly hooks: SessionEngineHooks,
+  ) {
+    const { clock, log, lapses, ttlMs, sweepMs, slackMs, protectionMaxMs } = options;
+    this.#time = new PatientTime(clock, sweepMs, slackMs);
+    this.#wheel = new DeadlineWheel(sweepMs, this.#time.nowMs());
+    this.#protection = new Protection({ ttlMs, maxMs: protectionMaxMs }, (event) => hooks.onProtection(event));
+    this.#verdicts = new VerdictQueue(lapses, clock, log, {
+      isReady: () => !this.#frozen && hooks.mayJudge(),
+      stands: (session) => this.#verdictStands(session),
+      onWithdrawn: (session) => this.#withdraw(session, RECHECK_MS),
+      onUnknown: (session) => (session.isDoubtful = true),
+      onCarriedOut: (session, given, changed) => this.#onCarriedOut(session, given, changed),
+    });
+  }
+
+  /** Begins to judge; idempotent. */
+  start(): void {
+    if (this.#timer || this.#frozen) return;
+    this.#time.tick();
+    this.#arm();
+  }
+
+  /** Judges no more, for good: what is open or closing now stays undecided. */
+  freeze(): void {
+    this.#frozen = true;
+    this.#timer?.cancel();
+  }
+
+  /** Freezes, and resolves when the verdict under way, if any, is over. */
+  async stop(): Promise<void> {
+    this.freeze();
+    await this.#verdicts.stop();
+  }
+
+  // ── Sessions come ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  open(opening: SessionOpening): LiveSession {
+    const { nodeId, clock, ttlMs } = this.options;
+    const session = new LiveSession(this, {
+      id: newSessionId(nodeId),
+      ttlMs,
+      owner: '',
+      ...opening,
+      openedAtMs: clock.monotonicMs(),
+      lastSeenMs: this.nowMs(),
+    });
+    this.#sessions.set(session.id, session);
+    this.#wheel.put(session, this.nowMs() + session.suspectAfterMs);
+    return session;
+  }
+
+  /** Takes a session over from another server: its tasks wait for the failover grace. */
+  adopt(moved: MovedSession): LiveSession {
+    const session = this.#sessions.get(moved.id) ?? this.#fromRecord(moved);
+    if (session.state !== 'open' && session.state !== 'condemned') {
+      session.state = 'orphan';
+      session.cause = 'node_failover';
+      session.graceEndsMs = this.nowMs() + this.options.failoverGraceMs;
+      this.#closing.delete(session);
+      this.#orphans.add(session);
+    }
+    this.#holdAll(session, moved.tasks);
+    if (session.state === 'orphan') this.#settle(session);
+    return session;
+  }
+
+  /** Continues a session here that is not connected, or comes from another server: from now on it is open. */
+  reopen(moved: MovedSession, onExpired: () => void): LiveSession {
+    const session = this.#sessions.get(moved.id) ?? this.#fromRecord(moved);
+    session.onExpired = onExpired;
+    session.beat();
+    this.#holdAll(session, moved.tasks);
+    this.continue(session);
+    return session;
+  }
+
+  /** A closing session or an orphan of this node is back. */
+  continue(session: LiveSession): void {
+    if (session.state === 'open' || session.state === 'condemned') return;
+    this.#closing.delete(session);
+    this.#orphans.delete(session);
+    this.#held.delete(session);
+    session.state = 'open';
+    session.cause = 'heartbeat_timeout';
+    session.hearing = 'fresh';
+    this.#sessions.set(session.id, session);
+    this.#wheel.put(session, session.lastSeenMs + session.suspectAfterMs);
+    this.hooks.onChanged(session);
+  }
+
+  /** A session that nobody has written down, of which a task has turned up that is to be judged. */
+  revive(id: string, address: string): LiveSession {
+    const openedAtMs = this.options.clock.monotonicMs();
+    const { ttlMs } = this.options;
+    const birth = { id, door: 'tcp', address, owner: '', ttlMs, openedAtMs, lastSeenMs: this.nowMs() } as const;
+    const session = new LiveSession(this, { ...birth, onExpired: () => {} });
+    session.state = 'ended';
+    session.cause = 'connection_closed';
+    session.graceEndsMs = this.nowMs() + ttlMs;
+    return session;
+  }
+
+  #fromRecord(moved: MovedSession): LiveSession {
+    const session = new LiveSession(this, {
+      ...moved,
+      onExpired: () => {},
+      openedAtMs: this.options.clock.monotonicMs() - moved.openedAgoMs,
+      lastSeenMs: this.nowMs() - (moved.silentMs ?? 0),
+    });
+    session.state = 'ended';
+    session.isWrittenDown = true;
+    return session;
+  }
+
+  #holdAll(session: LiveSession, tasks: readonly HeldTask[]): void {
+    for (const { taskId, epoch } of tasks) this.#hold(session, taskId, epoch);
+  }
+
+  // ── What sessions say ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  nowMs(): number {
+    return this.#time.nowMs();
+  }
+
+  onClosed(session: LiveSession): void {
+    const { reconnectGraceMs } = this.options;
+    if (session.state === 'condemned' && session.stateBefore === 'open') session.stateBefore = 'closing';
+    if (session.state !== 'open') return;
+    session.closedAtMs = this.nowMs();
+    session.graceEndsMs =
+      reconnectGraceMs === undefined ? session.lastSeenMs + session.ttlMs : session.closedAtMs + reconnectGraceMs;
+    session.cause = 'connection_closed';
+    this.#suspects.delete(session);
+    this.#becomeClosing(session);
+  }
+
+  onClaimed(session: LiveSession, taskId: string, epoch: number): void {
+    const isFirst = !session.hasClaimed;
+    if (!this.#hold(session, taskId, epoch)) return;
+    if (session.state === 'ended') this.#becomeClosing(session);
+    else if (isFirst) this.hooks.onChanged(session);
+  }
+
+  onHeardAgain(session: LiveSession, gapMs: number): void {
+    if (session.state !== 'open') return;
+    if (session.hearing === 'held') this.#stopHolding(session);
+    this.#learnInterval(session, gapMs);
+    this.#suspects.delete(session);
+    session.hearing = 'fresh';
+    session.isReleased = false;
+    if (!session.isDoubtful) return;
+    session.isDoubtful = false;
+    this.hooks.onDoubtful(session);
+  }
+
+  onIdleHeartbeat(session: LiveSession): void {
+    this.hooks.onIdleHeartbeat(session);
+  }
+
+  /** Some clients beat slower than a third of the TTL; once that is a habit they are not suspect for it. */
+  #learnInterval(session: LiveSession, gapMs: number): void {
+    session.lateReturns++;
+    session.wasSuspect = true;
+    if (session.lateReturns < LATE_RETURNS) return;
+    session.suspectAfterMs = Math.min(session.ttlMs, Math.max(session.suspectAfterMs, gapMs * LATE_FACTOR));
+  }
+
+  // ── Who holds which task ───────────────────────────────────────────────────────────────────────────────────────────
+
+  /** False when a later claim is known. */
+  #hold(session: LiveSession, taskId: string, epoch: number): boolean {
+    const owner = this.#owners.get(taskId);
+    if (owner && (owner.tasks.get(taskId) ?? 0) > epoch) return false;
+    if (owner && owner !== session) {
+      owner.drop(taskId);
+      if (owner.state === 'closing' || owner.state === 'orphan') this.#settle(owner);
+    }
+    this.#owners.set(taskId, session);
+    session.hold(taskId, epoch);
+    return true;
+  }
+
+  /** Forgets a claim that is void, unless the session has claimed the task again since. */
+  release(session: LiveSession, taskId: string, epoch: number): void {
+    if (session.tasks.get(taskId) !== epoch) return;
+    session.drop(taskId);
+    this.#owners.delete(taskId);
+    if (session.state === 'closing' || session.state === 'orphan') this.#settle(session);
+  }
+
+  #becomeClosing(session: LiveSession): void {
+    session.state = 'closing';
+    session.hearing = 'suspect';
+    this.#closing.add(session);
+    this.#settle(session);
+    this.hooks.onChanged(session);
+  }
+
+  /** A closing session or an orphan waits for as long as it holds tasks. */
+  #settle(session: LiveSession): void {
+    if (session.tasks.size === 0) return this.forget(session);
+    this.#sessions.set(session.id, session);
+    if (session.hearing !== 'held') this.#wheel.put(session, session.graceEndsMs);
+  }
+
+  /** Ends a session without a word about its tasks: it has none, or they are somebody else's. */
+  forget(session: LiveSession): void {
+    if (session.state === 'ended') return;
+    for (const taskId of session.tasks.keys()) this.#owners.delete(taskId);
+    session.state = 'ended';
+    session.hearing = 'suspect';
+    this.#wheel.remove(session);
+    this.#sessions.delete(session.id);
+    for (const set of [this.#suspects, this.#closing, this.#orphans, this.#held]) set.delete(session);
+    this.hooks.onChanged(session);
+  }
+
+  // ── The sweep ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #arm(): void {
+    this.#timer = this.options.clock.schedule(this.options.sweepMs, () => this.#sweep());
+  }
+
+  #sweep(): void {
+    const pausedMs = this.#time.tick();
+    if (pausedMs > 0) this.hooks.onPaused(pausedMs);
+    this.#reviewProtection();
+    const overdue = this.#overdue(this.#wheel.takeDue(this.nowMs()));
+    // A timer comes after the input that is waiting now: signs of life in it still count.
+    if (overdue.length > 0) this.options.clock.schedule(0, () => this.#judge(overdue));
+    this.#arm();
+  }
+
+  /** Those of the visited whose time is over; the others are visited again when theirs comes. */
+  #overdue(visited: readonly LiveSession[]): LiveSession[] {
+    const nowMs = this.nowMs();
+    return visited.filter((session) => {
+      const nextMs = session.state === 'open' ? this.#visitOpen(session, nowMs) : session.graceEndsMs;
+      if (!isWaiting(session.state)) return false;
+      if (nextMs <= nowMs) return true;
+      this.#wheel.put(session, nextMs);
+      return false;
+    });
+  }
+
+  /** When an open session is to be looked at next; now or earlier: its TTL is over. */
+  #visitOpen(session: LiveSession, nowMs: number): number {
+    const suspectAtMs = session.lastSeenMs + session.suspectAfterMs;
+    if (nowMs >= suspectAtMs) {
+      session.hearing = 'suspect';
+      this.#suspects.add(session);
+      return session.lastSeenMs + session.ttlMs;
+    }
+    if (session.hearing !== 'fresh') this.onHeardAgain(session, session.ttlMs);
+    else if (!session.wasSuspect) session.lateReturns = 0;
+    session.wasSuspect = false;
+    return suspectAtMs;
+  }
+
+  // ── Verdicts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #judge(overdue: readonly LiveSession[]): void {
+    if (this.#frozen) return;
+    const accused = this.#overdue(overdue);
+    if (!this.hooks.mayJudge()) return this.#postpone(accused);
+    this.#postpone(accused.filter((session) => this.#isAwaited(session)));
+    const ripe = accused.filter((session) => !this.#isAwaited(session));
+    const doubted = ripe.filter(isProtectable);
+    if (doubted.length > 0) this.#protection.consider(this.#census(), this.nowMs());
+    const isHeld = (session: LiveSession) => this.#protection.isActive && isProtectable(session);
+    for (const session of doubted) if (isHeld(session)) this.#holdBack(session);
+    this.#condemn(ripe.filter((session) => !isHeld(session)));
+  }
+
+  #isAwaited(session: LiveSession): boolean {
+    return session.state !== 'open' && session.tasks.size > 0 && this.hooks.isAwaited(session.address);
+  }
+
+  #postpone(sessions: readonly LiveSession[]): void {
+    for (const session of sessions) this.#wheel.put(session, this.nowMs() + RECHECK_MS);
+  }
+
+  #condemn(sessions: readonly LiveSession[]): void {
+    const nowMs = this.nowMs();
+    this.#protection.noteExpired(sessions.filter(isProtectable).length, nowMs);
+    for (const session of sessions) {
+      session.stateBefore = session.state;
+      session.condemnedAtMs = nowMs;
+      session.state = 'condemned';
+      session.hearing = 'suspect';
+    }
+    this.#verdicts.submit(sessions);
+  }
+
+  /** A sign of life since the verdict makes it void. */
+  #verdictStands(session: LiveSession): boolean {
+    if (session.stateBefore !== 'open' || session.lastSeenMs <= session.condemnedAtMs) return true;
+    this.#withdraw(session, 0);
+    this.onHeardAgain(session, session.ttlMs);
+    return false;
+  }
+
+  #withdraw(session: LiveSession, recheckMs: number): void {
+    session.state = session.stateBefore;
+    this.#wheel.put(session, this.nowMs() + recheckMs);
+  }
+
+  #onCarriedOut(session: LiveSession, given: readonly Lapse[], changed: ReadonlySet<string>): void {
+    const lapsed = given.filter(({ taskId }) => changed.has(taskId)).length;
+    if (lapsed > 0) this.hooks.onLapsed(session.cause, lapsed);
+    const { stateBefore } = session;
+    for (const { taskId, epoch } of given) this.release(session, taskId, epoch);
+    session.graceEndsMs = Math.min(session.graceEndsMs || Infinity, this.nowMs());
+    session.isReleased = true;
+    if (session.tasks.size === 0) this.forget(session);
+    else this.#becomeClosing(session);
+    if (stateBefore === 'open') session.onExpired();
+  }
+
+  // ── Protection ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** An administrator decides; false when this node protects nothing. */
+  decide(decision: 'expire_now' | 'hold', actor: string): boolean {
+    if (decision === 'hold') return this.#protection.hold(actor, this.nowMs());
+    if (!this.#protection.expireNow(actor, this.#held.size)) return false;
+    this.#releaseHeld('operator');
+    return true;
+  }
+
+  /** Mass silence as people see it, or null. */
+  get protection(): ProtectionView | null {
+    return this.#protection.view(this.#held.size, this.nowMs());
+  }
+
+  #reviewProtection(): void {
+    if (!this.#protection.isActive) return;
+    const end = this.#protection.review(this.#census(), this.#held.size, this.nowMs());
+    if (end) this.#releaseHeld(end);
+  }
+
+  /** Sessions lost within the last TTL, or held since before, among all that could have been. */
+  #census(): Census {
+    const sinceMs = this.nowMs() - this.options.ttlMs;
+    let lost = 0;
+    for (const session of this.#suspects) if (!session.isReleased) lost++;
+    for (const session of this.#closing) {
+      if (!session.isReleased && (session.closedAtMs >= sinceMs || session.hearing === 'held')) lost++;
+    }
+    return { lost, of: this.#sessions.size - this.#orphans.size };
+  }
+
+  #holdBack(session: LiveSession): void {
+    session.hearing = 'held';
+    this.#held.add(session);
+    this.hooks.onChanged(session);
+  }
+
+  #stopHolding(session: LiveSession): void {
+    session.hearing = 'suspect';
+    this.#held.delete(session);
+    this.#wheel.put(session, this.nowMs());
+    this.hooks.onChanged(session);
+  }
+
+  #releaseHeld(end: ProtectionEnd): void {
+    const decided = end === 'calm' ? [] : [...this.#suspects, ...this.#closing];
+    for (const session of [...this.#held, ...decided]) session.isReleased = true;
+    for (const session of [...this.#held]) this.#stopHolding(session);
+  }
+
+  // ── For those who look ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  get(id: string): LiveSession | undefined {
+    return this.#sessions.get(id);
+  }
+
+  get size(): number {
+    return this.#sessions.size;
+  }
+
+  all(): IterableIterator<LiveSession> {
+    return this.#sessions.values();
+  }
+
+  get suspects(): ReadonlySet<LiveSession> {
+    return this.#suspects;
+  }
+
+  get orphans(): ReadonlySet<LiveSession> {
+    return this.#orphans;
+  }
+
+  get closing(): ReadonlySet<LiveSession> {
+    return this.#closing;
+  }
+
+  counts(): SessionCounts {
+    const [closing, orphan, held] = [this.#closing.size, this.#orphans.size, this.#held.size];
+    const open = this.#sessions.size - closing - orphan;
+    return { open, closing, orphan, suspect: this.#suspects.size, held, condemned: this.#verdicts.size };
+  }
+}
+
+/** A new id in the range of the node that opens the session. */
+function newSessionId(nodeId: string): string {
+  return nodeId.slice(0, 13) + randomUUID().slice(13);
+}
+
+function isWaiting(state: SessionState): boolean {
+  return state === 'open' || state === 'closing' || state === 'orphan';
+}
+
+/** Protection is about tasks of connections of this node that nobody has decided on. */
+function isProtectable(session: LiveSession): boolean {
+  return session.state !== 'orphan' && !session.isReleased && session.tasks.size > 0;
+}

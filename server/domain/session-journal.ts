@@ -1,0 +1,112 @@
+/**
+ * Writes sessions down in bulk: when they first claim a task, when they close, when they end; never for a heartbeat.
+ *
+ * A session whose record is out of date is noted once, however often it changes before the next write; what is written is
+ * how it stands then. So the journal is never longer than the sessions that changed, and a session that came and went in
+ * between costs nothing. While the database is away the notes wait.
+ *
+ * The records are for others: who takes over when this node dies, who looks for its tasks after a reconnect, who lists
+ * sessions elsewhere. A record that is missing after a crash loses nothing: the tasks themselves name their session, and
+ * the session's id names its node.
+ */
+import type { Clock, Timer } from './clock.js';
+import type { HeldTask, SessionStore } from './liveness-ports.js';
+import type { LiveSession } from './liveness-session.js';
+import type { Log } from './ports.js';
+
+/** Settings of the journal. */
+export interface SessionJournalOptions {
+  readonly store: Pick<SessionStore, 'save' | 'end'>;
+  readonly nodeId: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** An ended session still has tasks in the database, by a claim whose answer was lost. */
+  readonly onLeftover: (session: LiveSession, task: HeldTask) => void;
+}
+
+const FLUSH_MS = 250;
+const RETRY_MS = 2000;
+const MAX_RECORDS = 1000;
+
+export class SessionJournal {
+  #changed = new Set<LiveSession>();
+  #timer: Timer | undefined;
+  #flushing: Promise<void> | undefined;
+  #stopped = false;
+
+  constructor(private readonly options: SessionJournalOptions) {}
+
+  /** Sessions whose records are out of date. */
+  get size(): number {
+    return this.#changed.size;
+  }
+
+  /** Notes that a session's record is out of date. */
+  note(session: LiveSession): void {
+    if (session.state === 'ended' && !session.isWrittenDown) this.#changed.delete(session);
+    else this.#changed.add(session);
+    this.#arm(FLUSH_MS);
+  }
+
+  /** Writes what is noted, once. */
+  flush(): Promise<void> {
+    this.#flushing ??= this.#writeAll().finally(() => (this.#flushing = undefined));
+    return this.#flushing;
+  }
+
+  /** Writes what is noted for a last time; what the database does not take now is left to those who take over. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#timer?.cancel();
+    await this.#flushing;
+    await this.flush();
+  }
+
+  #arm(delayMs: number): void {
+    if (this.#timer || this.#stopped || this.#changed.size === 0) return;
+    this.#timer = this.options.clock.schedule(delayMs, () => {
+      this.#timer = undefined;
+      void this.flush().then(() => this.#arm(RETRY_MS));
+    });
+  }
+
+  async #writeAll(): Promise<void> {
+    for (const chunk of inChunks([...this.#changed], MAX_RECORDS)) {
+      for (const session of chunk) this.#changed.delete(session);
+      try {
+        await this.#write(chunk);
+      } catch (error) {
+        for (const session of chunk) this.note(session);
+        this.options.log.warn({ err: error, sessions: this.#changed.size }, 'sessions could not be written down yet');
+        return;
+      }
+    }
+  }
+
+  async #write(chunk: readonly LiveSession[]): Promise<void> {
+    const { store, nodeId, clock } = this.options;
+    const ended = chunk.filter((session) => session.state === 'ended');
+    const live = chunk.filter((session) => session.state !== 'ended');
+    if (live.length > 0) {
+      const nowMs = clock.monotonicMs();
+      const records = live.map((session) => session.record(nowMs));
+      // Before the answer, which may get lost: a session that ends meanwhile is to be taken out again.
+      for (const session of live) session.isWrittenDown = true;
+      await store.save(nodeId, records);
+    }
+    if (ended.length > 0) await this.#end(ended);
+  }
+
+  async #end(ended: readonly LiveSession[]): Promise<void> {
+    const byId = new Map(ended.map((session) => [session.id, session]));
+    const records = ended.map((session) => ({ id: session.id, silentMs: session.silentMs() }));
+    for (const task of await this.options.store.end(this.options.nodeId, records)) {
+      const session = byId.get(task.sessionId);
+      if (session) this.options.onLeftover(session, task);
+    }
+  }
+}
+
+function* inChunks<T>(list: readonly T[], size: number): Generator<T[]> {
+  for (let start = 0; start < list.length; start += size) yield list.slice(start, start + size);
+}

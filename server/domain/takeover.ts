@@ -1,0 +1,198 @@
+/**
+ * Sessions on the move between servers.
+ *
+ * adopt     A server died or stopped: its sessions come here as orphans, with the failover grace. The same for this very
+ *           server's sessions of before a restart: a run of a server is a node of its own.
+ * reclaim   This server's lease had run out and others took its sessions, while the connections lived on here.
+ * take      A lease is used here that another server holds, or held: its client has moved.
+ * refresh   Sessions that are silent or waiting here may have gone elsewhere meanwhile: then nothing is to be decided
+ *           about them here.
+ * audit     A write whose answer was lost may have claimed a task without anybody noting it.
+ *
+ * Whatever moves raises the epochs of its tasks, so that verdicts of where it came from are void.
+ */
+import type { MovedSession, SessionStore, TaskVersion } from './liveness-ports.js';
+import type { LiveSession } from './liveness-session.js';
+import type { Log } from './ports.js';
+import type { SessionEngine } from './session-engine.js';
+import type { TaskClaims } from './task-claims.js';
+
+/** What moving needs. */
+export interface TakeoverOptions {
+  readonly nodeId: string;
+  readonly store: SessionStore;
+  readonly engine: SessionEngine;
+  readonly claims: TaskClaims;
+  readonly log: Log;
+  readonly mayAdopt: () => boolean;
+  readonly onAdopted: (sessions: number, tasks: number) => void;
+  /** The record of a session may be gone. */
+  readonly onUncertain: (session: LiveSession) => void;
+}
+
+const MAX_ADOPTED = 500;
+const MAX_AT_ONCE = 1000;
+const MAX_REFRESHED = 20_000;
+
+export class Takeover {
+  #rounds: Promise<void> = Promise.resolve();
+  #isBusy = false;
+  /** Open sessions that other nodes may have taken. */
+  readonly #reclaimable = new Set<string>();
+  /** Open sessions on which a verdict may have been stored. */
+  readonly #doubtful = new Set<string>();
+  #auditDue = false;
+  #stopped = false;
+
+  constructor(private readonly options: TakeoverOptions) {}
+
+  /** One round after each renewal of the lease; a round that is still under way is enough. */
+  onRenewed(lapsed: boolean): void {
+    if (lapsed) this.#onLapsed();
+    if (this.#isBusy || this.#stopped) return;
+    this.#isBusy = true;
+    this.#rounds = this.#round().finally(() => (this.#isBusy = false));
+  }
+
+  /** A verdict on a session may have been stored although it lives; its tasks are brought back soon. */
+  repair(session: LiveSession): void {
+    this.#doubtful.add(session.id);
+  }
+
+  /** Writes failed, and may have claimed tasks all the same. */
+  auditSoon(): void {
+    this.#auditDue = true;
+  }
+
+  /** Begins no more; resolves when what is under way is over. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#rounds;
+  }
+
+  /** Fetches a session that is not open here, on behalf of its client; undefined when nobody knows it (any more). */
+  async take(id: string, owner: string, onExpired: () => void): Promise<LiveSession | undefined> {
+    const { store, nodeId, engine } = this.options;
+    const [moved] = await store.take(nodeId, id, owner);
+    if (!moved) return undefined;
+    const session = engine.reopen(moved, onExpired);
+    await this.#restore(session.id, moved.lapsed);
+    return session;
+  }
+
+  #onLapsed(): void {
+    const { engine, onUncertain } = this.options;
+    this.#auditDue = true;
+    for (const session of engine.all()) {
+      if (session.state !== 'open' || !session.isWrittenDown) continue;
+      this.#reclaimable.add(session.id);
+      this.#doubtful.add(session.id);
+      onUncertain(session);
+    }
+  }
+
+  async #round(): Promise<void> {
+    try {
+      await this.#reclaim();
+      await this.#repair();
+      await this.#refresh();
+      if (this.options.mayAdopt()) await this.#adopt();
+      await this.#audit();
+    } catch (error) {
+      this.options.log.warn(
+        { err: error },
+        'sessions could not be moved between servers; tried again with the next renewal',
+      );
+    }
+  }
+
+  async #adopt(): Promise<void> {
+    const { store, nodeId, engine, log, onAdopted } = this.options;
+    for (let more = true; more && !this.#stopped;) {
+      const moved = await store.adopt(nodeId, MAX_ADOPTED);
+      more = moved.length === MAX_ADOPTED;
+      if (moved.length === 0) return;
+      for (const session of moved) engine.adopt(session);
+      const tasks = moved.reduce((sum, session) => sum + session.tasks.length, 0);
+      log.info({ sessions: moved.length, tasks }, 'took over sessions of a server that is gone');
+      onAdopted(moved.length, tasks);
+    }
+  }
+
+  async #reclaim(): Promise<void> {
+    const { store, nodeId } = this.options;
+    for (const ids of this.#openAmong(this.#reclaimable)) {
+      for (const moved of await store.reclaim(nodeId, ids)) this.#takeBack(moved);
+      for (const id of ids) this.#reclaimable.delete(id);
+    }
+  }
+
+  #takeBack(moved: MovedSession): void {
+    const session = this.options.engine.get(moved.id);
+    for (const { taskId, epoch } of moved.tasks) session?.claimed(taskId, epoch);
+  }
+
+  async #repair(): Promise<void> {
+    const { store } = this.options;
+    for (const ids of this.#openAmong(this.#doubtful)) {
+      const lapsed = await store.lapsedOf(ids);
+      for (const id of ids) this.#doubtful.delete(id);
+      await Promise.all(ids.map((id) => this.#restore(id, lapsed.get(id) ?? [])));
+    }
+  }
+
+  async #restore(id: string, lapsed: readonly TaskVersion[]): Promise<void> {
+    const session = this.options.engine.get(id);
+    if (!session || lapsed.length === 0) return;
+    const { failed } = await this.options.claims.claim(session, lapsed);
+    if (failed > 0) this.#doubtful.add(id);
+  }
+
+  /** The sessions of a set that are still open, in parts; the others leave the set. */
+  *#openAmong(set: Set<string>): Generator<string[]> {
+    while (set.size > 0 && !this.#stopped) {
+      const ids = [...set].slice(0, MAX_AT_ONCE);
+      const open = ids.filter((id) => this.options.engine.get(id)?.state === 'open');
+      for (const id of ids) if (!open.includes(id)) set.delete(id);
+      if (open.length > 0) yield open;
+    }
+  }
+
+  /** Forgets what has gone elsewhere: the session itself, or all of its tasks. */
+  async #refresh(): Promise<void> {
+    const { store, nodeId, engine } = this.options;
+    const waiting = [...engine.orphans, ...engine.closing, ...engine.suspects];
+    const asked = waiting.filter((session) => session.isWrittenDown).slice(0, MAX_REFRESHED);
+    if (asked.length === 0) return;
+    const claims = asked.map((session) => [...session.tasks]);
+    const found = await store.whereabouts(
+      nodeId,
+      asked.map((session) => session.id),
+    );
+    asked.forEach((session, index) => {
+      const { isElsewhere, hasTasks } = found.get(session.id) ?? { isElsewhere: false, hasTasks: true };
+      if (isElsewhere) this.#onElsewhere(session);
+      if (!hasTasks) for (const [taskId, epoch] of claims[index] ?? []) engine.release(session, taskId, epoch);
+    });
+  }
+
+  /** A live connection takes its session back; anything else follows the client to where it has gone. */
+  #onElsewhere(session: LiveSession): void {
+    if (session.state === 'open' && session.door === 'tcp') this.#reclaimable.add(session.id);
+    else this.options.engine.forget(session);
+  }
+
+  async #audit(): Promise<void> {
+    if (!this.#auditDue) return;
+    const { store, nodeId, engine } = this.options;
+    this.#auditDue = false;
+    const unattended = await store.unattended(nodeId).catch((error: unknown) => {
+      this.#auditDue = true;
+      throw error;
+    });
+    for (const { sessionId, taskId, epoch, address } of unattended) {
+      const session = engine.get(sessionId) ?? engine.revive(sessionId, address);
+      session.claimed(taskId, epoch);
+    }
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * Claims tasks on behalf of a session that did not name them: after a reconnect by address, for a lease that moved, and
+ * to make a verdict good that should not have been stored. A claim is an update without any text, so that it takes the
+ * same way as every other write: in order, durable, in the history, and undoing a shutdown of the registry's own.
+ *
+ * Each claim is for the version of the task that was looked at; whoever was faster keeps the task.
+ */
+import { delay, type Clock } from './clock.js';
+import { TaskDashError } from './errors.js';
+import type { TaskVersion } from './liveness-ports.js';
+import type { LiveSession } from './liveness-session.js';
+import type { ChangeHints, TaskWrite } from './ports.js';
+import type { WriteBatcher } from './write-batcher.js';
+
+const MAX_AT_ONCE = 500;
+const CROWDED_MS = 200;
+/** How often a claim is tried again while other writes crowd it out. */
+const MAX_CROWDED = 50;
+
+/** What became of some claims: `failed` were not decided, because the database is away or too much waits. */
+export interface ClaimReport {
+  readonly claimed: number;
+  readonly failed: number;
+}
+
+export class TaskClaims {
+  constructor(
+    private readonly writes: Pick<WriteBatcher, 'submit'>,
+    private readonly hints: Pick<ChangeHints, 'announce'>,
+    private readonly clock: Clock,
+  ) {}
+
+  /** Claims versions of tasks for a session. */
+  async claim(session: LiveSession, tasks: readonly TaskVersion[]): Promise<ClaimReport> {
+    return this.#submitAll(tasks, (task) => ({ ...claimOf(session, task), sessionId: session.id }), session);
+  }
+
+  /** Sets versions of tasks to shutdown as the session's own word: it says goodbye. */
+  async farewell(session: LiveSession, tasks: readonly TaskVersion[]): Promise<ClaimReport> {
+    const texts = { status: 'shutdown' };
+    return this.#submitAll(tasks, (task) => ({ ...claimOf(session, task), texts, sessionId: null }), undefined);
+  }
+
+  async #submitAll(
+    tasks: readonly TaskVersion[],
+    writeOf: (task: TaskVersion) => TaskWrite,
+    claimant: LiveSession | undefined,
+  ): Promise<ClaimReport> {
+    let claimed = 0;
+    let failed = 0;
+    for (let start = 0; start < tasks.length; start += MAX_AT_ONCE) {
+      const chunk = tasks.slice(start, start + MAX_AT_ONCE).map((task) => this.#submit(writeOf(task), claimant));
+      for (const outcome of await Promise.all(chunk)) {
+        if (outcome === 'written') claimed++;
+        if (outcome === 'failed') failed++;
+      }
+    }
+    if (claimed > 0) this.hints.announce();
+    return { claimed, failed };
+  }
+
+  async #submit(write: TaskWrite, claimant: LiveSession | undefined): Promise<'written' | 'void' | 'failed'> {
+    for (let crowded = 0; ; crowded++) {
+      try {
+        const result = await this.writes.submit(write);
+        if (result.outcome !== 'written') return 'void';
+        claimant?.claimed(write.id, result.epoch);
+        return 'written';
+      } catch (thrown) {
+        const { code } = TaskDashError.from(thrown);
+        if (code !== 'OVERLOADED' || crowded === MAX_CROWDED) return 'failed';
+        await delay(this.clock, CROWDED_MS);
+      }
+    }
+  }
+}
+
+function claimOf(session: LiveSession, task: TaskVersion): Omit<TaskWrite, 'sessionId'> {
+  return {
+    kind: 'update',
+    id: task.taskId,
+    texts: {},
+    addr: undefined,
+    cause: 'client',
+    actor: session.owner || `service:${session.address}`,
+    groups: 'every',
+    expectedRevision: task.revision,
+    returnsTask: false,
+  };
+}

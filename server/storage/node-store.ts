@@ -1,0 +1,126 @@
+/**
+ * The nodes' leases on PostgreSQL. All time is the database's.
+ *
+ * A renewal locks its row before it looks at the clock, and whoever takes sessions over locks it in share (see
+ * session-store.ts): so either the renewal comes first and the node keeps its sessions, or it finds its lease run out.
+ */
+import type {
+  NodeEvent,
+  NodeEventKind,
+  NodeIdentity,
+  NodeRenewal,
+  NodeReport,
+  NodeStore,
+  ProtectionOrder,
+} from '../domain/liveness-ports.js';
+import type { Postgres, Statement } from './postgres.js';
+
+const RENEW: Statement = {
+  name: 'node_renew',
+  text: `
+WITH before AS MATERIALIZED (
+  SELECT lease_until, ordered_decision, ordered_by FROM node WHERE id = $1 FOR UPDATE
+), known AS MATERIALIZED (
+  SELECT count(*) AS nodes, coalesce(bool_or(lease_until <= clock_timestamp()), true) AS lapsed,
+         min(ordered_decision) AS ordered_decision, min(ordered_by) AS ordered_by
+  FROM before
+), renewed AS (
+  INSERT INTO node (id, name, started_at, renewed_at, lease_until, is_settled, report)
+  SELECT $1, $2, clock_timestamp(), clock_timestamp(), clock_timestamp() + $3 * interval '1 ms', false, $4
+  FROM known
+  ON CONFLICT (id) DO UPDATE SET
+    renewed_at = excluded.renewed_at, lease_until = excluded.lease_until, is_settled = false,
+    report = excluded.report, ordered_decision = NULL, ordered_by = NULL
+)
+SELECT lapsed, ordered_decision, ordered_by,
+  (SELECT coalesce(jsonb_agg(jsonb_build_object(
+     'id', id, 'name', name, 'report', report,
+     'renewedAgoMs', round(extract(epoch FROM clock_timestamp() - renewed_at) * 1000))), '[]')
+   FROM node WHERE id <> $1 AND lease_until > clock_timestamp()) AS peers
+FROM known`,
+};
+
+const RELEASE: Statement = {
+  name: 'node_release',
+  text: `UPDATE node SET lease_until = least(lease_until, clock_timestamp() - interval '1 ms') WHERE id = $1`,
+};
+
+const ORDER: Statement = {
+  name: 'node_order',
+  text: `UPDATE node SET ordered_decision = $2, ordered_by = $3 WHERE name = $1 AND lease_until > now() RETURNING id`,
+};
+
+const NOTE: Statement = {
+  name: 'node_note',
+  text: `INSERT INTO node_event (node, at, kind, details) VALUES ($1, clock_timestamp(), $2, $3)`,
+};
+
+const EVENTS: Statement = {
+  name: 'node_events',
+  text: `SELECT node, at, kind, details FROM node_event ORDER BY seq DESC LIMIT $1`,
+};
+
+/** A dead node that has something left after all is given to those who take over once more. */
+const UNSETTLE: Statement = {
+  name: 'node_unsettle',
+  text: `UPDATE node SET is_settled = false WHERE is_settled AND lease_until < now() AND (
+  EXISTS (SELECT FROM session WHERE node_id = node.id AND state <> 'ended')
+  OR EXISTS (SELECT FROM task WHERE session_id BETWEEN
+    rpad(left(node.id::text, 13), 36, '-0000-0000-000000000000')::uuid AND
+    rpad(left(node.id::text, 13), 36, '-ffff-ffff-ffffffffffff')::uuid
+    AND NOT EXISTS (SELECT FROM session WHERE session.id = task.session_id)))`,
+};
+
+const PURGE: Statement = {
+  name: 'node_purge',
+  text: `DELETE FROM node WHERE is_settled AND lease_until < now() - $1 * interval '1 ms'
+  AND NOT EXISTS (SELECT FROM session WHERE node_id = node.id) RETURNING id`,
+};
+
+const PURGE_EVENTS: Statement = {
+  name: 'node_purge_events',
+  text: `DELETE FROM node_event WHERE at < now() - $1 * interval '1 ms'`,
+};
+
+const EVENTS_KEPT_MS = 90 * 24 * 3_600_000;
+
+export class PostgresNodeStore implements NodeStore {
+  constructor(private readonly postgres: Postgres) {}
+
+  async renew(node: NodeIdentity, leaseMs: number, report: NodeReport): Promise<NodeRenewal> {
+    const values = [node.id, node.name, leaseMs, JSON.stringify(report)];
+    const [row] = await this.postgres.rows<RenewalRow>(RENEW, values);
+    if (!row) throw new Error('a renewal always answers with one row');
+    const { lapsed, ordered_decision: decision, ordered_by: actor, peers } = row;
+    return { lapsed, peers, order: decision && actor !== null ? { decision, actor } : undefined };
+  }
+
+  async release(nodeId: string): Promise<void> {
+    await this.postgres.rows(RELEASE, [nodeId]);
+  }
+
+  async order(nodeName: string, { decision, actor }: ProtectionOrder): Promise<boolean> {
+    return (await this.postgres.rows(ORDER, [nodeName, decision, actor])).length > 0;
+  }
+
+  async note(nodeName: string, kind: NodeEventKind, details: NodeEvent['details']): Promise<void> {
+    await this.postgres.rows(NOTE, [nodeName, kind, JSON.stringify(details)]);
+  }
+
+  events(limit: number): Promise<NodeEvent[]> {
+    return this.postgres.rows<NodeEvent>(EVENTS, [limit]);
+  }
+
+  async purge(deadForMs: number): Promise<number> {
+    await this.postgres.rows(UNSETTLE, []);
+    await this.postgres.rows(PURGE_EVENTS, [Math.max(deadForMs, EVENTS_KEPT_MS)]);
+    return (await this.postgres.rows(PURGE, [deadForMs])).length;
+  }
+}
+
+interface RenewalRow {
+  readonly lapsed: boolean;
+  readonly ordered_decision: ProtectionOrder['decision'] | null;
+  readonly ordered_by: string | null;
+  readonly peers: NodeRenewal['peers'];
+}

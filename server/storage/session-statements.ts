@@ -1,0 +1,229 @@
+/** The statements of session-store.ts. */
+import type { Statement } from './postgres.js';
+
+/** How much later than its successor a lost session may seem to have been heard, for the way of the news to us. */
+const NEWS_MS = 5000;
+
+const RECORD = `id, door, address, owner, ttl_ms, state, is_protected,
+  round(extract(epoch FROM now() - opened_at) * 1000)::float8 AS opened_ago_ms,
+  round(extract(epoch FROM now() - silent_since) * 1000)::float8 AS silent_ms`;
+
+/** What lapsed for the sake of a session, and is as it was then. */
+const IS_LAPSED = `status = 'shutdown' AND status_before <> ''`;
+
+/** The first and the last session id that a node gives. */
+function idRange(nodeId: string): string {
+  const ids = (rest: string) => `rpad(left(${nodeId}::text, 13), 36, '${rest}')::uuid`;
+  return `${ids('-0000-0000-000000000000')} AND ${ids('-ffff-ffff-ffffffffffff')}`;
+}
+
+/**
+ * Moves the sessions that \`picked\` names, with \`changes\`, and raises the epochs of their tasks; answers with their
+ * records and tasks, and what lapsed for their sake if \`withLapsed\`.
+ */
+function move(picked: string, changes: string, lapsed: string): string {
+  return `
+WITH ${picked}, moved AS (
+  UPDATE session s SET node_id = $1, ended_at = NULL, is_protected = false, ${changes}
+  FROM picked p WHERE s.id = p.id RETURNING s.*
+), locked AS MATERIALIZED (
+  SELECT id FROM task WHERE session_id IN (SELECT id FROM moved) ORDER BY id FOR NO KEY UPDATE
+), raised AS (
+  UPDATE task t SET epoch = t.epoch + 1 FROM locked l
+  WHERE t.id = l.id AND t.session_id IN (SELECT id FROM moved) RETURNING t.id, t.session_id, t.epoch
+), held AS (
+  SELECT session_id, jsonb_agg(jsonb_build_array(id, epoch)) AS tasks FROM raised GROUP BY session_id
+)
+SELECT ${RECORD}, held.tasks, ${lapsed} AS lapsed FROM moved LEFT JOIN held ON held.session_id = moved.id`;
+}
+
+const LAPSED = `(SELECT jsonb_agg(jsonb_build_array(t.id, t.revision)) FROM task t
+  WHERE t.lapsed_session_id = moved.id AND ${IS_LAPSED})`;
+
+/** $1 node, then the columns of the records. What has not changed is not written. */
+export const SAVE: Statement = {
+  name: 'session_save',
+  text: `
+INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, opened_at, silent_since)
+SELECT id, $1::uuid, door, address, owner, ttl_ms, state, is_protected,
+       now() - opened_ago_ms * interval '1 ms', now() - silent_ms * interval '1 ms'
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::boolean[], $9::float8[], $10::float8[])
+  AS r (id, door, address, owner, ttl_ms, state, is_protected, opened_ago_ms, silent_ms)
+ORDER BY id
+ON CONFLICT (id) DO UPDATE SET
+  state = excluded.state, is_protected = excluded.is_protected, silent_since = excluded.silent_since, ended_at = NULL
+WHERE session.node_id = $1::uuid
+  AND (session.state, session.is_protected) IS DISTINCT FROM (excluded.state, excluded.is_protected)`,
+};
+
+/** $1 node, $2 ids, $3 how long each was silent. */
+export const END: Statement = {
+  name: 'session_end',
+  text: `
+WITH ours AS MATERIALIZED (
+  SELECT r.id, r.silent_ms FROM unnest($2::uuid[], $3::float8[]) AS r (id, silent_ms)
+  WHERE NOT EXISTS (SELECT FROM session s WHERE s.id = r.id AND s.node_id <> $1::uuid)
+), leftover AS MATERIALIZED (
+  SELECT t.id, t.session_id, t.epoch FROM task t
+  WHERE t.session_id IN (SELECT id FROM ours) AND t.status NOT IN ('finish', 'shutdown')
+), done AS (
+  UPDATE task t SET session_id = NULL
+  WHERE t.session_id IN (SELECT id FROM ours) AND t.status IN ('finish', 'shutdown')
+), over AS MATERIALIZED (
+  SELECT id, silent_ms, EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = ours.id AND ${IS_LAPSED}) AS is_kept
+  FROM ours WHERE id NOT IN (SELECT session_id FROM leftover)
+), removed AS (
+  DELETE FROM session s USING over WHERE s.id = over.id AND NOT over.is_kept AND s.node_id = $1::uuid
+), kept AS (
+  UPDATE session s SET state = 'ended', is_protected = false, ended_at = now(),
+                       silent_since = now() - over.silent_ms * interval '1 ms'
+  FROM over WHERE s.id = over.id AND over.is_kept AND s.node_id = $1::uuid
+)
+SELECT id, session_id, epoch FROM leftover`,
+};
+
+export const SOMEBODY_DIED: Statement = {
+  name: 'session_somebody_died',
+  text: `SELECT id FROM node WHERE lease_until < now() AND NOT is_settled LIMIT 1`,
+};
+
+/** A node that died before it had written a session down left tasks whose session id is in its range. */
+export const WRITE_DOWN_UNRECORDED: Statement = {
+  name: 'session_write_down_unrecorded',
+  text: `
+INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, opened_at, silent_since)
+SELECT t.session_id, n.id, 'tcp', max(t.addr), '', 0, 'open', false, n.started_at, n.renewed_at
+FROM node n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
+WHERE n.lease_until < now() AND NOT n.is_settled AND NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id)
+GROUP BY t.session_id, n.id
+ORDER BY t.session_id
+ON CONFLICT (id) DO NOTHING`,
+};
+
+/** $1 node, $2 how many. The share lock on the dead node keeps it from renewing in the middle. */
+export const ADOPT: Statement = {
+  name: 'session_adopt',
+  text: move(
+    `dead AS MATERIALIZED (
+  SELECT id, renewed_at FROM node WHERE lease_until < now() AND NOT is_settled FOR SHARE SKIP LOCKED
+), picked AS MATERIALIZED (
+  SELECT s.id, d.renewed_at FROM session s JOIN dead d ON d.id = s.node_id
+  WHERE s.state <> 'ended' ORDER BY s.id LIMIT $2 FOR UPDATE OF s SKIP LOCKED
+)`,
+    `state = 'orphan', silent_since = coalesce(s.silent_since, p.renewed_at)`,
+    'NULL::jsonb',
+  ),
+};
+
+export const SETTLE: Statement = {
+  name: 'session_settle',
+  text: `UPDATE node SET is_settled = true WHERE lease_until < now() AND NOT is_settled
+  AND NOT EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')`,
+};
+
+/** $1 node, $2 ids. */
+export const RECLAIM: Statement = {
+  name: 'session_reclaim',
+  text: move(
+    `picked AS MATERIALIZED (
+  SELECT id FROM session WHERE id = ANY ($2::uuid[]) AND node_id <> $1::uuid ORDER BY id FOR UPDATE
+)`,
+    `state = 'open', silent_since = NULL`,
+    LAPSED,
+  ),
+};
+
+/** $1 node, $2 id, $3 owner. */
+export const TAKE: Statement = {
+  name: 'session_take',
+  text: move(
+    `picked AS MATERIALIZED (SELECT id FROM session WHERE id = $2 AND owner = $3 AND door = 'grpc' FOR UPDATE)`,
+    `state = 'open', silent_since = NULL`,
+    LAPSED,
+  ),
+};
+
+export const LAPSED_OF: Statement = {
+  name: 'session_lapsed_of',
+  text: `SELECT lapsed_session_id AS id, jsonb_agg(jsonb_build_array(id, revision)) AS tasks FROM task
+WHERE lapsed_session_id = ANY ($1::uuid[]) AND ${IS_LAPSED} GROUP BY lapsed_session_id`,
+};
+
+export const UNATTENDED: Statement = {
+  name: 'session_unattended',
+  text: `SELECT id, session_id, epoch, addr FROM task WHERE session_id BETWEEN ${idRange('$1')}
+  AND NOT EXISTS (SELECT FROM session s WHERE s.id = task.session_id)`,
+};
+
+export const WHEREABOUTS: Statement = {
+  name: 'session_whereabouts',
+  text: `SELECT r.id, coalesce(s.node_id <> $1::uuid, false) AS "isElsewhere",
+  EXISTS (SELECT FROM task t WHERE t.session_id = r.id) AS "hasTasks"
+FROM unnest($2::uuid[]) AS r (id) LEFT JOIN session s ON s.id = r.id`,
+};
+
+/** $1 ids, $2 addresses, $3 owners, $4 how long ago each was opened, $5 how long ago the loss may be. */
+export const RESUMABLE: Statement = {
+  name: 'session_resumable',
+  text: `
+SELECT r.session_id, lost.id AS lost_id, held.tasks
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::float8[]) AS r (session_id, address, owner, opened_ago_ms)
+CROSS JOIN LATERAL (
+  SELECT s.id FROM session s
+  WHERE s.address = r.address AND s.state <> 'open' AND s.owner = r.owner AND s.id <> r.session_id
+    AND s.silent_since >= now() - $5 * interval '1 ms'
+    AND s.silent_since <= now() - (r.opened_ago_ms - ${NEWS_MS}) * interval '1 ms'
+    AND (EXISTS (SELECT FROM task t WHERE t.session_id = s.id)
+      OR EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = s.id AND ${IS_LAPSED}))
+  LIMIT 2
+) AS lost
+CROSS JOIN LATERAL (
+  SELECT jsonb_agg(jsonb_build_array(id, revision)) AS tasks FROM (
+    SELECT id, revision FROM task WHERE session_id = lost.id
+    UNION ALL SELECT id, revision FROM task WHERE lapsed_session_id = lost.id AND ${IS_LAPSED}
+  ) AS t
+) AS held`,
+};
+
+export const TASKS_OF: Statement = {
+  name: 'session_tasks_of',
+  text: `SELECT id, revision FROM task WHERE session_id = $1 AND status NOT IN ('finish', 'shutdown')`,
+};
+
+export const MARKED: Statement = {
+  name: 'session_marked',
+  text: `SELECT id, state FROM session
+WHERE (state = 'orphan' OR is_protected) AND state <> 'ended' AND node_id <> $1 LIMIT $2`,
+};
+
+function list(counted: string): string {
+  return `
+SELECT ${RECORD.replace(/^id/, 's.id')}, s.node_id, n.name AS node_name, counted.tasks,
+  round(extract(epoch FROM now() - n.renewed_at) * 1000)::float8 AS node_renewed_ago_ms
+FROM session s LEFT JOIN node n ON n.id = s.node_id
+${counted}
+WHERE s.id > $1 AND s.state <> 'ended'
+ORDER BY s.id LIMIT $2`;
+}
+
+export const LIST_ALL: Statement = {
+  name: 'session_list_all',
+  text: list('CROSS JOIN LATERAL (SELECT count(*)::int AS tasks FROM task WHERE session_id = s.id) AS counted'),
+};
+
+/** $3 groups of which everything is visible, $4 groups of which the own tasks are, $5 the user. */
+export const LIST_SCOPED: Statement = {
+  name: 'session_list_scoped',
+  text: list(
+    `JOIN (
+  SELECT session_id, count(*)::int AS tasks FROM task
+  WHERE session_id > $1 AND (group_id = ANY ($3::text[]) OR (user_id = $5 AND group_id = ANY ($4::text[])))
+  GROUP BY session_id
+) AS counted ON counted.session_id = s.id`,
+  ),
+};
+
+export const PURGE: Statement = {
+  name: 'session_purge',
+  text: `DELETE FROM session WHERE state = 'ended' AND ended_at < now() - $1 * interval '1 ms' RETURNING id`,
+};

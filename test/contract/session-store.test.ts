@@ -1,0 +1,565 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { NodeReport, NodeStore, SessionRecord, SessionStore } from '../../server/domain/liveness-ports.js';
+import { createDataSource } from '../../server/storage/data-source.js';
+import { PostgresNodeStore } from '../../server/storage/node-store.js';
+import { Postgres } from '../../server/storage/postgres.js';
+import { PostgresSessionStore } from '../../server/storage/session-store.js';
+import { createTestDatabase } from '../support/database.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { MemoryConnection, MemoryDatabase } from '../support/memory-liveness-stores.js';
+import { silentLog } from '../support/silent-log.js';
+
+interface TaskState {
+  sessionId: string | null;
+  epoch: number;
+  status: string;
+}
+
+/** The stores, and the hands that move what is around them. */
+interface Bench {
+  readonly nodes: NodeStore;
+  readonly sessions: SessionStore;
+  /** Stores a task that a session vouches for. */
+  putTask(
+    id: string,
+    sessionId: string | null,
+    more?: { group?: string; user?: string; status?: string },
+  ): Promise<void>;
+  /** Lapses a task as the registry does. */
+  lapseTask(id: string): Promise<void>;
+  task(id: string): Promise<TaskState>;
+  /** Lets a node's lease run out. */
+  expireLease(nodeId: string): Promise<void>;
+  /** Makes ended sessions and dead nodes older. */
+  age(byMs: number): Promise<void>;
+  clear(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const LEASE_MS = 10_000;
+const report: NodeReport = { sessions: 0, suspects: [], marked: 0, protection: null };
+
+function memoryBench(): Bench {
+  const clock = new ManualClock();
+  let database = new MemoryDatabase(clock);
+  const connection = { current: new MemoryConnection(database) };
+  return {
+    get nodes() {
+      return connection.current.nodes;
+    },
+    get sessions() {
+      return connection.current.sessions;
+    },
+    async putTask(id, sessionId, more = {}) {
+      const { group = 'mx', user = 'ssx', status = 'running' } = more;
+      await connection.current.tasks.submit({
+        kind: 'register',
+        id,
+        texts: { user, group_id: group, status },
+        addr: '10.0.0.1',
+        sessionId,
+        cause: 'client',
+        actor: 'test',
+        groups: 'every',
+        expectedRevision: undefined,
+        returnsTask: false,
+      });
+    },
+    async lapseTask(id) {
+      const task = database.tasks.get(id);
+      if (!task?.sessionId) throw new Error(`${id} has no session`);
+      const lapse = { taskId: id, sessionId: task.sessionId, epoch: task.epoch, cause: 'heartbeat_timeout' } as const;
+      await connection.current.tasks.lapse([{ ...lapse, silentMs: 1 }]);
+    },
+    task: (id) => Promise.resolve(database.tasks.get(id) as TaskState),
+    async expireLease(nodeId) {
+      const node = database.nodes.get(nodeId);
+      if (node) node.leaseUntilMs = clock.monotonicMs() - 1;
+    },
+    async age(byMs) {
+      clock.advance(byMs);
+    },
+    async clear() {
+      database = new MemoryDatabase(clock);
+      connection.current = new MemoryConnection(database);
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+async function postgresBench(): Promise<Bench> {
+  const database = await createTestDatabase();
+  const dataSource = createDataSource({
+    url: database.url,
+    poolSize: 4,
+    applicationName: 'taskdash test',
+    log: silentLog,
+  });
+  await dataSource.initialize();
+  const postgres = new Postgres(dataSource);
+  const query = <Row extends object>(text: string, values: unknown[] = []) => postgres.adHocRows<Row>(text, values);
+  return {
+    nodes: new PostgresNodeStore(postgres),
+    sessions: new PostgresSessionStore(postgres),
+    async putTask(id, sessionId, { group = 'mx', user = 'ssx', status = 'running' } = {}) {
+      await query(
+        `INSERT INTO task (id, name, url, user_id, group_id, description, status, start_time, stop_time, addr, cause,
+           status_before, status_changed_at, created_at, updated_at, session_id, epoch, revision)
+         VALUES ($1, '', '', $2, $3, '', $4, '', '', '10.0.0.1', 'client', '', now(), now(), now(), $5, 1, 1)
+         ON CONFLICT (id) DO UPDATE SET session_id = $5, epoch = task.epoch + 1, revision = task.revision + 1,
+           status = $4, status_before = '', lapsed_session_id = NULL`,
+        [id, user, group, status, sessionId],
+      );
+    },
+    async lapseTask(id) {
+      await query(
+        `UPDATE task SET lapsed_session_id = session_id, session_id = NULL, status_before = status,
+           status = 'shutdown', cause = 'heartbeat_timeout', revision = revision + 1 WHERE id = $1`,
+        [id],
+      );
+    },
+    async task(id) {
+      const [row] = await query<{ session_id: string | null; epoch: string; status: string }>(
+        'SELECT session_id, epoch, status FROM task WHERE id = $1',
+        [id],
+      );
+      if (!row) throw new Error(`no task ${id}`);
+      return { sessionId: row.session_id, epoch: Number(row.epoch), status: row.status };
+    },
+    async expireLease(nodeId) {
+      await query(`UPDATE node SET lease_until = now() - interval '1 ms' WHERE id = $1`, [nodeId]);
+    },
+    async age(byMs) {
+      await query(
+        `UPDATE session SET ended_at = ended_at - $1 * interval '1 ms', silent_since = silent_since - $1 * interval '1 ms'`,
+        [byMs],
+      );
+      await query(`UPDATE node SET lease_until = lease_until - $1 * interval '1 ms'`, [byMs]);
+    },
+    async clear() {
+      await query('TRUNCATE task, session, node, node_event');
+    },
+    async close() {
+      await dataSource.destroy();
+      await database.drop();
+    },
+  };
+}
+
+/** A node with a lease. */
+async function startNode(bench: Bench, name = `node-${randomUUID().slice(0, 4)}`) {
+  const node = { id: randomUUID(), name };
+  await bench.nodes.renew(node, LEASE_MS, report);
+  return node;
+}
+
+function sessionIdOf(node: { id: string }): string {
+  return node.id.slice(0, 13) + randomUUID().slice(13);
+}
+
+function recordOf(id: string, more: Partial<SessionRecord> = {}): SessionRecord {
+  const fixed = { id, door: 'tcp', address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 60_000 } as const;
+  return { ...fixed, state: 'open', isProtected: false, silentMs: null, ...more };
+}
+
+describe.each([
+  { stores: 'in memory', open: async () => memoryBench() },
+  { stores: 'on PostgreSQL', open: postgresBench },
+])('node and session stores $stores', ({ open }) => {
+  let bench: Bench;
+
+  beforeAll(async () => {
+    bench = await open();
+  });
+  beforeEach(() => bench.clear());
+  afterAll(() => bench.close());
+
+  describe('a lease', () => {
+    it('says whether it had run out, or there was none', async () => {
+      const node = { id: randomUUID(), name: 'a' };
+      expect((await bench.nodes.renew(node, LEASE_MS, report)).lapsed).toBe(true);
+      expect((await bench.nodes.renew(node, LEASE_MS, report)).lapsed).toBe(false);
+      await bench.expireLease(node.id);
+      expect((await bench.nodes.renew(node, LEASE_MS, report)).lapsed).toBe(true);
+    });
+
+    it('shows the other nodes whose lease holds, with what they report', async () => {
+      const [a, b] = [await startNode(bench, 'a'), await startNode(bench, 'b')];
+      await bench.nodes.renew(b, LEASE_MS, { ...report, sessions: 7, suspects: ['x'] });
+      const seen = (await bench.nodes.renew(a, LEASE_MS, report)).peers;
+      expect(seen).toMatchObject([{ id: b.id, name: 'b', report: { sessions: 7, suspects: ['x'] } }]);
+      expect(seen[0]?.renewedAgoMs).toBeLessThan(5000);
+      await bench.nodes.release(b.id);
+      expect((await bench.nodes.renew(a, LEASE_MS, report)).peers).toEqual([]);
+    });
+
+    it('brings an order that was left for the node, once', async () => {
+      const node = await startNode(bench, 'a');
+      expect(await bench.nodes.order('nobody', { decision: 'hold', actor: 'user:ssx' })).toBe(false);
+      expect(await bench.nodes.order('a', { decision: 'expire_now', actor: 'user:ssx' })).toBe(true);
+      const { order } = await bench.nodes.renew(node, LEASE_MS, report);
+      expect(order).toEqual({ decision: 'expire_now', actor: 'user:ssx' });
+      expect((await bench.nodes.renew(node, LEASE_MS, report)).order).toBeUndefined();
+    });
+
+    it('keeps events, the newest first', async () => {
+      await bench.nodes.note('a', 'protection_began', { lost: 20, of: 100 });
+      await bench.nodes.note('a', 'protection_ended', { reason: 'calm' });
+      const events = await bench.nodes.events(10);
+      expect(events.map(({ kind }) => kind)).toEqual(['protection_ended', 'protection_began']);
+      expect(events[1]).toMatchObject({ node: 'a', details: { lost: 20, of: 100 } });
+      expect(events[1]?.at).toBeInstanceOf(Date);
+    });
+  });
+
+  describe('a dead node', () => {
+    it('loses its sessions to the first who takes them, as orphans, and their tasks get a new epoch', async () => {
+      const [dead, alive] = [await startNode(bench), await startNode(bench)];
+      const [open, closing] = [sessionIdOf(dead), sessionIdOf(dead)];
+      await bench.sessions.save(dead.id, [recordOf(open), recordOf(closing, { state: 'closing', silentMs: 9000 })]);
+      await bench.putTask('a', open);
+      await bench.putTask('b', closing);
+      expect(await bench.sessions.adopt(alive.id, 100)).toEqual([]);
+      await bench.expireLease(dead.id);
+      const adopted = await bench.sessions.adopt(alive.id, 100);
+      expect(adopted.map(({ id }) => id).sort()).toEqual([open, closing].sort());
+      expect(adopted.every(({ state }) => state === 'orphan')).toBe(true);
+      expect(adopted.find(({ id }) => id === open)).toMatchObject({
+        address: '10.0.0.1',
+        ttlMs: 30_000,
+        tasks: [{ taskId: 'a', epoch: 2 }],
+      });
+      expect(adopted.find(({ id }) => id === open)?.silentMs).toBeLessThan(30_000);
+      expect(adopted.find(({ id }) => id === closing)?.silentMs).toBeGreaterThanOrEqual(9000);
+      expect(await bench.task('a')).toMatchObject({ sessionId: open, epoch: 2 });
+      expect(await bench.sessions.adopt(alive.id, 100)).toEqual([]);
+    });
+
+    it('loses them in parts, and to several takers without any of them twice', async () => {
+      const [dead, one, other] = [await startNode(bench), await startNode(bench), await startNode(bench)];
+      const ids = Array.from({ length: 50 }, () => sessionIdOf(dead));
+      await bench.sessions.save(
+        dead.id,
+        ids.map((id) => recordOf(id)),
+      );
+      await bench.expireLease(dead.id);
+      const taken: string[] = [];
+      const take = async (node: { id: string }) => {
+        for (let got = 1; got > 0;) {
+          const part = await bench.sessions.adopt(node.id, 7);
+          taken.push(...part.map(({ id }) => id));
+          got = part.length;
+        }
+      };
+      await Promise.all([take(one), take(other)]);
+      expect(taken.sort()).toEqual(ids.sort());
+    });
+
+    it('loses the sessions that it had not yet written down too', async () => {
+      const [dead, alive] = [await startNode(bench), await startNode(bench)];
+      const session = sessionIdOf(dead);
+      await bench.putTask('a', session);
+      await bench.putTask('b', session);
+      await bench.putTask('elsewhere', sessionIdOf(alive));
+      await bench.expireLease(dead.id);
+      const adopted = await bench.sessions.adopt(alive.id, 100);
+      expect(adopted).toMatchObject([{ id: session, state: 'orphan', address: '10.0.0.1' }]);
+      expect(adopted[0]?.tasks.map(({ taskId }) => taskId).sort()).toEqual(['a', 'b']);
+    });
+
+    it('that gave its lease up is dead at once', async () => {
+      const [dead, alive] = [await startNode(bench), await startNode(bench)];
+      await bench.sessions.save(dead.id, [recordOf(sessionIdOf(dead))]);
+      await bench.nodes.release(dead.id);
+      await bench.age(1);
+      expect(await bench.sessions.adopt(alive.id, 100)).toHaveLength(1);
+    });
+
+    it('is forgotten when it is long dead and nothing is left of it', async () => {
+      const [dead, alive] = [await startNode(bench), await startNode(bench)];
+      const session = sessionIdOf(dead);
+      await bench.sessions.save(dead.id, [recordOf(session)]);
+      await bench.expireLease(dead.id);
+      await bench.age(100_000);
+      await bench.nodes.renew(alive, LEASE_MS, report);
+      expect(await bench.nodes.purge(50_000)).toBe(0);
+      await bench.sessions.adopt(alive.id, 100);
+      expect(await bench.nodes.purge(50_000)).toBe(1);
+    });
+  });
+
+  describe('a session whose node comes back', () => {
+    it('is taken back with its tasks, in a new epoch, and what lapsed meanwhile', async () => {
+      const [late, taker] = [await startNode(bench), await startNode(bench)];
+      const session = sessionIdOf(late);
+      await bench.sessions.save(late.id, [recordOf(session)]);
+      await bench.putTask('a', session);
+      await bench.putTask('b', session);
+      await bench.expireLease(late.id);
+      await bench.sessions.adopt(taker.id, 100);
+      await bench.lapseTask('b');
+      const [back] = await bench.sessions.reclaim(late.id, [session, sessionIdOf(late)]);
+      expect(back).toMatchObject({ id: session, state: 'open', silentMs: null, tasks: [{ taskId: 'a', epoch: 3 }] });
+      expect(back?.lapsed.map(({ taskId }) => taskId)).toEqual(['b']);
+      expect(await bench.sessions.whereabouts(taker.id, [session])).toEqual(
+        new Map([[session, { isElsewhere: true, hasTasks: true }]]),
+      );
+      expect(await bench.sessions.reclaim(late.id, [session])).toEqual([]);
+    });
+
+    it('is written by nobody else any more', async () => {
+      const [late, taker] = [await startNode(bench), await startNode(bench)];
+      const session = sessionIdOf(late);
+      await bench.sessions.save(late.id, [recordOf(session)]);
+      await bench.putTask('a', session);
+      await bench.expireLease(late.id);
+      await bench.sessions.adopt(taker.id, 100);
+      await bench.sessions.save(late.id, [recordOf(session, { state: 'closing', silentMs: 1 })]);
+      expect(await bench.sessions.end(late.id, [{ id: session, silentMs: 1 }])).toEqual([]);
+      expect(await bench.sessions.list('everything', undefined, 10)).toMatchObject([
+        { id: session, nodeId: taker.id, state: 'orphan' },
+      ]);
+    });
+  });
+
+  describe('a lease that moves', () => {
+    it('goes to whoever is used by its owner', async () => {
+      const [from, to] = [await startNode(bench), await startNode(bench)];
+      const session = sessionIdOf(from);
+      await bench.sessions.save(from.id, [recordOf(session, { door: 'grpc', owner: 'token:x' })]);
+      await bench.putTask('a', session);
+      expect(await bench.sessions.take(to.id, session, 'token:y')).toEqual([]);
+      expect(await bench.sessions.take(to.id, session, 'token:x')).toMatchObject([
+        { id: session, owner: 'token:x', tasks: [{ taskId: 'a', epoch: 2 }], lapsed: [] },
+      ]);
+    });
+
+    it('comes back even after it lapsed, with what may be restored', async () => {
+      const node = await startNode(bench);
+      const session = sessionIdOf(node);
+      await bench.sessions.save(node.id, [recordOf(session, { door: 'grpc' })]);
+      await bench.putTask('a', session);
+      await bench.lapseTask('a');
+      await bench.sessions.end(node.id, [{ id: session, silentMs: 1 }]);
+      const [taken] = await bench.sessions.take(node.id, session, '');
+      expect(taken?.lapsed).toMatchObject([{ taskId: 'a' }]);
+      expect(taken?.tasks).toEqual([]);
+    });
+
+    it('does not happen to a connection', async () => {
+      const [from, to] = [await startNode(bench), await startNode(bench)];
+      const session = sessionIdOf(from);
+      await bench.sessions.save(from.id, [recordOf(session)]);
+      expect(await bench.sessions.take(to.id, session, '')).toEqual([]);
+    });
+  });
+
+  describe('the end of a session', () => {
+    it('forgets one of which nothing can be resumed', async () => {
+      const node = await startNode(bench);
+      const session = sessionIdOf(node);
+      await bench.sessions.save(node.id, [recordOf(session)]);
+      expect(await bench.sessions.end(node.id, [{ id: session, silentMs: 1 }])).toEqual([]);
+      expect(await bench.sessions.list('everything', undefined, 10)).toEqual([]);
+      expect(await bench.sessions.purge()).toBe(0);
+    });
+
+    it('remembers one whose tasks lapsed for an hour, but lists it no more', async () => {
+      const node = await startNode(bench);
+      const session = sessionIdOf(node);
+      await bench.sessions.save(node.id, [recordOf(session)]);
+      await bench.putTask('a', session);
+      await bench.lapseTask('a');
+      await bench.sessions.end(node.id, [{ id: session, silentMs: 1 }]);
+      expect(await bench.sessions.list('everything', undefined, 10)).toEqual([]);
+      expect((await bench.sessions.lapsedOf([session])).get(session)).toMatchObject([{ taskId: 'a' }]);
+      await bench.age(3_500_000);
+      expect(await bench.sessions.purge()).toBe(0);
+      await bench.age(200_000);
+      expect(await bench.sessions.purge()).toBe(1);
+    });
+
+    it('releases the tasks that had ended by themselves', async () => {
+      const node = await startNode(bench);
+      const session = sessionIdOf(node);
+      await bench.sessions.save(node.id, [recordOf(session)]);
+      await bench.putTask('a', session, { status: 'finish' });
+      expect(await bench.sessions.end(node.id, [{ id: session, silentMs: 1 }])).toEqual([]);
+      expect(await bench.task('a')).toMatchObject({ status: 'finish', sessionId: null });
+      expect(await bench.sessions.list('everything', undefined, 10)).toEqual([]);
+    });
+
+    it('does not come while the database knows of tasks, which are told', async () => {
+      const node = await startNode(bench);
+      const [session, unwritten] = [sessionIdOf(node), sessionIdOf(node)];
+      await bench.sessions.save(node.id, [recordOf(session)]);
+      await bench.putTask('a', session);
+      await bench.putTask('b', unwritten);
+      const ended = [session, unwritten].map((id) => ({ id, silentMs: 1 }));
+      const left = await bench.sessions.end(node.id, ended);
+      expect(left.sort((x, y) => x.taskId.localeCompare(y.taskId))).toEqual([
+        { sessionId: session, taskId: 'a', epoch: 1 },
+        { sessionId: unwritten, taskId: 'b', epoch: 1 },
+      ]);
+      expect(await bench.sessions.list('everything', undefined, 10)).toHaveLength(1);
+    });
+  });
+
+  it('tasks of sessions that nobody wrote down are found by the node that opened them', async () => {
+    const [node, other] = [await startNode(bench), await startNode(bench)];
+    const [written, unwritten] = [sessionIdOf(node), sessionIdOf(node)];
+    await bench.sessions.save(node.id, [recordOf(written)]);
+    await bench.putTask('a', written);
+    await bench.putTask('b', unwritten);
+    await bench.putTask('c', sessionIdOf(other));
+    expect(await bench.sessions.unattended(node.id)).toEqual([
+      { taskId: 'b', sessionId: unwritten, epoch: 1, address: '10.0.0.1' },
+    ]);
+  });
+
+  it('whereabouts tell of every session that is asked for', async () => {
+    const node = await startNode(bench);
+    const [busy, idle, unknown] = [sessionIdOf(node), sessionIdOf(node), sessionIdOf(node)];
+    await bench.sessions.save(node.id, [recordOf(busy), recordOf(idle)]);
+    await bench.putTask('a', busy);
+    expect(await bench.sessions.whereabouts(node.id, [busy, idle, unknown])).toEqual(
+      new Map([
+        [busy, { isElsewhere: false, hasTasks: true }],
+        [idle, { isElsewhere: false, hasTasks: false }],
+        [unknown, { isElsewhere: false, hasTasks: false }],
+      ]),
+    );
+  });
+
+  describe('what a returning connection may continue', () => {
+    const ask = (address = '10.0.0.1', more = {}) => ({
+      sessionId: randomUUID(),
+      address,
+      owner: '',
+      openedAgoMs: 3000,
+      ...more,
+    });
+
+    async function lose(
+      state: 'closing' | 'orphan' | 'lapsed' | 'open',
+      task: string,
+      more: Partial<SessionRecord> = {},
+    ) {
+      const node = await startNode(bench);
+      const session = sessionIdOf(node);
+      const silent = { silentMs: 20_000, ...more };
+      await bench.sessions.save(node.id, [recordOf(session, { ...more, state: 'open' })]);
+      await bench.putTask(task, session);
+      if (state === 'closing' || state === 'orphan')
+        await bench.sessions.save(node.id, [recordOf(session, { ...silent, state })]);
+      if (state !== 'lapsed') return session;
+      await bench.lapseTask(task);
+      await bench.sessions.end(node.id, [{ id: session, silentMs: silent.silentMs ?? 0 }]);
+      return session;
+    }
+
+    it.each(['closing', 'orphan', 'lapsed'] as const)('is a session that is %s', async (state) => {
+      const lost = await lose(state, 'a');
+      const request = ask();
+      const found = await bench.sessions.resumable([request, ask('10.0.0.2')]);
+      expect(found).toMatchObject([{ sessionId: request.sessionId, lostSessionId: lost, tasks: [{ taskId: 'a' }] }]);
+    });
+
+    it('is no session that is open', async () => {
+      await lose('open', 'a');
+      expect(await bench.sessions.resumable([ask()])).toEqual([]);
+    });
+
+    it('is no session of another owner', async () => {
+      await lose('closing', 'a', { owner: 'token:x' });
+      expect(await bench.sessions.resumable([ask()])).toEqual([]);
+      expect(await bench.sessions.resumable([ask('10.0.0.1', { owner: 'token:x' })])).toHaveLength(1);
+    });
+
+    it('is no session that was heard when the connection was already there', async () => {
+      await lose('closing', 'a');
+      expect(await bench.sessions.resumable([ask('10.0.0.1', { openedAgoMs: 60_000 })])).toEqual([]);
+    });
+
+    it('is no session that was lost more than an hour ago', async () => {
+      await lose('lapsed', 'a');
+      await bench.age(3_600_000);
+      expect(await bench.sessions.resumable([ask()])).toEqual([]);
+    });
+
+    it('is no session whose tasks others have claimed', async () => {
+      await lose('closing', 'a');
+      await bench.putTask('a', randomUUID());
+      expect(await bench.sessions.resumable([ask()])).toEqual([]);
+    });
+
+    it('is told for each of several', async () => {
+      await lose('closing', 'a');
+      await lose('lapsed', 'b');
+      const found = await bench.sessions.resumable([ask()]);
+      expect(found.flatMap(({ tasks }) => tasks.map(({ taskId }) => taskId)).sort()).toEqual(['a', 'b']);
+    });
+  });
+
+  it('the tasks of a session are those that still run', async () => {
+    const node = await startNode(bench);
+    const session = sessionIdOf(node);
+    await bench.putTask('a', session);
+    await bench.putTask('b', session, { status: 'finish' });
+    await bench.putTask('c', session, { status: 'shutdown' });
+    expect(await bench.sessions.tasksOf(session)).toEqual([{ taskId: 'a', revision: 1 }]);
+  });
+
+  it('marks are told of other nodes only', async () => {
+    const [node, dead, alive] = [await startNode(bench), await startNode(bench), await startNode(bench)];
+    const [orphan, held, own] = [sessionIdOf(dead), sessionIdOf(alive), sessionIdOf(node)];
+    await bench.sessions.save(dead.id, [recordOf(orphan)]);
+    await bench.sessions.save(alive.id, [recordOf(held, { isProtected: true, silentMs: 40_000 })]);
+    await bench.sessions.save(node.id, [recordOf(own, { isProtected: true, silentMs: 40_000 })]);
+    await bench.expireLease(dead.id);
+    await bench.sessions.adopt(alive.id, 10);
+    expect(await bench.sessions.marked(node.id, 10)).toEqual(
+      new Map([
+        [orphan, 'unconfirmed'],
+        [held, 'protected'],
+      ]),
+    );
+  });
+
+  describe('a list of sessions', () => {
+    it('goes on after an id, and counts tasks', async () => {
+      const node = await startNode(bench, 'a');
+      const ids = Array.from({ length: 5 }, () => sessionIdOf(node)).sort();
+      await bench.sessions.save(
+        node.id,
+        ids.map((id) => recordOf(id)),
+      );
+      await bench.putTask('a', ids[0] ?? '');
+      await bench.putTask('b', ids[0] ?? '');
+      const first = await bench.sessions.list('everything', undefined, 2);
+      const rest = await bench.sessions.list('everything', first[1]?.id, 10);
+      expect([...first, ...rest].map(({ id }) => id)).toEqual(ids);
+      expect(first[0]).toMatchObject({ tasks: 2, nodeName: 'a', nodeId: node.id, state: 'open', ttlMs: 30_000 });
+      expect(first[0]?.openedAgoMs).toBeGreaterThanOrEqual(60_000);
+      expect(rest[0]?.tasks).toBe(0);
+    });
+
+    it('shows only sessions with tasks in the scope, and counts only those', async () => {
+      const node = await startNode(bench);
+      const [mine, theirs, idle] = [sessionIdOf(node), sessionIdOf(node), sessionIdOf(node)];
+      await bench.sessions.save(
+        node.id,
+        [mine, theirs, idle].map((id) => recordOf(id)),
+      );
+      await bench.putTask('a', mine);
+      await bench.putTask('b', mine, { user: 'other' });
+      await bench.putTask('c', mine, { group: 'foreign' });
+      await bench.putTask('d', theirs, { group: 'foreign' });
+      const member = { user: 'ssx', ownGroups: ['mx'], wholeGroups: [] };
+      expect(await bench.sessions.list(member, undefined, 10)).toMatchObject([{ id: mine, tasks: 1 }]);
+      const viewer = { user: 'ssx', ownGroups: [], wholeGroups: ['mx'] };
+      expect(await bench.sessions.list(viewer, undefined, 10)).toMatchObject([{ id: mine, tasks: 2 }]);
+    });
+  });
+});

@@ -1,0 +1,497 @@
+import type { Scope } from '../../server/domain/access.js';
+import { isVisible } from '../../server/domain/access.js';
+import type { Clock } from '../../server/domain/clock.js';
+import { TaskDashError } from '../../server/domain/errors.js';
+import {
+  RESUMABLE_MS,
+  type EndedSession,
+  type HeldTask,
+  type ListedSession,
+  type MovedSession,
+  type NodeEvent,
+  type NodeEventKind,
+  type NodeIdentity,
+  type NodeRenewal,
+  type NodeReport,
+  type NodeStore,
+  type ProtectionOrder,
+  type ResumeCandidate,
+  type ResumeRequest,
+  type SessionRecord,
+  type SessionStore,
+  type TaskVersion,
+  type Whereabouts,
+} from '../../server/domain/liveness-ports.js';
+import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
+import type { TaskMark } from '../../server/domain/task.js';
+
+/** A task as far as liveness is concerned. */
+export interface MemoryTask {
+  id: string;
+  user: string;
+  group_id: string;
+  status: string;
+  statusBefore: string;
+  cause: string;
+  addr: string;
+  sessionId: string | null;
+  lapsedSessionId: string | null;
+  epoch: number;
+  revision: number;
+}
+
+interface MemoryNode extends NodeIdentity {
+  leaseUntilMs: number;
+  renewedAtMs: number;
+  isSettled: boolean;
+  report: NodeReport;
+  order: ProtectionOrder | undefined;
+}
+
+interface MemorySession {
+  record: SessionRecord;
+  nodeId: string;
+  state: SessionRecord['state'] | 'ended';
+  openedAtMs: number;
+  silentSinceMs: number | null;
+  endedAtMs: number;
+}
+
+/** The database as liveness sees it, in memory: tasks, sessions and nodes, on a clock that plays the database's. */
+export class MemoryDatabase {
+  readonly tasks = new Map<string, MemoryTask>();
+  readonly sessions = new Map<string, MemorySession>();
+  readonly nodes = new Map<string, MemoryNode>();
+  readonly lapsed: Lapse[] = [];
+  readonly events: NodeEvent[] = [];
+  /** What every statement throws; undefined: the database is there. */
+  failure: TaskDashError | undefined;
+  statements = 0;
+  rowsWritten = 0;
+
+  constructor(readonly clock: Clock) {}
+
+  get nowMs(): number {
+    return this.clock.monotonicMs();
+  }
+
+  /** Runs a statement, as far away as the next turn. */
+  async run<T>(statement: () => T): Promise<T> {
+    this.statements++;
+    await Promise.resolve();
+    if (this.failure) throw this.failure;
+    return statement();
+  }
+}
+
+/** One node's connection to the database; `failure` cuts this node off alone. */
+export class MemoryConnection {
+  failure: TaskDashError | undefined;
+  readonly tasks = new MemoryTaskWrites(this);
+  readonly nodes: NodeStore = new MemoryNodeStore(this);
+  readonly sessions: SessionStore = new MemorySessionStore(this);
+
+  constructor(readonly database: MemoryDatabase) {}
+
+  run<T>(statement: (database: MemoryDatabase) => T): Promise<T> {
+    if (this.failure) return Promise.reject(this.failure);
+    return this.database.run(() => {
+      if (this.failure) throw this.failure;
+      return statement(this.database);
+    });
+  }
+}
+
+/** Registers, updates and lapses, one by one. */
+export class MemoryTaskWrites {
+  constructor(private readonly connection: MemoryConnection) {}
+
+  submit(write: TaskWrite): Promise<TaskWriteResult> {
+    return this.connection.run((database) => {
+      const stored = database.tasks.get(write.id);
+      if (!stored && write.kind === 'update') return { outcome: 'not_found' };
+      if (stored && write.expectedRevision !== undefined && stored.revision !== write.expectedRevision)
+        return { outcome: 'changed' };
+      const task = stored ?? newTask(write.id);
+      database.tasks.set(write.id, task);
+      database.rowsWritten++;
+      applyWrite(task, write);
+      return { outcome: 'written', revision: task.revision, epoch: task.epoch };
+    });
+  }
+
+  lapse(lapses: readonly Lapse[]): Promise<string[]> {
+    return this.connection.run((database) => {
+      const held = lapses.filter(({ taskId, sessionId, epoch }) => {
+        const task = database.tasks.get(taskId);
+        return task?.sessionId === sessionId && task.epoch === epoch;
+      });
+      return held.filter((lapse) => applyLapse(database, lapse)).map(({ taskId }) => taskId);
+    });
+  }
+}
+
+function newTask(id: string): MemoryTask {
+  const texts = { user: '', group_id: '', status: '', statusBefore: '', cause: 'client', addr: '' };
+  return { id, ...texts, sessionId: null, lapsedSessionId: null, epoch: 0, revision: 0 };
+}
+
+function applyWrite(task: MemoryTask, write: TaskWrite): void {
+  const isClaim = write.sessionId !== undefined;
+  if (write.texts.status) setStatus(task, write.texts.status, write.cause);
+  else if (isClaim && write.sessionId !== null && task.statusBefore !== '')
+    setStatus(task, task.statusBefore, 'restored');
+  task.user = write.texts.user ?? task.user;
+  task.group_id = write.texts.group_id ?? task.group_id;
+  task.addr = write.addr ?? task.addr;
+  task.revision++;
+  if (!isClaim) return;
+  task.sessionId = write.sessionId ?? null;
+  task.lapsedSessionId = null;
+  task.epoch++;
+}
+
+function setStatus(task: MemoryTask, status: string, cause: string): void {
+  task.status = status;
+  task.statusBefore = '';
+  task.cause = cause;
+}
+
+function applyLapse(database: MemoryDatabase, lapse: Lapse): boolean {
+  const task = database.tasks.get(lapse.taskId) as MemoryTask;
+  if (hasEnded(task)) return false;
+  task.sessionId = null;
+  database.rowsWritten++;
+  task.statusBefore = task.status;
+  task.status = 'shutdown';
+  task.cause = lapse.cause;
+  task.lapsedSessionId = lapse.sessionId;
+  task.revision++;
+  database.lapsed.push(lapse);
+  return true;
+}
+
+function hasEnded({ status }: MemoryTask): boolean {
+  return status === 'finish' || status === 'shutdown';
+}
+
+class MemoryNodeStore implements NodeStore {
+  constructor(private readonly connection: MemoryConnection) {}
+
+  renew(node: NodeIdentity, leaseMs: number, report: NodeReport): Promise<NodeRenewal> {
+    return this.connection.run((database) => {
+      const known = database.nodes.get(node.id);
+      const { nowMs } = database;
+      database.nodes.set(node.id, {
+        ...node,
+        report,
+        leaseUntilMs: nowMs + leaseMs,
+        renewedAtMs: nowMs,
+        isSettled: false,
+        order: undefined,
+      });
+      database.rowsWritten++;
+      const peers = [...database.nodes.values()]
+        .filter(({ id, leaseUntilMs }) => id !== node.id && leaseUntilMs > nowMs)
+        .map(({ id, name, renewedAtMs, report }) => ({ id, name, renewedAgoMs: nowMs - renewedAtMs, report }));
+      return { lapsed: !known || known.leaseUntilMs <= nowMs, order: known?.order, peers };
+    });
+  }
+
+  release(nodeId: string): Promise<void> {
+    return this.connection.run((database) => {
+      const node = database.nodes.get(nodeId);
+      if (node) node.leaseUntilMs = database.nowMs;
+    });
+  }
+
+  order(nodeName: string, order: ProtectionOrder): Promise<boolean> {
+    return this.connection.run((database) => {
+      const node = [...database.nodes.values()].find(
+        ({ name, leaseUntilMs }) => name === nodeName && leaseUntilMs > database.nowMs,
+      );
+      if (node) node.order = order;
+      return node !== undefined;
+    });
+  }
+
+  note(node: string, kind: NodeEventKind, details: NodeEvent['details']): Promise<void> {
+    return this.connection.run((database) => {
+      database.events.unshift({ node, kind, details, at: database.clock.now() });
+    });
+  }
+
+  events(limit: number): Promise<NodeEvent[]> {
+    return this.connection.run((database) => database.events.slice(0, limit));
+  }
+
+  purge(deadForMs: number): Promise<number> {
+    return this.connection.run((database) => {
+      const old = [...database.nodes.values()].filter(
+        ({ id, leaseUntilMs, isSettled }) =>
+          isSettled && leaseUntilMs < database.nowMs - deadForMs && !hasLeftovers(database, id),
+      );
+      for (const { id } of old) database.nodes.delete(id);
+      return old.length;
+    });
+  }
+}
+
+function hasLeftovers(database: MemoryDatabase, nodeId: string): boolean {
+  const ofNode = [...database.sessions.values()].some((session) => session.nodeId === nodeId);
+  return ofNode || unrecorded(database, nodeId).length > 0;
+}
+
+/** Tasks of sessions that a node opened and nobody wrote down. */
+function unrecorded(database: MemoryDatabase, nodeId: string): MemoryTask[] {
+  return [...database.tasks.values()].filter(
+    ({ sessionId }) => sessionId?.startsWith(nodeId.slice(0, 13)) && !database.sessions.has(sessionId),
+  );
+}
+
+class MemorySessionStore implements SessionStore {
+  constructor(private readonly connection: MemoryConnection) {}
+
+  save(nodeId: string, records: readonly SessionRecord[]): Promise<void> {
+    return this.connection.run((database) => {
+      for (const record of records) {
+        if ((database.sessions.get(record.id)?.nodeId ?? nodeId) !== nodeId) continue;
+        database.sessions.set(record.id, sessionOf(database, nodeId, record));
+        database.rowsWritten++;
+      }
+    });
+  }
+
+  end(nodeId: string, ended: readonly EndedSession[]): Promise<(HeldTask & { sessionId: string })[]> {
+    return this.connection.run((database) => {
+      const ours = ended.filter(({ id }) => (database.sessions.get(id)?.nodeId ?? nodeId) === nodeId);
+      const held = ours.flatMap(({ id }) => tasksHeldBy(database, id));
+      for (const task of held) if (hasEnded(task)) task.sessionId = null;
+      const leftovers = held
+        .filter(({ sessionId }) => sessionId !== null)
+        .map(({ id, sessionId, epoch }) => ({ taskId: id, sessionId: sessionId as string, epoch }));
+      for (const session of ours) {
+        if (!leftovers.some(({ sessionId }) => sessionId === session.id)) endSession(database, session);
+      }
+      return leftovers;
+    });
+  }
+
+  adopt(nodeId: string, limit: number): Promise<MovedSession[]> {
+    return this.connection.run((database) => {
+      const moved: MovedSession[] = [];
+      for (const node of database.nodes.values()) {
+        if (node.leaseUntilMs > database.nowMs || node.isSettled) continue;
+        writeDownUnrecorded(database, node);
+        for (const session of database.sessions.values()) {
+          if (session.nodeId !== node.id || session.state === 'ended' || moved.length === limit) continue;
+          session.silentSinceMs ??= node.renewedAtMs;
+          session.record = { ...session.record, isProtected: false };
+          moved.push(move(database, session, nodeId, 'orphan'));
+        }
+        node.isSettled = moved.length < limit;
+      }
+      return moved;
+    });
+  }
+
+  reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]> {
+    return this.connection.run((database) =>
+      ids
+        .map((id) => database.sessions.get(id))
+        .filter((session) => session !== undefined && session.nodeId !== nodeId)
+        .map((session) => move(database, session as MemorySession, nodeId, 'open')),
+    );
+  }
+
+  take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
+    return this.connection.run((database) => {
+      const session = database.sessions.get(id);
+      return session?.record.owner === owner && session.record.door === 'grpc'
+        ? [move(database, session, nodeId, 'open')]
+        : [];
+    });
+  }
+
+  lapsedOf(ids: readonly string[]): Promise<ReadonlyMap<string, readonly TaskVersion[]>> {
+    return this.connection.run(
+      (database) =>
+        new Map(ids.map((id) => [id, lapsedFor(database, id)] as const).filter(([, tasks]) => tasks.length)),
+    );
+  }
+
+  unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]> {
+    return this.connection.run((database) =>
+      unrecorded(database, nodeId).map(({ id, epoch, sessionId, addr }) => ({
+        taskId: id,
+        epoch,
+        sessionId: sessionId as string,
+        address: addr,
+      })),
+    );
+  }
+
+  whereabouts(nodeId: string, ids: readonly string[]): Promise<ReadonlyMap<string, Whereabouts>> {
+    return this.connection.run(
+      (database) =>
+        new Map(
+          ids.map((id) => [
+            id,
+            {
+              isElsewhere: (database.sessions.get(id)?.nodeId ?? nodeId) !== nodeId,
+              hasTasks: tasksHeldBy(database, id).length > 0,
+            },
+          ]),
+        ),
+    );
+  }
+
+  resumable(requests: readonly ResumeRequest[]): Promise<ResumeCandidate[]> {
+    return this.connection.run((database) =>
+      requests.flatMap((request) =>
+        [...database.sessions.values()]
+          .filter((session) => isCandidate(database, session, request))
+          .map((session) => ({
+            sessionId: request.sessionId,
+            lostSessionId: session.record.id,
+            tasks: versionsOf(database, session.record.id),
+          }))
+          .filter(({ tasks }) => tasks.length > 0),
+      ),
+    );
+  }
+
+  tasksOf(sessionId: string): Promise<TaskVersion[]> {
+    return this.connection.run((database) =>
+      tasksHeldBy(database, sessionId)
+        .filter((task) => !hasEnded(task))
+        .map(({ id, revision }) => ({ taskId: id, revision })),
+    );
+  }
+
+  marked(exceptNodeId: string, limit: number): Promise<ReadonlyMap<string, TaskMark>> {
+    return this.connection.run((database) => {
+      const others = [...database.sessions.values()].filter(({ nodeId }) => nodeId !== exceptNodeId);
+      const marks = others.flatMap((session): [string, TaskMark][] => {
+        if (session.state === 'orphan') return [[session.record.id, 'unconfirmed']];
+        return session.record.isProtected && session.state !== 'ended' ? [[session.record.id, 'protected']] : [];
+      });
+      return new Map(marks.slice(0, limit));
+    });
+  }
+
+  list(scope: Scope, afterId: string | undefined, limit: number): Promise<ListedSession[]> {
+    return this.connection.run((database) =>
+      [...database.sessions.values()]
+        .filter((session) => session.state !== 'ended')
+        .map((session) => listedOf(database, session, scope))
+        .filter(({ tasks, id }) => (scope === 'everything' || tasks > 0) && id > (afterId ?? ''))
+        .sort((a, b) => (a.id < b.id ? -1 : 1))
+        .slice(0, limit),
+    );
+  }
+
+  purge(): Promise<number> {
+    return this.connection.run((database) => {
+      const old = [...database.sessions.values()].filter(
+        ({ state, endedAtMs }) => state === 'ended' && endedAtMs < database.nowMs - RESUMABLE_MS,
+      );
+      for (const { record } of old) database.sessions.delete(record.id);
+      return old.length;
+    });
+  }
+}
+
+function sessionOf(database: MemoryDatabase, nodeId: string, record: SessionRecord): MemorySession {
+  return {
+    record,
+    nodeId,
+    state: record.state,
+    openedAtMs: database.nowMs - record.openedAgoMs,
+    silentSinceMs: record.silentMs === null ? null : database.nowMs - record.silentMs,
+    endedAtMs: 0,
+  };
+}
+
+function tasksHeldBy(database: MemoryDatabase, sessionId: string): MemoryTask[] {
+  return [...database.tasks.values()].filter((task) => task.sessionId === sessionId);
+}
+
+function lapsedFor(database: MemoryDatabase, sessionId: string): TaskVersion[] {
+  return [...database.tasks.values()]
+    .filter((task) => task.lapsedSessionId === sessionId && task.status === 'shutdown' && task.statusBefore !== '')
+    .map(({ id, revision }) => ({ taskId: id, revision }));
+}
+
+function versionsOf(database: MemoryDatabase, sessionId: string): TaskVersion[] {
+  const held = tasksHeldBy(database, sessionId).map(({ id, revision }) => ({ taskId: id, revision }));
+  return [...held, ...lapsedFor(database, sessionId)];
+}
+
+function endSession(database: MemoryDatabase, { id, silentMs }: EndedSession): void {
+  const session = database.sessions.get(id);
+  if (!session) return;
+  database.rowsWritten++;
+  if (lapsedFor(database, id).length === 0) return void database.sessions.delete(id);
+  session.state = 'ended';
+  session.silentSinceMs = database.nowMs - silentMs;
+  session.endedAtMs = database.nowMs;
+}
+
+function move(
+  database: MemoryDatabase,
+  session: MemorySession,
+  nodeId: string,
+  state: 'open' | 'orphan',
+): MovedSession {
+  session.nodeId = nodeId;
+  session.state = state;
+  session.record = { ...session.record, state };
+  if (state === 'open') session.silentSinceMs = null;
+  const held = tasksHeldBy(database, session.record.id);
+  for (const task of held) task.epoch++;
+  return {
+    ...recordOf(database, session),
+    tasks: held.map(({ id, epoch }) => ({ taskId: id, epoch })),
+    lapsed: lapsedFor(database, session.record.id),
+  };
+}
+
+function recordOf(database: MemoryDatabase, session: MemorySession): SessionRecord {
+  return {
+    ...session.record,
+    openedAgoMs: database.nowMs - session.openedAtMs,
+    silentMs: session.silentSinceMs === null ? null : database.nowMs - session.silentSinceMs,
+  };
+}
+
+function writeDownUnrecorded(database: MemoryDatabase, node: MemoryNode): void {
+  for (const { sessionId, addr } of unrecorded(database, node.id)) {
+    const id = sessionId as string;
+    const record = { id, door: 'tcp', address: addr, owner: '', ttlMs: 30_000, openedAgoMs: 0 } as const;
+    database.sessions.set(
+      id,
+      sessionOf(database, node.id, { ...record, state: 'open', isProtected: false, silentMs: null }),
+    );
+  }
+}
+
+function isCandidate(database: MemoryDatabase, session: MemorySession, request: ResumeRequest): boolean {
+  const { record, state, silentSinceMs } = session;
+  if (record.address !== request.address || record.owner !== request.owner || record.id === request.sessionId)
+    return false;
+  if (state === 'open' || silentSinceMs === null || silentSinceMs < database.nowMs - RESUMABLE_MS) return false;
+  return silentSinceMs <= database.nowMs - request.openedAgoMs + 5000;
+}
+
+function listedOf(database: MemoryDatabase, session: MemorySession, scope: Scope): ListedSession {
+  const node = database.nodes.get(session.nodeId);
+  const visible = tasksHeldBy(database, session.record.id).filter((task) => isVisible(scope, task));
+  return {
+    ...recordOf(database, session),
+    nodeId: session.nodeId,
+    nodeName: node?.name ?? '',
+    nodeRenewedAgoMs: database.nowMs - (node?.renewedAtMs ?? 0),
+    tasks: visible.length,
+  };
+}
