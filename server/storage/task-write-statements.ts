@@ -1,0 +1,124 @@
+/**
+ * The statements that change tasks. Each does everything that a batch needs at once, history included, so that one
+ * round trip and one commit carry hundreds of writes.
+ *
+ *   input ─┬─► existing (rows locked, verdicts reached) ─► changed (UPDATE) ─┐
+ *          └─► fresh (registrations of unknown ids) ─────► inserted (INSERT) ├─► events, answer
+ *
+ * Why it is written the way it is:
+ * - The input is one JSON text. The planner expects 100 rows of it whatever the batch, so that PostgreSQL settles on one
+ *   generic plan after a few executions, and a batch of one does not pay for nineteen array functions.
+ * - LATERAL with a locking clause cannot be turned into any other join: each input row probes the primary key, in the
+ *   order of the input, which the caller has sorted. Two nodes therefore lock in the same order and cannot deadlock.
+ * - `NOT IN` over a CTE stays a hashed subplan (never a nested loop over 1000 × 1000 rows), and it needs all of
+ *   `existing` before it gives its first row: every lock is taken before anything is inserted.
+ * - What another transaction inserts meanwhile is a duplicate key, which fails the statement; the caller runs it again.
+ *   That costs nothing where nobody races, which ON CONFLICT would (a second probe and a second WAL record each row).
+ * - After a wait for a lock PostgreSQL looks at the newest version of the row again, so old values are exact.
+ */
+import { LAPSE_CAUSES } from '../domain/task.js';
+import type { Statement } from './postgres.js';
+import { RECORD_COLUMNS, TASK_COLUMNS, TASK_ONLY_COLUMNS } from './task-rows.js';
+
+const LAPSES = LAPSE_CAUSES.map((cause) => `'${cause}'`).join(', ');
+const RECORD = RECORD_COLUMNS.join(', ');
+const WRITTEN = ['id', ...RECORD_COLUMNS, ...TASK_ONLY_COLUMNS];
+const EVENT_TARGET = `task_event (task_id, kind, from_status, event_cause, actor, node, at, gap_ms,
+    previous_user_id, previous_group_id, ${RECORD})`;
+
+/** $1 writes as JSON, sorted by id; $2 node; $3 now. */
+function writing(answer: string): string {
+  return `
+WITH input AS MATERIALIZED (
+  SELECT * FROM json_to_recordset($1::json) AS i (n int, id text, registers bool, name text, url text, user_id text,
+    group_id text, description text, status text, start_time text, stop_time text, started_at timestamptz,
+    stopped_at timestamptz, addr text, claims bool, session_id uuid, cause text, actor text, groups text[],
+    expected_revision bigint)
+), existing AS MATERIALIZED (
+  SELECT i.*, r.restores, t.status AS old_status, t.user_id AS old_user_id, t.group_id AS old_group_id,
+    CASE WHEN i.groups IS NOT NULL AND t.group_id <> ALL (i.groups) THEN 'forbidden'
+         WHEN i.expected_revision <> t.revision THEN 'changed' ELSE 'written' END AS outcome,
+    COALESCE(i.status, CASE WHEN r.restores THEN t.status_before END, t.status) AS new_status,
+    CASE WHEN r.restores THEN
+      GREATEST(0, round(extract(epoch FROM $3::timestamptz - COALESCE(t.silent_since, t.status_changed_at)) * 1000))
+    END::bigint AS gap_ms
+  FROM input i
+  CROSS JOIN LATERAL (SELECT * FROM task WHERE task.id = i.id FOR NO KEY UPDATE) AS t
+  CROSS JOIN LATERAL (
+    SELECT i.session_id IS NOT NULL AND t.status_before <> '' AND t.cause IN (${LAPSES}) AS restores
+  ) AS r
+), changed AS (
+  UPDATE task t SET
+    name = COALESCE(e.name, t.name), url = COALESCE(e.url, t.url),
+    user_id = COALESCE(e.user_id, t.user_id), group_id = COALESCE(e.group_id, t.group_id),
+    description = COALESCE(e.description, t.description), status = e.new_status,
+    start_time = COALESCE(e.start_time, t.start_time), stop_time = COALESCE(e.stop_time, t.stop_time),
+    started_at = CASE WHEN e.start_time IS NULL THEN t.started_at ELSE e.started_at END,
+    stopped_at = CASE WHEN e.stop_time IS NULL THEN t.stopped_at ELSE e.stopped_at END,
+    addr = COALESCE(e.addr, t.addr),
+    cause = CASE WHEN e.restores THEN 'restored'
+                 WHEN e.registers OR e.new_status <> t.status THEN e.cause ELSE t.cause END,
+    status_changed_at = CASE WHEN e.restores OR e.new_status <> t.status THEN $3 ELSE t.status_changed_at END,
+    status_before = CASE WHEN e.restores OR e.status IS NOT NULL THEN '' ELSE t.status_before END,
+    silent_since = CASE WHEN e.restores OR e.status IS NOT NULL THEN NULL ELSE t.silent_since END,
+    lapsed_session_id = CASE WHEN e.restores OR e.status IS NOT NULL THEN NULL ELSE t.lapsed_session_id END,
+    session_id = CASE WHEN e.claims THEN e.session_id ELSE t.session_id END,
+    epoch = CASE WHEN e.claims THEN t.epoch + 1 ELSE t.epoch END,
+    revision = t.revision + 1, updated_at = $3
+  FROM existing e WHERE t.id = e.id AND e.outcome = 'written'
+  RETURNING ${WRITTEN.map((column) => `t.${column}`).join(', ')}, e.n, e.actor, e.gap_ms,
+    CASE WHEN e.restores THEN 'restored' WHEN e.registers THEN 'registered' ELSE 'updated' END AS kind,
+    CASE WHEN e.restores THEN 'restored' ELSE e.cause END AS event_cause,
+    e.old_status AS from_status, NULLIF(e.old_user_id, t.user_id) AS previous_user_id,
+    NULLIF(e.old_group_id, t.group_id) AS previous_group_id
+), fresh AS MATERIALIZED (
+  SELECT i.id, i.name, i.url, i.user_id, i.group_id, i.description, i.status, i.start_time, i.stop_time,
+    COALESCE(i.addr, '') AS addr, i.cause, '' AS status_before, $3::timestamptz AS status_changed_at,
+    $3::timestamptz AS created_at, i.session_id, COALESCE(i.claims, false)::int::bigint AS epoch, 1::bigint AS revision,
+    $3::timestamptz AS updated_at, i.started_at, i.stopped_at, i.n, i.actor
+  FROM input i WHERE i.registers AND i.id NOT IN (SELECT id FROM existing)
+), inserted AS (
+  INSERT INTO task (${WRITTEN.join(', ')}) SELECT ${WRITTEN.join(', ')} FROM fresh
+), events AS (
+  INSERT INTO ${EVENT_TARGET}
+  SELECT id, kind, from_status, event_cause, actor, $2::text, $3::timestamptz, gap_ms,
+    previous_user_id, previous_group_id, ${RECORD} FROM changed
+  UNION ALL
+  SELECT id, 'registered', '', cause, actor, $2, $3, NULL, NULL, NULL, ${RECORD} FROM fresh
+)
+SELECT n, 'written' AS outcome, ${answer} FROM changed
+UNION ALL SELECT n, 'written', ${answer} FROM fresh
+UNION ALL SELECT n, outcome, ${answer.replace(/\w+/g, 'NULL')} FROM existing WHERE outcome <> 'written'`;
+}
+
+/** Answers with the versions alone. */
+export const WRITE: Statement = { name: 'task_write', text: writing('revision, epoch') };
+
+/** Answers with the whole records. */
+export const WRITE_AND_RETURN: Statement = { name: 'task_write_and_return', text: writing(TASK_COLUMNS) };
+
+/** $1 lapses as JSON, sorted by id; $2 node; $3 now. */
+export const LAPSE: Statement = {
+  name: 'task_lapse',
+  text: `
+WITH input AS MATERIALIZED (
+  SELECT * FROM json_to_recordset($1::json)
+    AS i (task_id text, session_id uuid, epoch bigint, cause text, silent_ms bigint)
+), verdict AS MATERIALIZED (
+  SELECT i.*, t.status AS old_status FROM input i
+  CROSS JOIN LATERAL (
+    SELECT status FROM task WHERE task.id = i.task_id AND task.session_id = i.session_id AND task.epoch = i.epoch
+      AND status NOT IN ('finish', 'shutdown') FOR NO KEY UPDATE
+  ) AS t
+), lapsed AS (
+  UPDATE task t SET status = 'shutdown', status_before = v.old_status, cause = v.cause, status_changed_at = $3,
+    silent_since = $3::timestamptz - v.silent_ms * interval '1 ms', lapsed_session_id = v.session_id,
+    session_id = NULL, revision = t.revision + 1, updated_at = $3
+  FROM verdict v WHERE t.id = v.task_id
+  RETURNING t.id, ${RECORD_COLUMNS.map((column) => `t.${column}`).join(', ')}, v.old_status, v.silent_ms
+), events AS (
+  INSERT INTO ${EVENT_TARGET}
+  SELECT id, 'lapsed', old_status, cause, 'server', $2::text, $3::timestamptz, silent_ms, NULL, NULL, ${RECORD} FROM lapsed
+)
+SELECT id FROM lapsed`,
+};

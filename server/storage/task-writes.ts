@@ -1,0 +1,121 @@
+/** Changing tasks: batches of writes, and shutdowns that the registry decided. */
+import type { Clock } from '../domain/clock.js';
+import { TaskDashError } from '../domain/errors.js';
+import type { Lapse, TaskWrite, TaskWriteResult } from '../domain/ports.js';
+import { parseInstant } from '../domain/task.js';
+import { codeOf } from './postgres-errors.js';
+import type { Postgres } from './postgres.js';
+import { taskOf, type TaskRow } from './task-rows.js';
+import { LAPSE, WRITE, WRITE_AND_RETURN } from './task-write-statements.js';
+
+/** How often a batch is run again because another node inserted one of its ids meanwhile. */
+const RACE_RETRIES = 5;
+const DUPLICATE_KEY = '23505';
+
+type AnswerRow =
+  | ({ readonly n: number; readonly outcome: 'written' } & Pick<TaskRow, 'revision' | 'epoch'> & Partial<TaskRow>)
+  | { readonly n: number; readonly outcome: 'forbidden' | 'changed' };
+
+export class TaskWrites {
+  constructor(
+    private readonly postgres: Postgres,
+    private readonly clock: Clock,
+    private readonly nodeId: string,
+  ) {}
+
+  /** See TaskStore.writeBatch. */
+  async writeBatch(writes: readonly TaskWrite[]): Promise<TaskWriteResult[]> {
+    if (writes.length === 0) return [];
+    const statement = writes.some((write) => write.returnsTask) ? WRITE_AND_RETURN : WRITE;
+    const input = JSON.stringify(writes.map(inputOf).sort(byId));
+    for (let retries = 0; ; retries++) {
+      try {
+        const rows = await this.postgres.rows<AnswerRow>(statement, [input, this.nodeId, this.clock.now()]);
+        return resultsOf(writes, rows);
+      } catch (error) {
+        if (!isRace(error)) throw error;
+        if (retries === RACE_RETRIES) return writes.map(() => ({ outcome: 'raced' }));
+      }
+    }
+  }
+
+  /** See TaskStore.lapse. */
+  async lapse(lapses: readonly Lapse[]): Promise<string[]> {
+    if (lapses.length === 0) return [];
+    const input = lapses
+      .map(({ taskId, sessionId, epoch, cause, silentMs }) => ({
+        id: taskId,
+        task_id: taskId,
+        session_id: sessionId,
+        epoch,
+        cause,
+        silent_ms: Math.round(silentMs),
+      }))
+      .sort(byId);
+    const values = [JSON.stringify(input), this.nodeId, this.clock.now()];
+    return (await this.postgres.rows<{ id: string }>(LAPSE, values)).map((row) => row.id);
+  }
+}
+
+/** One order on every node, by which rows are locked. */
+function byId(one: { id: string }, other: { id: string }): number {
+  return one.id < other.id ? -1 : 1;
+}
+
+/** A write as the statement's input; what is undefined is left out of the JSON, and NULL there. */
+function inputOf(write: TaskWrite, index: number) {
+  const { texts } = write;
+  return {
+    n: index,
+    id: write.id,
+    registers: write.kind === 'register',
+    name: texts.name,
+    url: texts.url,
+    user_id: texts.user,
+    group_id: texts.group_id,
+    description: texts.description,
+    status: texts.status,
+    start_time: texts.start_time,
+    stop_time: texts.stop_time,
+    started_at: instantIn(texts.start_time),
+    stopped_at: instantIn(texts.stop_time),
+    addr: write.addr,
+    claims: write.sessionId !== undefined,
+    session_id: write.sessionId,
+    cause: write.cause,
+    actor: write.actor,
+    groups: write.groups === 'every' ? undefined : write.groups,
+    expected_revision: write.expectedRevision,
+  };
+}
+
+function instantIn(text: string | undefined): string | undefined {
+  const instant = text === undefined ? null : parseInstant(text);
+  return instant === null ? undefined : instantText(instant);
+}
+
+/** PostgreSQL reads ISO 8601 with four digits of year only; a zone can push an instant out of the years 1 to 9999. */
+function instantText(instant: Date): string {
+  const year = instant.getUTCFullYear();
+  const rest = instant.toISOString().replace(/^[+-]?\d+/, '');
+  if (year > 0) return `${String(year).padStart(4, '0')}${rest}`;
+  return `${String(1 - year).padStart(4, '0')}${rest} BC`;
+}
+
+function resultsOf(writes: readonly TaskWrite[], rows: readonly AnswerRow[]): TaskWriteResult[] {
+  // A registration that the statement does not mention is impossible: it is inserted, or its row exists.
+  const results: TaskWriteResult[] = writes.map(() => ({ outcome: 'not_found' }));
+  for (const row of rows) results[row.n] = resultOf(row, writes[row.n]?.returnsTask ?? false);
+  return results;
+}
+
+function resultOf(row: AnswerRow, returnsTask: boolean): TaskWriteResult {
+  if (row.outcome !== 'written') return { outcome: row.outcome };
+  const version = { outcome: row.outcome, revision: Number(row.revision), epoch: Number(row.epoch) };
+  // The statement that returns records was run if any write of the batch wants one.
+  return returnsTask ? { ...version, task: taskOf(row as TaskRow) } : version;
+}
+
+function isRace(error: unknown): boolean {
+  return error instanceof TaskDashError && codeOf(error.cause) === DUPLICATE_KEY;
+}
