@@ -1,14 +1,23 @@
 /** Everything that the rest of the server gets from PostgreSQL, opened and closed as one. */
 import type { DataSource } from 'typeorm';
-import type { Clock } from '../domain/clock.js';
+import { systemClock, type Clock } from '../domain/clock.js';
 import type { Log, StorageHealth } from '../domain/ports.js';
+import { ChangeListener } from './change-listener.js';
+import { createDataSource, type DataSourceSettings } from './data-source.js';
 import { PostgresIdentityStore } from './identity-store.js';
-import { createDataSource } from './data-source.js';
 import { migrate } from './migrate.js';
+import { PostgresNodeStore } from './node-store.js';
 import { asStorageError } from './postgres-errors.js';
 import { Postgres } from './postgres.js';
+import { PostgresSessionStore } from './session-store.js';
 import { SettingsStore } from './settings-store.js';
 import { PostgresHealth } from './storage-health.js';
+import { PostgresFeedStore } from './task-feed-store.js';
+import { PostgresTaskStore } from './task-store.js';
+import { findUnicodeCollation } from './unicode-collation.js';
+
+/** How long a renewal of the node's lease may take. */
+const LEASE_TIMEOUT_MS = 3000;
 
 /** How to open storage. */
 export interface StorageSettings {
@@ -16,7 +25,7 @@ export interface StorageSettings {
   readonly url: string;
   /** This node's name, as histories tell it. */
   readonly nodeId: string;
-  /** Connections for queries; one more listens for changes. */
+  /** Connections for queries; one more listens for changes, and one renews leases. */
   readonly poolSize: number;
   readonly log: Log;
   /** Tells the instants that are stored. */
@@ -25,37 +34,78 @@ export interface StorageSettings {
 
 /** The open storage. */
 export interface Storage {
+  readonly tasks: PostgresTaskStore;
+  readonly feed: PostgresFeedStore;
+  readonly hints: ChangeListener;
   readonly health: StorageHealth;
   readonly settings: SettingsStore;
   readonly identity: PostgresIdentityStore;
+  readonly nodes: PostgresNodeStore;
+  readonly sessions: PostgresSessionStore;
   readonly dataSource: DataSource;
   readonly postgres: Postgres;
+  /** The name of the latest migration. */
+  readonly schemaVersion: string;
   /** Closes every connection; idempotent. */
   close(): Promise<void>;
 }
 
 /**
- * Migrates the schema and opens every store. Throws SchemaError (a newer schema, too old a server), STORAGE_UNAVAILABLE,
- * STORAGE_REFUSED.
+ * Migrates the schema, opens every store and begins to listen for changes. Throws SchemaError (a newer schema, too old a
+ * server), STORAGE_UNAVAILABLE, STORAGE_REFUSED; then nothing is left open.
  */
 export async function openStorage(settings: StorageSettings): Promise<Storage> {
   const connection = { url: settings.url, applicationName: `taskdash ${settings.nodeId}`, log: settings.log };
   await migrate(connection);
   const dataSource = createDataSource({ ...connection, poolSize: settings.poolSize });
+  // Leases have a connection of their own: a crowd at the others must not cost the node its lease.
+  const leases = createDataSource({ ...connection, poolSize: 1, statementTimeoutMs: LEASE_TIMEOUT_MS });
+  const closePools = async () => {
+    for (const source of [leases, dataSource]) if (source.isInitialized) await source.destroy();
+  };
   try {
     await dataSource.initialize();
+    await leases.initialize();
+    return await openStores(settings, connection, { dataSource, leases, closePools });
   } catch (error) {
+    await closePools();
     throw asStorageError(error);
   }
+}
+
+interface Pools {
+  readonly dataSource: DataSource;
+  readonly leases: DataSource;
+  closePools(): Promise<void>;
+}
+
+async function openStores(
+  { clock, nodeId }: StorageSettings,
+  connection: Omit<DataSourceSettings, 'poolSize'>,
+  { dataSource, leases, closePools }: Pools,
+): Promise<Storage> {
   const postgres = new Postgres(dataSource);
+  const settings = new SettingsStore(postgres);
+  const unicodeCollation = await findUnicodeCollation(postgres);
+  const feed = new PostgresFeedStore(postgres, await settings.feedGeneration());
+  // Its pauses are about the network, not about what is stored: they run on the machine's clock.
+  const hints = new ChangeListener(postgres, { ...connection, clock: systemClock });
+  hints.start();
   return {
+    tasks: new PostgresTaskStore(postgres, { clock, nodeId, unicodeCollation }),
+    feed,
+    hints,
     health: new PostgresHealth(postgres),
-    settings: new SettingsStore(postgres),
+    settings,
     identity: new PostgresIdentityStore(postgres),
+    nodes: new PostgresNodeStore(new Postgres(leases)),
+    sessions: new PostgresSessionStore(postgres),
     dataSource,
     postgres,
+    schemaVersion: dataSource.migrations.at(-1)?.name ?? '',
     close: async () => {
-      if (dataSource.isInitialized) await dataSource.destroy();
+      await hints.stop();
+      await closePools();
     },
   };
 }
