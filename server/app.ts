@@ -4,6 +4,7 @@
  *
  *   database → storage → identity → feed → liveness → doors (gRPC, HTTP, legacy TCP)
  */
+import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { existsSync } from 'node:fs';
 import type { Principal } from './domain/access.js';
@@ -113,11 +114,11 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   undo.add(() => storage.close());
 
   const identity = await startIdentity(config, storage, log, clock, undo);
-  const core = await startCore(config, storage, log, clock, undo);
+  const core = await startCore(config, storage, nodeName, log, clock, undo);
   const addresses = await openDoors(config, { storage, log, clock, auth: identity.auth, ...core }, undo);
   // Before the doors wait for their calls to end: watches end with the feed, and no closing connection is judged any more.
   undo.add(() => core.feed.stop());
-  undo.add(() => core.liveness.stop());
+  undo.add(() => core.liveness.beginStop());
   return {
     addresses,
     nodeName,
@@ -140,29 +141,41 @@ async function startIdentity(config: Config, storage: Storage, log: Log, clock: 
   return { auth, firstPassword: first.password };
 }
 
-async function startCore(config: Config, storage: Storage, log: Log, clock: Clock, undo: Undo) {
+async function startCore(config: Config, storage: Storage, nodeName: string, log: Log, clock: Clock, undo: Undo) {
   const metrics = new Metrics();
   const feed = new TaskFeed(storage.feed, storage.hints, clock, FEED_OPTIONS, log);
+  const options = { maxBatch: MAX_WRITE_BATCH, capacity: config.writeQueue, deadlineMs: config.writeDeadline };
+  const batcher = new WriteBatcher(storage.tasks, clock, options, (report) => {
+    metrics.onBatch(report);
+    if (report.failed) liveness.onWritesFailed();
+  });
   const liveness = new Liveness({
+    node: { id: randomUUID(), name: nodeName },
     lapses: storage.tasks,
+    writes: batcher,
+    nodes: storage.nodes,
+    sessions: storage.sessions,
     hints: storage.hints,
     clock,
     log,
     ttlMs: config.heartbeatTtl,
     reconnectGraceMs: config.reconnectGrace,
-    onLapsed: (cause, tasks) => metrics.transitions.inc({ cause }, tasks),
+    failoverGraceMs: config.failoverGrace,
+    leaseMs: config.nodeLease,
+    protectionMaxMs: config.protectionMax,
+    events: metrics.liveness,
   });
-  const options = { maxBatch: MAX_WRITE_BATCH, capacity: config.writeQueue, deadlineMs: config.writeDeadline };
-  const batcher = new WriteBatcher(storage.tasks, clock, options, (report) => metrics.onBatch(report));
-  undo.add(() => batcher.stop());
   feed.start();
-  liveness.start();
+  undo.add(() => feed.stop());
+  undo.add(() => batcher.stop());
+  await liveness.start();
+  undo.add(() => liveness.stop());
   const sealer = new TokenSealer(await storage.settings.secret('token-sealer', 32));
   const reader = new ReadBatcher(storage.tasks, clock, { deadlineMs: config.writeDeadline });
   undo.add(() => reader.stop());
   const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader);
   const watcher = new TaskWatcher(feed, sealer, clock, WATCH_OPTIONS);
-  return { metrics, feed, liveness, batcher, reader, registry, watcher };
+  return { metrics, feed, liveness, batcher, reader, sealer, registry, watcher };
 }
 
 /** What the doors are made of. */
@@ -178,7 +191,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   const readiness = new Readiness(parts.storage.health, clock);
   const services = createRpcServices({
     ...parts,
-    marksOf: () => [],
+    marksOf: (task) => parts.liveness.marks.marksOf(task),
     maxStreams: config.rpcMaxStreams,
     observer: {
       onCall: ({ door, method, code, durationMs }) => metrics.calls.observe({ door, method, code }, durationMs / 1000),
@@ -215,21 +228,24 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   return { http: http.address, grpc: grpc.address, tcp: tcp.address };
 }
 
-function tcpDoor(config: Config, { registry, batcher, reader, liveness, auth, ...parts }: Parts): TcpxServer {
+function tcpDoor(config: Config, parts: Parts): TcpxServer {
+  const { registry, reader, batcher, liveness, auth, metrics, log, clock } = parts;
+  const authenticate = (token: string, address: string) => authenticateToken(auth, token, address);
   return new TcpxServer({
     registry,
     room: batcher,
     readRoom: reader,
     sessions: liveness,
-    clock: parts.clock,
-    log: parts.log,
-    metrics: parts.metrics.tcp,
-    authenticateToken: config.tcpRequireToken ? (token, address) => authenticateToken(auth, token, address) : undefined,
+    clock,
+    log,
+    metrics: metrics.tcp,
+    authenticateToken: config.tcpRequireToken ? authenticate : undefined,
     limits: {
       maxFrameBytes: config.tcpMaxFrameBytes,
       frameTimeoutMs: config.tcpFrameTimeout,
       maxConnections: config.tcpMaxConnections,
       maxConnectionsPerAddress: config.tcpMaxConnectionsPerAddress,
+      roomTimeoutMs: config.writeDeadline,
       allow: config.tcpAllow,
     },
   });

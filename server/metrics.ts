@@ -3,6 +3,7 @@
  * never an id, a user or an address.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import type { LivenessEvents } from './domain/liveness.js';
 import type { BatchReport } from './domain/write-batcher.js';
 import type { TcpxMetrics } from './transports/tcpx/tcpx-metrics.js';
 
@@ -65,7 +66,7 @@ export class Metrics {
   });
   readonly tcpBytes = new Counter({
     name: 'taskdash_tcp_bytes_total',
-    help: 'Bytes read and written on the legacy door.',
+    help: 'Bytes on the legacy door by direction.',
     labelNames: ['direction'],
     registers: [this.registry],
   });
@@ -75,6 +76,41 @@ export class Metrics {
     labelNames: ['cause'],
     registers: [this.registry],
   });
+  readonly resumed = new Counter({
+    name: 'taskdash_resumed_tasks_total',
+    help: 'Tasks that came back because their service only reconnected and sent heartbeats.',
+    registers: [this.registry],
+  });
+  readonly adopted = new Counter({
+    name: 'taskdash_adopted_sessions_total',
+    help: 'Sessions that this node took over from nodes that had ended.',
+    registers: [this.registry],
+  });
+  readonly pauses = new Counter({
+    name: 'taskdash_pauses_seconds_total',
+    help: 'How long this process stood still; deadlines of sessions were moved by as much.',
+    registers: [this.registry],
+  });
+  readonly leaseLost = new Counter({
+    name: 'taskdash_node_lease_lost_total',
+    help: 'How often this node lost its lease, and decided no shutdowns until it had held it again for a whole TTL.',
+    registers: [this.registry],
+  });
+  readonly protectionActive = new Gauge({
+    name: 'taskdash_protection_active',
+    help: '1 while this node expires nothing silent because many sessions fell silent at once.',
+    registers: [this.registry],
+  });
+
+  /** What liveness reports. */
+  readonly liveness: LivenessEvents = {
+    onLapsed: (cause, tasks) => this.transitions.inc({ cause }, tasks),
+    onResumed: (tasks) => this.resumed.inc(tasks),
+    onAdopted: (sessions) => this.adopted.inc(sessions),
+    onPaused: (pausedMs) => this.pauses.inc(pausedMs / 1000),
+    onLease: (state) => state === 'lost' && this.leaseLost.inc(),
+    onProtection: (event) => this.protectionActive.set(event.kind === 'ended' ? 0 : 1),
+  };
 
   /** What the legacy door reports. */
   readonly tcp: TcpxMetrics = {
