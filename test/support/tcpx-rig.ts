@@ -30,6 +30,10 @@ export class NotedSession implements Session {
     return this.opening.address;
   }
 
+  get owner(): string | undefined {
+    return this.opening.owner;
+  }
+
   beat(): void {
     this.beats++;
   }

@@ -1,4 +1,4 @@
-import { TaskDashError } from '../../server/domain/errors.js';
+import type { TaskDashError } from '../../server/domain/errors.js';
 import type { TaskStore, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import type { Task, TaskTexts } from '../../server/domain/task.js';
 

@@ -36,6 +36,7 @@ export class TcpxServer {
   readonly #perAddress = new Map<string, number>();
   #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
+  #onEmpty: () => void = () => {};
 
   /** Throws an Error for an entry of `limits.allow` that is no address or range. */
   constructor(private readonly options: TcpxServerOptions) {
@@ -98,21 +99,18 @@ export class TcpxServer {
     await this.#started?.catch(() => {
       // Whoever started it was told.
     });
-    if (this.#server.listening) await this.#close(deadlineMs);
-    this.#sweep.stop();
-  }
-
-  #close(deadlineMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const cut = this.options.clock.schedule(deadlineMs, () => {
-        for (const connection of this.#connections) connection.destroy('stopping');
-      });
-      this.#server.close(() => {
-        cut.cancel();
-        resolve();
-      });
-      for (const connection of this.#connections) connection.stop();
+    if (!this.#server.listening) return;
+    const cut = this.options.clock.schedule(deadlineMs, () => {
+      for (const connection of this.#connections) connection.destroy('stopping');
     });
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    // The server may have seen a connection's end before the connection itself has.
+    const emptied = new Promise<void>((resolve) => (this.#onEmpty = resolve));
+    for (const connection of this.#connections) connection.stop();
+    if (this.#connections.size > 0) await emptied;
+    await closed;
+    cut.cancel();
+    this.#sweep.stop();
   }
 
   #accept(socket: Socket): void {
@@ -150,5 +148,6 @@ export class TcpxServer {
     const left = this.#openFrom(connection.address) - 1;
     if (left > 0) this.#perAddress.set(connection.address, left);
     else this.#perAddress.delete(connection.address);
+    if (this.#connections.size === 0) this.#onEmpty();
   }
 }

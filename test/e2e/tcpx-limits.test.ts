@@ -1,0 +1,332 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { TcpxClient } from '../support/tcpx-client.js';
+import { KeptLog } from '../support/liveness-bench.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { findFrame, frame, heartbeatFrame, registerFrame, REQUEST, SEED_TASK } from '../support/tcpx-frames.js';
+import { TcpxRig, until, type TcpxRigOptions } from '../support/tcpx-rig.js';
+
+let rig: TcpxRig;
+let clock: ManualClock;
+afterEach(async () => {
+  const stopped = rig.stop();
+  // Harmless where the rig lives on the system's clock.
+  clock.advance(10_000);
+  await stopped;
+});
+
+async function start(options: TcpxRigOptions = {}): Promise<void> {
+  clock = new ManualClock();
+  rig = await TcpxRig.start(options);
+}
+
+/** A rig whose time only moves by `pass`. */
+async function startByHand(options: TcpxRigOptions = {}): Promise<void> {
+  clock = new ManualClock();
+  rig = await TcpxRig.start({ clock, ...options });
+}
+
+/** Lets time pass, and the sockets be read on the way. */
+async function pass(durationMs: number, stepMs = 250): Promise<void> {
+  for (let elapsedMs = 0; elapsedMs < durationMs; elapsedMs += stepMs) {
+    clock.advance(Math.min(stepMs, durationMs - elapsedMs));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Whether the connection is alive, as its client sees it. */
+async function isAlive(client: TcpxClient): Promise<boolean> {
+  return client.find('x').then(
+    () => true,
+    () => false,
+  );
+}
+
+describe('a frame that stays incomplete', () => {
+  const half = registerFrame(SEED_TASK).subarray(0, 100);
+
+  it.each([1, 3, 15, 100])('after %i bytes closes the connection after 30 seconds, no sooner', async (bytes) => {
+    await startByHand();
+    const client = await rig.connect();
+    client.write(half.subarray(0, bytes));
+    await until('it arrived', () => rig.metrics.of('bytes read') === bytes);
+    await pass(29_750);
+    expect(rig.server.size).toBe(1);
+    await pass(750);
+    await client.whenEnded();
+    expect(rig.metrics.of('closed timeout')).toBe(1);
+  });
+
+  it('is not forgiven for every further byte', async () => {
+    await startByHand();
+    const client = await rig.connect();
+    for (const byte of half.subarray(0, 59)) {
+      client.write(Buffer.of(byte));
+      await pass(500);
+    }
+    expect(rig.server.size).toBe(1);
+    await pass(1_500);
+    await client.whenEnded();
+  });
+
+  it('is forgiven when it is completed, however many follow', async () => {
+    await startByHand();
+    const client = await rig.connect();
+    for (let round = 0; round < 10; round++) {
+      client.write(heartbeatFrame().subarray(0, 7));
+      await until('half is there', () => rig.metrics.of('bytes read') === round * 20 + 7);
+      await pass(20_000);
+      client.write(heartbeatFrame().subarray(7));
+      await until('it is complete', () => rig.metrics.of('frame heartbeat') === round + 1);
+    }
+    expect(await isAlive(client)).toBe(true);
+  });
+
+  it('has its time from its own first byte, not from that of the one before it', async () => {
+    await startByHand();
+    const client = await rig.connect();
+    const [beat, next] = [heartbeatFrame(), heartbeatFrame().subarray(0, 5)];
+    client.write(beat.subarray(0, 5));
+    await until('half is there', () => rig.metrics.of('bytes read') === 5);
+    await pass(29_000);
+    client.write(Buffer.concat([beat.subarray(5), next]));
+    await until('the second has begun', () => rig.metrics.of('bytes read') === 25);
+    await pass(29_000);
+    expect(rig.server.size).toBe(1);
+    await pass(1_500);
+    await client.whenEnded();
+  });
+
+  it('is not blamed for a pause of the server', async () => {
+    await startByHand();
+    const client = await rig.connect();
+    client.write(half);
+    await until('it arrived', () => rig.metrics.of('bytes read') === half.length);
+    clock.jump(600_000);
+    await pass(1_000);
+    client.write(registerFrame(SEED_TASK).subarray(100));
+    expect((await client.next()).body.errid).toBe(0);
+  });
+
+  it('counts while it is skipped for its contradicting lengths, too', async () => {
+    await startByHand();
+    const client = await rig.connect();
+    client.write(frame(REQUEST, null, Buffer.alloc(50), { headerLength: 1 }).subarray(0, 40));
+    await until('it arrived', () => rig.metrics.of('bytes read') === 40);
+    await pass(30_500);
+    await client.whenEnded();
+  });
+
+  it('may not hold more memory than all connections have for that, unless it holds little', async () => {
+    const log = new KeptLog();
+    await start({ log, limits: { maxIncompleteBytes: 1_000_000, maxConnections: 100 } });
+    const [small, first, second] = [await rig.connect(), await rig.connect(), await rig.connect()];
+    const large = frame(REQUEST, { RequestID: 'Find' }, Buffer.alloc(900_000, ' '));
+    first.write(large.subarray(0, 800_000));
+    await until('the first is held', () => rig.metrics.of('bytes read') === 800_000);
+    second.write(large.subarray(0, 800_000));
+    await second.whenEnded();
+    small.write(findFrame('x').subarray(0, 40));
+    small.write(findFrame('x').subarray(40));
+    expect((await small.next()).body.errid).toBe(1002);
+    first.write(large.subarray(800_000));
+    expect((await first.next()).body.errid).toBe(1000);
+    expect(rig.metrics.of('closed memory')).toBe(1);
+    expect(log.lines.filter(({ level }) => level === 'warn')).toHaveLength(1);
+  });
+});
+
+describe('a connection too many', () => {
+  it('is accepted and closed at once, and counted; there is room again when one goes', async () => {
+    await start({ limits: { maxConnections: 2 } });
+    const first = await rig.connect();
+    const second = await rig.connect();
+    expect(await isAlive(first)).toBe(true);
+    await rig.connect().then((third) => third.whenEnded());
+    expect(rig.metrics.of('refused too_many_connections')).toBe(1);
+    expect(rig.sessions.opened).toHaveLength(2);
+    await second.close();
+    await until('one has gone', () => rig.server.size === 1);
+    expect(await isAlive(await rig.connect())).toBe(true);
+  });
+
+  it('from one address leaves room for other addresses', async () => {
+    await start({ limits: { maxConnectionsPerAddress: 1 } });
+    const first = await rig.connect();
+    expect(await isAlive(first)).toBe(true);
+    await rig.connect().then((second) => second.whenEnded());
+    expect(rig.metrics.of('refused too_many_from_address')).toBe(1);
+    expect(await isAlive(await rig.connect({ localAddress: '127.0.0.2' }))).toBe(true);
+    await first.close();
+    await until('the first has gone', () => rig.server.size === 1);
+    expect(await isAlive(await rig.connect())).toBe(true);
+  });
+});
+
+describe('an address that is not allowed', () => {
+  it('is closed at once, and counted', async () => {
+    await start({ limits: { allow: ['127.0.0.2', '10.0.0.0/8'] } });
+    await rig.connect().then((client) => client.whenEnded());
+    expect(rig.metrics.of('refused address_not_allowed')).toBe(1);
+    expect(await isAlive(await rig.connect({ localAddress: '127.0.0.2' }))).toBe(true);
+  });
+
+  it('is judged without the prefix that IPv4 wears on an IPv6 socket', async () => {
+    await start({ host: '::ffff:127.0.0.1', limits: { allow: ['127.0.0.0/8'] } });
+    const client = await rig.connect();
+    expect(await isAlive(client)).toBe(true);
+    expect(rig.sessions.opened[0]?.address).toBe('127.0.0.1');
+  });
+});
+
+describe('requests that wait for their answers', () => {
+  it('are taken up to the limit; the others follow in order', async () => {
+    await start({ limits: { maxUnanswered: 8 } });
+    const client = await rig.connect();
+    rig.store.pause('reads');
+    const replies = client.pipeline(Array.from({ length: 100 }, (_, index) => findFrame(`task-${index}`)));
+    await until('the limit is reached', () => rig.metrics.of('frame find') === 8);
+    await rig.connect().then((other) => other.register(SEED_TASK));
+    expect(rig.metrics.of('frame find')).toBe(8);
+    rig.store.resume();
+    expect((await replies).map(({ body }) => body.id)).toEqual(
+      Array.from({ length: 100 }, (_, index) => `task-${index}`),
+    );
+  });
+
+  it('may be as large as the limit together, and one may be larger', async () => {
+    await start({ limits: { maxUnansweredBytes: 10_000 } });
+    const client = await rig.connect();
+    rig.store.pause('reads');
+    const large = (seq: number) => findFrame('x', { seq, ballast: 'b'.repeat(20_000) });
+    const replies = client.pipeline([large(0), large(1), large(2)]);
+    await until('one is taken', () => rig.metrics.of('frame find') === 1);
+    await rig.connect().then((other) => other.register(SEED_TASK));
+    expect(rig.metrics.of('frame find')).toBe(1);
+    rig.store.resume();
+    expect((await replies).map(({ header }) => header['seq'])).toEqual([0, 1, 2]);
+  });
+
+  it('keep their session alive meanwhile: its signs of life cannot be read', async () => {
+    await startByHand({ limits: { maxUnanswered: 1 } });
+    const client = await rig.connect();
+    rig.store.pause('reads');
+    const replies = client.pipeline([findFrame('a'), heartbeatFrame(), findFrame('b')].slice(0, 1));
+    client.write(Buffer.concat([heartbeatFrame(), findFrame('b')]));
+    await until('the first is taken', () => rig.metrics.of('frame find') === 1);
+    const session = rig.sessions.opened[0];
+    const beats = session?.beats ?? 0;
+    await pass(3_000);
+    expect(session?.beats).toBeGreaterThanOrEqual(beats + 10);
+    rig.store.resume();
+    await replies;
+    await client.next();
+    const afterwards = session?.beats ?? 0;
+    await pass(3_000);
+    expect(session?.beats).toBe(afterwards);
+  });
+});
+
+describe('when a batcher has no room', () => {
+  it('writes wait for it, and none is refused or lost', async () => {
+    await start({ writeCapacity: 10 });
+    const clients = await Promise.all(Array.from({ length: 5 }, () => rig.connect()));
+    rig.store.pause('writes');
+    const replies = clients.map((client, index) =>
+      client.pipeline(Array.from({ length: 40 }, (_, deep) => registerFrame({ id: `task-${index}-${deep}` }))),
+    );
+    await until('the batcher is full', () => rig.batcher.pending === 10);
+    expect(rig.metrics.of('frame register')).toBeLessThanOrEqual(10 + clients.length);
+    rig.store.resume();
+    expect((await Promise.all(replies)).flat().filter(({ body }) => body.errid !== 0)).toEqual([]);
+    expect(rig.store.tasks.size).toBe(200);
+  });
+
+  it('finds wait for it, and none is refused or lost', async () => {
+    await start({ readCapacity: 10 });
+    const clients = await Promise.all(Array.from({ length: 5 }, () => rig.connect()));
+    rig.store.pause('reads');
+    const replies = clients.map((client) => client.pipeline(Array.from({ length: 40 }, () => findFrame('x'))));
+    await until('the reader is full', () => rig.reader.pending === 10);
+    rig.store.resume();
+    expect((await Promise.all(replies)).flat().filter(({ body }) => body.errid !== 1002)).toEqual([]);
+  });
+
+  it('for writes, finds of other connections go on', async () => {
+    await start({ writeCapacity: 1 });
+    const [writer, reader] = [await rig.connect(), await rig.connect()];
+    rig.store.pause('writes');
+    const replies = writer.pipeline([registerFrame({ id: 'a' }), registerFrame({ id: 'b' }), findFrame('a')]);
+    await until('the second waits', () => rig.metrics.of('frame register') === 2);
+    expect((await reader.find('a')).body.errid).toBe(1002);
+    rig.store.resume();
+    expect((await replies).map(({ body }) => body.errid)).toEqual([0, 0, 0]);
+  });
+
+  it('for too long, a write is refused with 1001, and the connection stays', async () => {
+    await startByHand({ writeCapacity: 1, deadlineMs: 60_000, limits: { roomTimeoutMs: 5_000 } });
+    const [first, second] = [await rig.connect(), await rig.connect()];
+    rig.store.pause('writes');
+    const held = first.register({ id: 'a' });
+    await until('the batcher is full', () => rig.batcher.pending === 1);
+    const refused = second.register({ id: 'b' });
+    await until('the second waits', () => rig.metrics.of('frame register') === 2);
+    await pass(5_250);
+    expect((await refused).body).toMatchObject({ id: 'b', errid: 1001 });
+    rig.store.resume();
+    expect((await held).body.errid).toBe(0);
+    expect((await second.register({ id: 'b' })).body.errid).toBe(0);
+  });
+});
+
+describe('a client that never reads', () => {
+  it('is read no further once its replies pile up; memory stays bounded and others are served', async () => {
+    await start();
+    const [client, other] = [await rig.connect(), await rig.connect()];
+    await other.register({ ...SEED_TASK, description: 'd'.repeat(8_000) });
+    client.stopReading();
+    const before = process.memoryUsage();
+    await sendAsManyAsItTakes(client, findFrame(SEED_TASK.id), 200_000);
+    const taken = await settled(() => rig.metrics.of('frame find'));
+    expect(taken).toBeGreaterThan(64);
+    expect(taken).toBeLessThan(20_000);
+    const after = process.memoryUsage();
+    expect(after.heapUsed + after.external - before.heapUsed - before.external).toBeLessThan(64 * 1024 * 1024);
+    expect((await other.find(SEED_TASK.id)).body.errid).toBe(0);
+    const session = rig.sessions.opened[0];
+    const beats = session?.beats;
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    expect(session?.beats).toBe(beats);
+  });
+
+  it('is served on as soon as it reads', async () => {
+    await start({ limits: { maxUnreadReplyBytes: 20_000 } });
+    const client = await rig.connect();
+    await client.register({ ...SEED_TASK, description: 'd'.repeat(8_000) });
+    client.stopReading();
+    client.write(Buffer.concat(Array.from({ length: 3_000 }, () => findFrame(SEED_TASK.id))));
+    expect(await settled(() => rig.metrics.of('frame find'))).toBeLessThan(3_000);
+    client.socket.resume();
+    expect((await client.take(3_000)).every(({ body }) => body.errid === 0)).toBe(true);
+  });
+});
+
+/** Sends copies of a frame until `count` are sent or the network takes no more for a while. */
+async function sendAsManyAsItTakes(client: TcpxClient, bytes: Buffer, count: number): Promise<void> {
+  const batch = Buffer.concat(Array.from({ length: 100 }, () => bytes));
+  for (let sent = 0; sent < count; sent += 100) {
+    if (client.socket.write(batch)) continue;
+    const drained = await Promise.race([
+      new Promise((resolve) => client.socket.once('drain', () => resolve(true))),
+      new Promise((resolve) => setTimeout(() => resolve(false), 500)),
+    ]);
+    if (!drained) return;
+  }
+}
+
+/** A value once it has not changed for a while. */
+async function settled(read: () => number): Promise<number> {
+  for (let value = read(); ; value = read()) {
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    if (read() === value) return value;
+  }
+}
