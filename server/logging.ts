@@ -6,10 +6,18 @@ import type { Config } from './config.js';
 /** Opens the log on standard output; lines are written synchronously, so that none is lost at the end. */
 export function createLog(config: Pick<Config, 'logLevel' | 'logFormat'>): Logger {
   const format = config.logFormat ?? (process.stdout.isTTY ? 'pretty' : 'json');
-  const options = { level: config.logLevel, base: null };
+  const options = { level: config.logLevel, base: null, serializers: { err: describeError } };
   if (format === 'json') return pino(options, pino.destination({ dest: 1, sync: true }));
   return pino(
     options,
     pretty({ sync: true, colorize: process.stdout.isTTY, ignore: 'pid,hostname', translateTime: 'HH:MM:ss.l' }),
   );
+}
+
+/** What is worth keeping of an error. Drivers hang whole connections on theirs, with settings that are nobody's business. */
+function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  const { name, message, stack, cause } = error;
+  const code = 'code' in error ? error.code : undefined;
+  return { name, message, code, stack, ...(cause !== undefined && { cause: describeError(cause) }) };
 }

@@ -270,7 +270,7 @@ function statusOf(thrown: unknown, context: Context): ServerErrorResponse {
   return {
     name: 'Error',
     message: error.rawMessage,
-    code: error.code as number as Status,
+    code: error.code as number,
     details: error.rawMessage,
     metadata,
   };

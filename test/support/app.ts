@@ -87,7 +87,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
 
 function withToken(transport: Transport, token: string | undefined): Transport {
   if (token === undefined) return transport;
-  const add = (header: ConstructorParameters<typeof Headers>[0]): Headers => {
+  const add = (header: Parameters<Transport['unary']>[3]): Headers => {
     const headers = new Headers(header);
     headers.set('authorization', `Bearer ${token}`);
     return headers;

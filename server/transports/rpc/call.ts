@@ -1,5 +1,5 @@
 /** What every handler shares: errors in the door's form, and a note for the metrics of how the call went. */
-import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
+import { Code, type ConnectError, type HandlerContext } from '@connectrpc/connect';
 import type { Log } from '../../domain/ports.js';
 import { toConnectError } from './errors.js';
 import { callerKey, type Caller } from './guard.js';

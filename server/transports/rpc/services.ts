@@ -46,5 +46,5 @@ export function createRpcServices(options: RpcServicesOptions): readonly RpcServ
 
 /** Forgets which service it is, after the two have been checked against each other. */
 function pair<S extends DescService>(service: S, implementation: ServiceImpl<S>): RpcService {
-  return { service, implementation } as unknown as RpcService;
+  return { service, implementation };
 }
