@@ -19,6 +19,8 @@ import type { Clock, Timer } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type {
   ListedSession,
+  NodeEvent,
+  NodeEventKind,
   NodeIdentity,
   NodeRenewal,
   NodeReport,
@@ -106,6 +108,7 @@ const MAX_SUSPECTS_TOLD = 1000;
 const PURGE_EVERY_MS = 10 * 60_000;
 const NODE_KEPT_MS = 24 * 3_600_000;
 const MAX_SESSIONS_LISTED = 1000;
+const MAX_EVENTS_LISTED = 1000;
 const BEATS_IN_A_TTL = 3;
 /** By how much a next beat may be hinted earlier, as a share. */
 const BEAT_SPREAD = 0.2;
@@ -143,7 +146,7 @@ export class Liveness implements SessionHost {
     this.#takeover = new Takeover({
       ...{ nodeId: node.id, store: sessions, engine: this.#engine, claims: this.#claims, log },
       mayAdopt: () => this.#lease.mayAdopt,
-      onAdopted: (count, tasks) => options.events?.onAdopted?.(count, tasks),
+      onAdopted: (count, tasks) => this.#onAdopted(count, tasks),
       onUncertain: (session) => this.#journal.note(session),
     });
     this.#lease = this.#createLease(leaseMs);
@@ -311,6 +314,11 @@ export class Liveness implements SessionHost {
     });
   }
 
+  /** The latest events of all nodes, newest first: protection, lost leases, sessions taken over. */
+  nodeEvents(limit: number): Promise<NodeEvent[]> {
+    return this.options.nodes.events(Math.min(limit, MAX_EVENTS_LISTED));
+  }
+
   /** The nodes that protect tasks from mass silence now, this one first. */
   protections(): NodeProtection[] {
     const own = this.#engine.protection;
@@ -352,6 +360,21 @@ export class Liveness implements SessionHost {
     if (event.kind === 'began') log.error(event, 'many sessions fell silent at once: their tasks are protected');
     else log.warn(event, event.kind === 'held' ? 'protection is held by an administrator' : 'protection has ended');
     events?.onProtection?.(event);
+    const { kind, ...details } = event;
+    this.#note(`protection_${kind}`, details);
+  }
+
+  #onAdopted(sessions: number, tasks: number): void {
+    this.options.events?.onAdopted?.(sessions, tasks);
+    this.#note('sessions_adopted', { sessions, tasks });
+  }
+
+  /** Keeps an event for people to find; nothing depends on it. */
+  #note(kind: NodeEventKind, details: NodeEvent['details']): void {
+    const { nodes, node, log } = this.options;
+    nodes
+      .note(node.name, kind, details)
+      .catch((error: unknown) => log.warn({ err: error, kind }, 'an event was not kept'));
   }
 
   #onRenewed(renewal: NodeRenewal, regained: boolean): void {
@@ -364,6 +387,7 @@ export class Liveness implements SessionHost {
 
   #onRegained(): void {
     this.options.log.warn({}, 'this node holds its lease again; it decides shutdowns after a whole TTL');
+    this.#note('lease_lost', { probationMs: this.options.ttlMs });
     this.options.events?.onLease?.('held');
   }
 

@@ -114,7 +114,8 @@ export class Protection {
   }
 
   #withExpired({ lost, of }: Census, nowMs: number): Census {
-    this.#expired = this.#expired.filter(({ atMs }) => atMs > nowMs - this.options.ttlMs);
+    // Those who are still here fell silent half a TTL to a TTL ago; these are the ones before them.
+    this.#expired = this.#expired.filter(({ atMs }) => atMs > nowMs - this.options.ttlMs / 2);
     const expired = this.#expired.reduce((sum, { sessions }) => sum + sessions, 0);
     return { lost: lost + expired, of: of + expired };
   }

@@ -171,6 +171,11 @@ export class TestNode {
     return session;
   }
 
+  /** Whether this server opened a session. */
+  owns(sessionId: string): boolean {
+    return sessionId.startsWith(this.id.slice(0, 13));
+  }
+
   /** kill -9: nothing of this server runs any more. */
   kill(): void {
     this.process.kill();

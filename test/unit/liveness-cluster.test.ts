@@ -1,0 +1,322 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TaskDashError } from '../../server/domain/errors.js';
+import type { Session } from '../../server/domain/sessions.js';
+import { LivenessBench, type TestNode } from '../support/liveness-bench.js';
+
+let bench: LivenessBench;
+
+beforeEach(() => {
+  bench = new LivenessBench();
+});
+
+afterEach(() => bench.stop());
+
+const lapsed = () => bench.database.lapsed.map(({ taskId }) => taskId);
+const marksOf = (node: TestNode, id: string) => node.liveness.marks.marksOf(bench.task(id));
+
+/** The lease (10 s), a renewal of the survivor (3.4 s) and some slack. */
+const TAKEN_OVER_MS = 15_000;
+
+describe('a server that is killed', () => {
+  let dead: TestNode;
+  let alive: TestNode;
+
+  beforeEach(async () => {
+    dead = await bench.startNode();
+    alive = await bench.startNode();
+    await bench.pass(11_000);
+  });
+
+  it('leaves tasks that are unconfirmed, until their failover grace is over', async () => {
+    await dead.openWith('a');
+    await bench.pass(1000);
+    dead.kill();
+    await bench.pass(TAKEN_OVER_MS);
+    expect(marksOf(alive, 'a')).toEqual(['unconfirmed']);
+    expect(bench.task('a').status).toBe('running');
+    await bench.pass(50_000);
+    expect(lapsed()).toEqual([]);
+    await bench.pass(11_000);
+    expect(bench.database.lapsed).toMatchObject([{ taskId: 'a', cause: 'node_failover' }]);
+    expect(bench.database.lapsed[0]?.silentMs).toBeGreaterThan(66_000);
+  });
+
+  it('leaves its tasks to whoever claims them anywhere', async () => {
+    const third = await bench.startNode();
+    await dead.openWith('a');
+    await dead.openWith('b');
+    await bench.pass(1000);
+    dead.kill();
+    await bench.pass(5000);
+    const early = await third.openWith('a');
+    await bench.passBeating(TAKEN_OVER_MS, [early]);
+    const late = await alive.openWith('b');
+    await bench.passBeating(120_000, [early, late]);
+    expect(lapsed()).toEqual([]);
+    expect(marksOf(alive, 'b')).toEqual([]);
+    expect(alive.liveness.counts().orphan).toBe(0);
+  });
+
+  it('leaves tasks even where it had not yet written their session down', async () => {
+    await dead.openWith('a');
+    dead.kill();
+    expect(bench.database.sessions.size).toBe(0);
+    await bench.pass(TAKEN_OVER_MS + 62_000);
+    expect(lapsed()).toEqual(['a']);
+  });
+
+  it('is shared by the survivors, each session taken once', async () => {
+    const third = await bench.startNode();
+    await bench.pass(11_000);
+    for (let i = 0; i < 30; i++) await dead.openWith(`task-${i}`);
+    await bench.pass(1000);
+    dead.kill();
+    await bench.pass(TAKEN_OVER_MS);
+    expect(alive.liveness.counts().orphan + third.liveness.counts().orphan).toBe(30);
+    await bench.pass(62_000);
+    expect(lapsed()).toHaveLength(30);
+  });
+
+  it('is not judged by a survivor that dies too: the next one goes on', async () => {
+    await dead.openWith('a');
+    await bench.pass(1000);
+    dead.kill();
+    await bench.pass(TAKEN_OVER_MS);
+    const third = await bench.startNode();
+    alive.kill();
+    await bench.pass(2 * TAKEN_OVER_MS);
+    expect(marksOf(third, 'a')).toEqual(['unconfirmed']);
+    await bench.pass(60_000);
+    expect(lapsed()).toEqual(['a']);
+  });
+});
+
+describe('a restart of the only server', () => {
+  it('after kill -9 gives its own old sessions the failover grace', async () => {
+    const before = await bench.startNode();
+    await before.openWith('back');
+    await before.openWith('gone');
+    await bench.pass(1000);
+    before.kill();
+    await bench.pass(3000);
+    const after = await bench.startNode();
+    const returned = await after.openWith('back');
+    await bench.passBeating(TAKEN_OVER_MS, [returned]);
+    expect(marksOf(after, 'gone')).toEqual(['unconfirmed']);
+    expect(marksOf(after, 'back')).toEqual([]);
+    await bench.passBeating(65_000, [returned]);
+    expect(lapsed()).toEqual(['gone']);
+  });
+
+  it('that is graceful leaves orphans, though the doors close every connection, with a grace of 0 too', async () => {
+    const before = await bench.startNode({ reconnectGraceMs: 0 });
+    const session = await before.openWith('a');
+    await bench.pass(1000);
+    before.liveness.beginStop();
+    session.close();
+    await bench.pass(500);
+    await before.liveness.stop();
+    expect(lapsed()).toEqual([]);
+    const after = await bench.startNode({ reconnectGraceMs: 0 });
+    await bench.pass(TAKEN_OVER_MS);
+    expect(marksOf(after, 'a')).toEqual(['unconfirmed']);
+    const back = await after.openWith('a');
+    await bench.passBeating(80_000, [back]);
+    expect(lapsed()).toEqual([]);
+  });
+});
+
+describe('a server that loses its way to the database', () => {
+  let cut: TestNode;
+  let other: TestNode;
+  let session: Session;
+
+  beforeEach(async () => {
+    cut = await bench.startNode();
+    other = await bench.startNode();
+    await bench.pass(11_000);
+    session = await cut.openWith('a');
+    await bench.pass(1000);
+  });
+
+  it('takes its sessions back when it finds it again within the grace', async () => {
+    cut.cut();
+    await bench.passBeating(40_000, [session]);
+    expect(marksOf(other, 'a')).toEqual(['unconfirmed']);
+    cut.mend();
+    await bench.passBeating(100_000, [session]);
+    expect(lapsed()).toEqual([]);
+    expect(marksOf(other, 'a')).toEqual([]);
+    expect(bench.task('a').sessionId).toBe(session.id);
+    await bench.pass(31_000);
+    expect(bench.database.lapsed).toMatchObject([{ taskId: 'a', cause: 'heartbeat_timeout' }]);
+  });
+
+  it('restores what was shut down meanwhile, when its connections are still there', async () => {
+    cut.cut();
+    await bench.passBeating(100_000, [session]);
+    expect(bench.task('a').status).toBe('shutdown');
+    cut.mend();
+    await bench.passBeating(10_000, [session]);
+    expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId: session.id });
+  });
+
+  it('cannot shut down what lives elsewhere meanwhile', async () => {
+    const gone = await cut.openWith('moved');
+    await bench.pass(1000);
+    cut.cut();
+    await bench.passBeating(30_000, [session]);
+    const moved = await other.openWith('moved');
+    cut.mend();
+    await bench.passBeating(100_000, [session, moved]);
+    expect(lapsed()).toEqual([]);
+    expect(bench.task('moved').sessionId).toBe(moved.id);
+    expect(cut.expired).toEqual([gone.id]);
+  });
+
+  it('takes over from nobody until it has held its lease for a whole lease again', async () => {
+    bench.database.failure = new TaskDashError('STORAGE_UNAVAILABLE');
+    await bench.passBeating(30_000, [session]);
+    bench.database.failure = undefined;
+    await bench.passBeating(60_000, [session]);
+    expect(cut.log.lines.concat(other.log.lines).filter(({ message }) => message.includes('took over'))).toEqual([]);
+    expect(marksOf(other, 'a')).toEqual([]);
+  });
+});
+
+describe('a server that is stopped for longer than the TTL and goes on', () => {
+  it('shuts nothing down that beats', async () => {
+    const node = await bench.startNode();
+    const session = await node.openWith('a');
+    await bench.pass(5000);
+    node.process.stop();
+    await bench.pass(45_000);
+    node.process.continue();
+    await bench.passBeating(60_000, [session]);
+    expect(lapsed()).toEqual([]);
+    await bench.pass(31_000);
+    expect(lapsed()).toEqual(['a']);
+  });
+
+  it('finds that others have taken its sessions, and takes back those whose connections live', async () => {
+    const [stopped, other] = [await bench.startNode(), await bench.startNode()];
+    await bench.pass(11_000);
+    const stays = await stopped.openWith('stays');
+    await stopped.openWith('goes');
+    await bench.pass(5000);
+    stopped.process.stop();
+    await bench.pass(40_000);
+    const moved = await other.openWith('goes');
+    stopped.process.continue();
+    await bench.passBeating(100_000, [stays, moved]);
+    expect(lapsed()).toEqual([]);
+    expect(bench.task('stays').sessionId).toBe(stays.id);
+    expect(bench.task('goes').sessionId).toBe(moved.id);
+  });
+});
+
+describe('a lease of a service', () => {
+  const owner = 'token:builder';
+
+  it('tells when the next beat is due, a little different each time and never late', async () => {
+    const node = await bench.startNode();
+    const hints = new Set<number>();
+    const { sessionId, ttlMs } = node.liveness.grantLease({ address: '10.0.0.1', owner, ttlMs: 12_000 });
+    expect(ttlMs).toBe(12_000);
+    for (let i = 0; i < 50; i++) {
+      const { nextBeatInMs } = await node.liveness.keepAlive(sessionId, owner);
+      expect(nextBeatInMs).toBeLessThanOrEqual(4000);
+      expect(nextBeatInMs).toBeGreaterThanOrEqual(3200);
+      hints.add(nextBeatInMs);
+    }
+    expect(hints.size).toBeGreaterThan(5);
+  });
+
+  it.each([4999, 600_001, 1.5, -1])('refuses a TTL of %d ms', async (ttlMs) => {
+    const node = await bench.startNode();
+    expect(() => node.liveness.grantLease({ address: '10.0.0.1', owner, ttlMs })).toThrow(/ttl must be 5 to 600/);
+  });
+
+  it('is nobody else’s', async () => {
+    const node = await bench.startNode();
+    const { sessionId } = node.liveness.grantLease({ address: '10.0.0.1', owner });
+    await bench.pass(1000);
+    await expect(node.liveness.keepAlive(sessionId, 'token:thief')).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
+    await expect(node.liveness.keepAlive('no uuid', owner)).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
+    await expect(node.liveness.revokeLease(sessionId, 'token:thief')).rejects.toMatchObject({
+      code: 'LEASE_NOT_FOUND',
+    });
+  });
+
+  it('follows its client to another server, and the first one judges it no more', async () => {
+    const [first, second] = [await bench.startNode(), await bench.startNode()];
+    const { sessionId } = first.liveness.grantLease({ address: '10.0.0.1', owner });
+    await first.register(await first.liveness.leaseSession(sessionId, owner), 'a');
+    await bench.pass(5000);
+    for (let beats = 0; beats < 10; beats++) {
+      await second.liveness.keepAlive(sessionId, owner);
+      await bench.pass(10_000);
+    }
+    expect(lapsed()).toEqual([]);
+    expect(first.liveness.size).toBe(0);
+    expect(bench.task('a').sessionId).toBe(sessionId);
+  });
+
+  it('may be beaten on two servers in turn', async () => {
+    const nodes = [await bench.startNode(), await bench.startNode()];
+    const { sessionId } = (nodes[0] as TestNode).liveness.grantLease({ address: '10.0.0.1', owner });
+    const session = await (nodes[0] as TestNode).liveness.leaseSession(sessionId, owner);
+    await (nodes[0] as TestNode).register(session, 'a');
+    for (let beats = 0; beats < 20; beats++) {
+      await (nodes[beats % 2] as TestNode).liveness.keepAlive(sessionId, owner);
+      await bench.pass(10_000);
+    }
+    expect(lapsed()).toEqual([]);
+  });
+
+  it('that lapsed comes back with its tasks when its client is heard again', async () => {
+    const node = await bench.startNode();
+    const { sessionId } = node.liveness.grantLease({ address: '10.0.0.1', owner });
+    await node.register(await node.liveness.leaseSession(sessionId, owner), 'a');
+    await bench.pass(35_000);
+    expect(bench.task('a').status).toBe('shutdown');
+    await node.liveness.keepAlive(sessionId, owner);
+    expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId });
+    await bench.pass(32_000);
+    expect(bench.task('a').status).toBe('shutdown');
+  });
+
+  it('survives the restart of its server', async () => {
+    const before = await bench.startNode();
+    const { sessionId } = before.liveness.grantLease({ address: '10.0.0.1', owner });
+    await before.register(await before.liveness.leaseSession(sessionId, owner), 'a');
+    await bench.pass(1000);
+    before.kill();
+    const after = await bench.startNode();
+    await after.liveness.keepAlive(sessionId, owner);
+    await bench.pass(15_000);
+    await after.liveness.keepAlive(sessionId, owner);
+    expect(marksOf(after, 'a')).toEqual([]);
+    for (let beats = 0; beats < 10; beats++) {
+      await bench.pass(10_000);
+      await after.liveness.keepAlive(sessionId, owner);
+    }
+    expect(lapsed()).toEqual([]);
+  });
+
+  it('that says goodbye shuts its running tasks down as its own word, and is not known any more', async () => {
+    const node = await bench.startNode();
+    const { sessionId } = node.liveness.grantLease({ address: '10.0.0.1', owner });
+    const session = await node.liveness.leaseSession(sessionId, owner);
+    await node.register(session, 'a');
+    await node.register(session, 'b', 'finish');
+    await bench.pass(1000);
+    expect(await node.liveness.revokeLease(sessionId, owner)).toBe(1);
+    expect(bench.task('a')).toMatchObject({ status: 'shutdown', statusBefore: '', cause: 'client', sessionId: null });
+    expect(bench.task('b').status).toBe('finish');
+    await bench.pass(1000);
+    await expect(node.liveness.keepAlive(sessionId, owner)).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
+    expect(lapsed()).toEqual([]);
+    expect(node.liveness.size).toBe(0);
+  });
+});

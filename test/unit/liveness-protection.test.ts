@@ -1,0 +1,220 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Session } from '../../server/domain/sessions.js';
+import { LivenessBench, type TestNode } from '../support/liveness-bench.js';
+
+let bench: LivenessBench;
+let node: TestNode;
+
+beforeEach(async () => {
+  bench = new LivenessBench();
+  node = await bench.startNode();
+});
+
+afterEach(() => bench.stop());
+
+const lapsed = () => bench.database.lapsed.map(({ taskId }) => taskId);
+
+/** A crowd whose beats are spread over the interval, `silent` of them about to fall silent. */
+class Crowd {
+  readonly beating: Session[] = [];
+  readonly silent: Session[] = [];
+  #elapsedMs = 0;
+
+  static async of(total: number, silent: number): Promise<Crowd> {
+    const crowd = new Crowd();
+    for (let i = 0; i < total; i++) {
+      const session = await node.openWith(`task-${i}`, `10.0.${i >> 8}.${i & 255}`);
+      (i < silent ? crowd.silent : crowd.beating).push(session);
+    }
+    // Everybody has found their place in the interval before anything happens.
+    await crowd.pass(20_000, [...crowd.silent, ...crowd.beating]);
+    return crowd;
+  }
+
+  /** Each beats every ten seconds, at its own second. */
+  async pass(byMs: number, sessions: readonly Session[] = this.beating): Promise<void> {
+    for (let leftMs = byMs; leftMs > 0; leftMs -= 500) {
+      const turn = (this.#elapsedMs / 500) % 20;
+      sessions.forEach((session, index) => index % 20 === turn && session.heartbeat());
+      await bench.pass(500);
+      this.#elapsedMs += 500;
+    }
+  }
+
+  /** Those who had fallen silent are there again. */
+  recover(): void {
+    this.beating.push(...this.silent.splice(0));
+    for (const session of this.beating) session.heartbeat();
+  }
+}
+
+describe('mass silence', () => {
+  it('shuts nobody down: half of a crowd falls silent and comes back', async () => {
+    const crowd = await Crowd.of(200, 100);
+    await crowd.pass(45_000);
+    expect(lapsed()).toEqual([]);
+    expect(node.liveness.protections()).toMatchObject([{ node: 'node-1', protection: { of: 200, heldBy: '' } }]);
+    expect(node.liveness.counts().held).toBe(100);
+    expect(node.liveness.marks.marksOf(bench.task('task-0'))).toEqual(['protected']);
+    expect(node.liveness.marks.marksOf(bench.task('task-150'))).toEqual([]);
+    crowd.recover();
+    expect(node.liveness.marks.marksOf(bench.task('task-0'))).toEqual([]);
+    await crowd.pass(40_000);
+    expect(node.liveness.protections()).toEqual([]);
+    expect(lapsed()).toEqual([]);
+    expect(node.heard).toEqual(['protection began', 'protection ended']);
+  });
+
+  it('is told in the log, as an event, and to other servers, which show its marks', async () => {
+    const other = await bench.startNode();
+    const crowd = await Crowd.of(100, 50);
+    await crowd.pass(45_000);
+    expect(other.liveness.protections()).toMatchObject([{ node: 'node-1', protection: { held: 50, lost: 50 } }]);
+    expect(other.liveness.marks.marksOf(bench.task('task-0'))).toEqual(['protected']);
+    expect(node.log.lines.some(({ level, message }) => level === 'error' && message.includes('protected'))).toBe(true);
+    expect(await other.liveness.nodeEvents(10)).toMatchObject([
+      { node: 'node-1', kind: 'protection_began', details: { lost: 50, of: 100 } },
+    ]);
+  });
+
+  it('ends after fifteen minutes, and what is still silent expires', async () => {
+    const crowd = await Crowd.of(100, 50);
+    await crowd.pass(30_000 + 14 * 60_000);
+    expect(lapsed()).toEqual([]);
+    await crowd.pass(90_000);
+    expect(lapsed()).toHaveLength(50);
+    expect(node.liveness.protections()).toEqual([]);
+    expect(node.expired).toHaveLength(50);
+    expect(node.heard).toEqual(['protection began', 'protection ended']);
+  });
+
+  it('ends when enough have come back, and the few that have not expire', async () => {
+    const crowd = await Crowd.of(100, 50);
+    await crowd.pass(45_000);
+    const dead = crowd.silent.splice(0, 12);
+    crowd.recover();
+    await crowd.pass(29_000);
+    expect(lapsed()).toEqual([]);
+    await crowd.pass(3000);
+    expect(lapsed()).toHaveLength(dead.length);
+    expect(node.heard).toEqual(['protection began', 'protection ended']);
+  });
+
+  it('lets explicit stops pass', async () => {
+    const crowd = await Crowd.of(100, 50);
+    await crowd.pass(45_000);
+    await node.register(crowd.beating[0] as Session, 'task-50', 'shutdown');
+    expect(bench.task('task-50')).toMatchObject({ status: 'shutdown', statusBefore: '', cause: 'client' });
+  });
+
+  it('may come by closed connections, as when a load balancer restarts', async () => {
+    const crowd = await Crowd.of(100, 40);
+    for (const session of crowd.silent) session.close();
+    await crowd.pass(40_000);
+    expect(lapsed()).toEqual([]);
+    expect(node.liveness.counts()).toMatchObject({ held: 40, closing: 40 });
+    // They come back on new connections, and the old ones are forgotten.
+    for (let i = 0; i < 40; i++) crowd.beating.push(await node.openWith(`task-${i}`));
+    expect(node.liveness.counts()).toMatchObject({ held: 0, closing: 0 });
+    await crowd.pass(40_000);
+    expect(node.liveness.protections()).toEqual([]);
+    expect(lapsed()).toEqual([]);
+  });
+});
+
+describe('few silent sessions', () => {
+  it.each([
+    { total: 9, silent: 9, why: 'fewer than ten' },
+    { total: 200, silent: 29, why: 'less than 15 %' },
+  ])('expire in time: $silent of $total are $why', async ({ total, silent }) => {
+    const crowd = await Crowd.of(total, silent);
+    await crowd.pass(31_000);
+    expect(lapsed()).toHaveLength(silent);
+    expect(node.heard).toEqual([]);
+  });
+
+  it('that expire one after the other are not mass silence', async () => {
+    const crowd = await Crowd.of(100, 0);
+    const mute = { heartbeat: () => {} } as Session;
+    for (let i = 0; i < 20; i++) {
+      crowd.beating[i] = mute;
+      await crowd.pass(5000);
+    }
+    await crowd.pass(40_000);
+    expect(lapsed()).toHaveLength(20);
+    expect(node.heard).toEqual([]);
+  });
+
+  it('that beat slower than others are no sign of anything', async () => {
+    const slow: Session[] = [];
+    for (let i = 0; i < 60; i++) slow.push(await node.openWith(`task-${i}`));
+    const dead = await node.openWith('dead');
+    let seconds = 0;
+    const beatSlowly = async (byMs: number) => {
+      for (const endS = seconds + byMs / 1000; seconds < endS; seconds++) {
+        slow.forEach((session, index) => index % 20 === seconds % 20 && session.heartbeat());
+        await bench.pass(1000);
+      }
+    };
+    for (let beats = 0; beats < 12; beats++) {
+      dead.heartbeat();
+      await beatSlowly(10_000);
+    }
+    expect(node.liveness.counts().suspect).toBe(0);
+    await beatSlowly(40_000);
+    expect(lapsed()).toEqual(['dead']);
+    expect(node.heard).toEqual([]);
+  });
+});
+
+describe('an administrator', () => {
+  it('lets what is silent expire now, and what had fallen silent too but was not due', async () => {
+    const crowd = await Crowd.of(100, 50);
+    await crowd.pass(28_000);
+    expect(node.heard).toEqual(['protection began']);
+    const { held } = node.liveness.counts();
+    expect(held).toBeGreaterThan(0);
+    expect(held).toBeLessThan(50);
+    expect(await node.liveness.expireNow('node-1', 'user:boss')).toBe(true);
+    await crowd.pass(5000);
+    expect(lapsed()).toHaveLength(50);
+    expect(node.heard).toEqual(['protection began', 'protection ended']);
+    expect(await node.liveness.nodeEvents(1)).toMatchObject([{ details: { reason: 'operator', actor: 'user:boss' } }]);
+  });
+
+  it('holds for the longest time anew, though enough have come back', async () => {
+    const crowd = await Crowd.of(100, 50);
+    await crowd.pass(45_000);
+    expect(await node.liveness.hold('node-1', 'user:boss')).toBe(true);
+    crowd.silent.splice(0, 5);
+    crowd.recover();
+    await crowd.pass(14 * 60_000);
+    expect(lapsed()).toEqual([]);
+    expect(node.liveness.protections()).toMatchObject([{ protection: { heldBy: 'user:boss', held: 5 } }]);
+    await crowd.pass(2 * 60_000);
+    expect(lapsed()).toHaveLength(5);
+  });
+
+  it('decides on another server too', async () => {
+    const other = await bench.startNode();
+    const crowd = await Crowd.of(100, 50);
+    await crowd.pass(45_000);
+    expect(await other.liveness.expireNow('node-1', 'user:boss')).toBe(true);
+    await crowd.pass(5000);
+    expect(lapsed()).toHaveLength(50);
+  });
+
+  it('has nothing to decide where nothing is protected', async () => {
+    expect(await node.liveness.expireNow('node-1', 'user:boss')).toBe(false);
+    expect(await node.liveness.hold('node-1', 'user:boss')).toBe(false);
+    expect(await node.liveness.hold('nobody', 'user:boss')).toBe(false);
+  });
+});
+
+it('protection may be switched off', async () => {
+  await bench.stop();
+  node = await bench.startNode({ protectionMaxMs: 0 });
+  const crowd = await Crowd.of(100, 50);
+  await crowd.pass(35_000);
+  expect(lapsed()).toHaveLength(50);
+});
