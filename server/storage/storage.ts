@@ -76,7 +76,7 @@ export async function openStorage(settings: StorageSettings): Promise<Storage> {
 interface Pools {
   readonly dataSource: DataSource;
   readonly leases: DataSource;
-  closePools(): Promise<void>;
+  readonly closePools: () => Promise<void>;
 }
 
 async function openStores(
