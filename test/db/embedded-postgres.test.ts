@@ -154,6 +154,11 @@ describe('a start that PostgreSQL refuses', () => {
     await expect(sandbox.start(join(file, 'data'))).rejects.toThrow(/file-\d+\/data cannot be used by user \d+/);
   });
 
+  it('ends with an error where the file system takes no folders', async () => {
+    const nowhere = process.platform === 'linux' ? '/proc/taskdash-test/data' : '/dev/null/data';
+    await expect(sandbox.start(nowhere)).rejects.toThrow(`The data folder ${nowhere} cannot be used`);
+  });
+
   it('does not take a folder of something else for a database', async () => {
     const dataDir = await sandbox.path('strange');
     await mkdir(join(dataDir, 'postgres', 'photos'), { recursive: true });

@@ -101,7 +101,10 @@ async function createCluster(launch: Launch, password: string): Promise<void> {
     await writeAccessRules(staging);
     await renameDurably(staging, folder.cluster);
   } catch (error) {
-    await rm(staging, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    // The next start tries again to throw it away; what went wrong before that is what has to be told.
+    await rm(staging, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }).catch((reason: unknown) => {
+      log('warn', 'An unfinished database stays', { folder: staging, reason: reasonOf(reason) });
+    });
     throw error;
   }
   log('info', 'Made a new database', { folder: folder.cluster, tookMs: Math.round(performance.now() - startedAt) });

@@ -1,5 +1,5 @@
 import { access, chown, constants, mkdir, open, realpath, rename, stat, type FileHandle } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { codeOf, EmbeddedPostgresError, reasonOf } from './embedded-postgres-error.js';
 
 /** The embedded database's folder: absolute paths without symbolic links. */
@@ -45,9 +45,9 @@ export function isRoot(): boolean {
 export async function openDataFolder(path: string): Promise<DataFolder> {
   try {
     // As root the server runs as somebody else, who must at least pass through the folder; what lies in it is closed.
-    await mkdir(path, { recursive: true, mode: isRoot() ? 0o711 : 0o700 });
+    await makeFolder(resolve(path), isRoot() ? 0o711 : 0o700);
     const folder = dataFolderAt(await realpath(path));
-    await mkdir(folder.lock, { recursive: true, mode: 0o755 });
+    await makeFolder(folder.lock, 0o755);
     await giveToFolderOwner(folder, folder.lock);
     await access(folder.root, constants.W_OK | constants.X_OK);
     await access(folder.lock, constants.W_OK | constants.X_OK);
@@ -59,6 +59,18 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
         'Give the folder to that user, or set TASKDASH_DATA_DIR to a folder that can be written.',
       { cause: error },
     );
+  }
+}
+
+/** Not mkdir's own recursion, which never ends where a file system (/proc) takes no folders at all. */
+async function makeFolder(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (codeOf(error) !== 'ENOENT' || (await statIfThere(dirname(path)))) throw error;
+    await makeFolder(dirname(path), 0o755);
+    await makeFolder(path, mode);
   }
 }
 

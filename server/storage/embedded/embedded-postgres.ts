@@ -11,9 +11,9 @@
  */
 import { findBinaries, usualPlaces, type BinaryPlaces } from './binaries.js';
 import { DATABASE_NAME, ensureCluster, majorOfCluster, readPassword } from './cluster.js';
-import { dataFolderAt, openDataFolder, statIfThere, type DataFolder, type LaunchLog } from './data-folder.js';
+import { dataFolderAt, isRoot, openDataFolder, statIfThere, type DataFolder, type LaunchLog } from './data-folder.js';
 import { liveHolder, lockDataFolder, type DataFolderLock } from './data-folder-lock.js';
-import { EmbeddedPostgresError } from './embedded-postgres-error.js';
+import { EmbeddedPostgresError, reasonOf } from './embedded-postgres-error.js';
 import { freeLoopbackPort, startServer, type ServerOptions } from './launcher.js';
 import { OwnedServer, type UnexpectedExit } from './owned-server.js';
 import { readPostmasterFile } from './postmaster-file.js';
@@ -78,7 +78,7 @@ export async function startEmbeddedPostgres(
     return await startLocked(folder, lock, serverOptions, options.log, surroundings.places ?? usualPlaces());
   } catch (error) {
     await lock.release();
-    throw error;
+    throw error instanceof EmbeddedPostgresError ? error : refusedBySystem(folder, error);
   }
 }
 
@@ -129,6 +129,18 @@ async function startLocked(
 
 function connectionString(password: string, port: number): string {
   return `postgres://${DATABASE_NAME}:${password}@127.0.0.1:${port}/${DATABASE_NAME}`;
+}
+
+/** Something that the machine does not allow, where nothing more exact is known than its own words. */
+function refusedBySystem(folder: DataFolder, error: unknown): EmbeddedPostgresError {
+  const rights = isRoot()
+    ? ' (as root in a container: also CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_SETUID and CAP_SETGID)'
+    : '';
+  return new EmbeddedPostgresError(
+    `The embedded database in ${folder.root} cannot be started: ${reasonOf(error)}. See that this process has the rights ` +
+      `to the folder and everything in it${rights}, or name a PostgreSQL of your own in TASKDASH_DATABASE_URL.`,
+    { cause: error },
+  );
 }
 
 function refuseUnsupportedSystem(): void {

@@ -11,9 +11,9 @@
  * A shell starts its background jobs deaf to SIGINT and SIGQUIT, and PostgreSQL listens only when it has come to setting
  * that up, so a signal in the first moments may be lost: whoever means it repeats it.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { EmbeddedPostgresError, reasonOf } from './embedded-postgres-error.js';
-import { spawnArguments, type RunAs } from './run-command.js';
+import { spawnAs, type RunAs } from './run-command.js';
 
 const SCRIPT = `
 trap : HUP INT TERM
@@ -74,15 +74,8 @@ export async function startGuarded(
   command: readonly [string, ...string[]],
   options: { readonly env: NodeJS.ProcessEnv; readonly logFd: number },
 ): Promise<Guardian> {
-  const start = spawnArguments(runAs, ['/bin/sh', '-c', SCRIPT, 'taskdash-guardian', ...command]);
-  const child = spawn(start.file, start.args, {
-    ...start.options,
-    env: options.env,
-    detached: true,
-    stdio: ['pipe', 'ignore', options.logFd],
-  });
-  const exited = exitOf(child);
-  await spawned(child, runAs);
+  const child = await spawnGuardian(runAs, ['/bin/sh', '-c', SCRIPT, 'taskdash-guardian', ...command], options);
+  const exited = new Promise<GuardedExit>((resolve) => child.once('exit', (code) => resolve({ code })));
   // Writing to a guardian that has just ended is no failure: its exit tells.
   child.stdin?.on('error', () => {});
   child.unref();
@@ -94,21 +87,18 @@ export async function startGuarded(
   return { exited, hasExited: () => over, signal: (name) => void child.stdin?.write(`${name}\n`) };
 }
 
-function exitOf(child: ChildProcess): Promise<GuardedExit> {
-  return new Promise((resolve) => child.once('exit', (code) => resolve({ code })));
-}
-
-function spawned(child: ChildProcess, runAs: RunAs): Promise<void> {
-  return new Promise((resolve, reject) => {
-    child.once('spawn', resolve);
-    child.once('error', (error) =>
-      reject(
-        new EmbeddedPostgresError(
-          `PostgreSQL cannot be started as ${runAs.description}: ${reasonOf(error)}. ` +
-            'Start TaskDash as an ordinary user, or name a PostgreSQL of your own in TASKDASH_DATABASE_URL.',
-          { cause: error },
-        ),
-      ),
+async function spawnGuardian(
+  runAs: RunAs,
+  command: readonly [string, ...string[]],
+  { env, logFd }: { readonly env: NodeJS.ProcessEnv; readonly logFd: number },
+): Promise<ChildProcess> {
+  try {
+    return await spawnAs(runAs, command, { env, detached: true, stdio: ['pipe', 'ignore', logFd] });
+  } catch (error) {
+    throw new EmbeddedPostgresError(
+      `PostgreSQL cannot be started as ${runAs.description}: ${reasonOf(error)}. ` +
+        'Start TaskDash as an ordinary user, or name a PostgreSQL of your own in TASKDASH_DATABASE_URL.',
+      { cause: error },
     );
-  });
+  }
 }

@@ -1,6 +1,6 @@
 /* As whom PostgreSQL runs. Run as root it tries everything; run as an ordinary user it proves that nobody else is involved. */
 import { spawnSync } from 'node:child_process';
-import { chmod, chown, lstat, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { chmod, chown, lstat, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { processOf } from './process-list.js';
@@ -218,6 +218,18 @@ describe('root', () => {
     const own = sandbox.spawn(node, project, dataDir, ordinary);
     expect(await query(await own.told('url'), 'select answer from kept')).toEqual([{ answer: 42 }]);
     expect((await stat(dataDir)).mode & 0o777).toBe(0o700);
+  });
+
+  it('that may not become anybody else is told what it lacks', async () => {
+    if (!isRoot || !isLinux) return expectOwnPostgres(0o700);
+    const powerless = await sandbox.path('powerless');
+    await writeFile(powerless, `#!/bin/sh\nexec setpriv --bounding-set=-setuid,-setgid "${process.execPath}" "$@"\n`);
+    await chmod(powerless, 0o755);
+    const server = sandbox.spawn(powerless, project, await sandbox.path('data'));
+    const error = await server.told('error');
+    expect(error).toMatch(/does not run as root, and this process may not start it as user \d+: .*EPERM/);
+    expect(error).toContain('CAP_SETUID');
+    expect(error).toContain('TASKDASH_DATABASE_URL');
   });
 
   it('gives back a database that was restored as root', async () => {
