@@ -33,7 +33,6 @@ import {
   type UntypedServiceImplementation,
   type handleClientStreamingCall,
   type sendUnaryData,
-  type status as Status,
 } from '@grpc/grpc-js';
 import { callerKey } from './rpc/guard.js';
 

@@ -88,7 +88,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
 function withToken(transport: Transport, token: string | undefined): Transport {
   if (token === undefined) return transport;
   const add = (header: Parameters<Transport['unary']>[3]): Headers => {
-    const headers = new Headers(header);
+    const headers = new Headers(header as Headers | undefined);
     headers.set('authorization', `Bearer ${token}`);
     return headers;
   };
