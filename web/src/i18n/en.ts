@@ -154,12 +154,12 @@ export const en = {
   'empty.nothing': 'No task has registered yet',
   'empty.nothing.how': 'A service registers a task by sending it here, for example:',
   'empty.nothing.example': 'the example',
-  'empty.nothing.token': 'An administrator makes the token with `npx taskdash token create`.',
+  'empty.nothing.token': 'An administrator makes the token:',
   'empty.nothing.later': 'It appears here by itself.',
   'empty.nothing.member':
     'As a member of a group you see the tasks there whose user is you. None of your services has registered one yet.',
   'empty.noMatch': 'Nothing matches',
-  'empty.noMatch.why': 'There are tasks, but none with all of these filters.',
+  'empty.noMatch.why': 'None of the tasks that you may see fits all of these filters.',
   'empty.noGroup': 'You belong to no group yet',
   'empty.noGroup.why':
     'Tasks are shown to the members of their group. Ask an administrator to add you to one; it takes effect here by itself.',
