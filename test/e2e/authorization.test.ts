@@ -1,0 +1,247 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ConnectError, Code, type Client } from '@connectrpc/connect';
+import { AdminService } from '../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
+import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
+import { LeaseService } from '../../proto/gen/taskdash/task/v1/lease_service_pb.js';
+import { SessionService } from '../../proto/gen/taskdash/task/v1/session_service_pb.js';
+import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
+
+/**
+ * Who asks. In group mx: `own` is a task of the member, `mate` one of somebody else; `foreign` is in another group.
+ * Each row says what a call answers for each of the three: OK, or the code of the error.
+ */
+const WHO = [
+  'nobody',
+  'member',
+  'viewer',
+  'manager',
+  'administrator',
+  'register token',
+  'read token',
+  'full token',
+] as const;
+type Who = (typeof WHO)[number];
+type Outcome = 'OK' | keyof typeof Code;
+type Tasks = Client<typeof TaskService>;
+
+const READ: Record<Who, readonly [own: Outcome, mate: Outcome, foreign: Outcome]> = {
+  nobody: ['Unauthenticated', 'Unauthenticated', 'Unauthenticated'],
+  member: ['OK', 'NotFound', 'NotFound'],
+  viewer: ['OK', 'OK', 'NotFound'],
+  manager: ['OK', 'OK', 'NotFound'],
+  administrator: ['OK', 'OK', 'OK'],
+  'register token': ['NotFound', 'NotFound', 'NotFound'],
+  'read token': ['OK', 'OK', 'NotFound'],
+  'full token': ['OK', 'OK', 'NotFound'],
+};
+
+const UPDATE: typeof READ = {
+  nobody: ['Unauthenticated', 'Unauthenticated', 'Unauthenticated'],
+  member: ['PermissionDenied', 'NotFound', 'NotFound'],
+  viewer: ['PermissionDenied', 'PermissionDenied', 'NotFound'],
+  manager: ['OK', 'OK', 'NotFound'],
+  administrator: ['OK', 'OK', 'OK'],
+  'register token': ['OK', 'OK', 'NotFound'],
+  'read token': ['PermissionDenied', 'PermissionDenied', 'NotFound'],
+  'full token': ['OK', 'OK', 'NotFound'],
+};
+
+/** Registering again over what is there: an id of another group is taken, and that is all one learns. */
+const REGISTER: typeof READ = {
+  nobody: ['Unauthenticated', 'Unauthenticated', 'Unauthenticated'],
+  member: ['PermissionDenied', 'PermissionDenied', 'PermissionDenied'],
+  viewer: ['PermissionDenied', 'PermissionDenied', 'PermissionDenied'],
+  manager: ['OK', 'OK', 'AlreadyExists'],
+  administrator: ['OK', 'OK', 'OK'],
+  'register token': ['OK', 'OK', 'AlreadyExists'],
+  'read token': ['PermissionDenied', 'PermissionDenied', 'PermissionDenied'],
+  'full token': ['OK', 'OK', 'AlreadyExists'],
+};
+
+/** How many of the three tasks a list, the counts and a watch show. */
+const VISIBLE: Record<Who, readonly string[] | 'Unauthenticated'> = {
+  nobody: 'Unauthenticated',
+  member: ['own'],
+  viewer: ['mate', 'own'],
+  manager: ['mate', 'own'],
+  administrator: ['foreign', 'mate', 'own'],
+  'register token': [],
+  'read token': ['mate', 'own'],
+  'full token': ['mate', 'own'],
+};
+
+const MAY_WRITE: readonly Who[] = ['manager', 'administrator', 'register token', 'full token'];
+
+let app: TestApp;
+let administrator: string;
+const tokens = new Map<Who, string | undefined>();
+
+beforeAll(async () => {
+  app = await startTestApp();
+  await app.addUser('member', { mx: 'member' });
+  await app.addUser('viewer', { mx: 'viewer' });
+  await app.addUser('manager', { mx: 'manager' });
+  await app.addUser('administrator', {}, true);
+  const auth = app.client(AuthService, 'http');
+  for (const who of ['member', 'viewer', 'manager', 'administrator'] as const) {
+    tokens.set(who, (await auth.login({ username: who, password: TEST_PASSWORD, issueToken: true })).token);
+  }
+  administrator = tokens.get('administrator') as string;
+  tokens.set('register token', await app.addToken('mx', ['register']));
+  tokens.set('read token', await app.addToken('mx', ['read']));
+  tokens.set('full token', await app.addToken('mx'));
+});
+afterAll(() => app.stop());
+
+beforeEach(async () => {
+  const tasks = app.client(TaskService, 'grpc', administrator);
+  await tasks.registerTask({ task: { id: 'own', user: 'member', groupId: 'mx' } });
+  await tasks.registerTask({ task: { id: 'mate', user: 'mate', groupId: 'mx' } });
+  await tasks.registerTask({ task: { id: 'foreign', user: 'member', groupId: 'other' } });
+});
+
+async function outcomeOf(call: Promise<unknown>): Promise<Outcome> {
+  try {
+    await call;
+    return 'OK';
+  } catch (error) {
+    return Code[ConnectError.from(error).code] as Outcome;
+  }
+}
+
+const IDS = ['own', 'mate', 'foreign'] as const;
+
+describe.each(['grpc', 'http'] as const)('on the %s door', (door) => {
+  describe.each(WHO)('%s', (who) => {
+    const tasks = (): Tasks => app.client(TaskService, door, tokens.get(who));
+    const each = (call: (id: string) => Promise<unknown>) => Promise.all(IDS.map((id) => outcomeOf(call(id))));
+
+    it('gets what their role shows', async () => {
+      expect(await each((id) => tasks().getTask({ id }))).toEqual(READ[who]);
+    });
+
+    it('reads the history of what their role shows', async () => {
+      expect(await each((taskId) => tasks().listTaskEvents({ taskId }))).toEqual(READ[who]);
+    });
+
+    it('updates what their role may change', async () => {
+      expect(await each((id) => tasks().updateTask({ task: { id, description: who } }))).toEqual(UPDATE[who]);
+    });
+
+    it('registers in groups that they may write', async () => {
+      const groupId = who === 'administrator' ? 'other' : 'mx';
+      expect(
+        await each((id) =>
+          tasks().registerTask({ task: { id, user: 'member', groupId: id === 'foreign' ? groupId : 'mx' } }),
+        ),
+      ).toEqual(REGISTER[who]);
+    });
+
+    it('registers nothing in a foreign group', async () => {
+      const expected = who === 'nobody' ? 'Unauthenticated' : who === 'administrator' ? 'OK' : 'PermissionDenied';
+      expect(await outcomeOf(tasks().registerTask({ task: { id: `new-${who}`, groupId: 'other' } }))).toBe(expected);
+      const asOwner = app.client(TaskService, door, administrator);
+      expect(await outcomeOf(asOwner.getTask({ id: `new-${who}` }))).toBe(who === 'administrator' ? 'OK' : 'NotFound');
+    });
+
+    it('moves no task into a foreign group', async () => {
+      const call = tasks().updateTask({ task: { id: 'own', groupId: 'other' } });
+      const expected =
+        who === 'nobody'
+          ? 'Unauthenticated'
+          : who === 'administrator'
+            ? 'OK'
+            : who === 'register token' || who === 'full token' || who === 'manager'
+              ? 'PermissionDenied'
+              : UPDATE[who][0];
+      expect(await outcomeOf(call)).toBe(expected);
+    });
+
+    it('answers each record of a batch for itself', async () => {
+      const call = tasks().batchRegisterTasks({
+        tasks: [
+          { id: 'own', groupId: 'mx', user: 'member' },
+          { id: 'x', groupId: 'third' },
+        ],
+      });
+      if (who === 'nobody') return expect(await outcomeOf(call)).toBe('Unauthenticated');
+      const { results } = await call;
+      const expected =
+        who === 'administrator' ? ['task', 'task'] : MAY_WRITE.includes(who) ? ['task', 'error'] : ['error', 'error'];
+      expect(results.map(({ outcome }) => outcome.case)).toEqual(expected);
+    });
+
+    it('lists and counts what their role shows', async () => {
+      const visible = VISIBLE[who];
+      if (visible === 'Unauthenticated') {
+        expect(await outcomeOf(tasks().listTasks({}))).toBe(visible);
+        expect(await outcomeOf(tasks().getTaskStats({}))).toBe(visible);
+        return;
+      }
+      const { tasks: listed, totalSize } = await tasks().listTasks({ filter: { statuses: ['running'], text: '' } });
+      const ids = listed.map(({ id }) => id).filter((id) => (IDS as readonly string[]).includes(id));
+      expect(ids.sort()).toEqual(visible);
+      const stats = await tasks().getTaskStats({});
+      expect(Number(stats.total)).toBe(totalSize);
+    });
+
+    it('watches what their role shows', async () => {
+      const visible = VISIBLE[who];
+      const cut = new AbortController();
+      const stream = tasks().watchTasks({}, { signal: cut.signal })[Symbol.asyncIterator]();
+      if (visible === 'Unauthenticated') return expect(await outcomeOf(stream.next())).toBe(visible);
+      await stream.next();
+      const asOwner = app.client(TaskService, 'grpc', administrator);
+      for (const id of IDS) await asOwner.updateTask({ task: { id, description: 'seen' } });
+      const seen = new Set<string>();
+      while (seen.size < visible.length) {
+        const { value } = (await stream.next()) as IteratorYieldResult<{ message: { case?: string; value?: unknown } }>;
+        if (value.message.case === 'change')
+          seen.add((value.message.value as { event: { taskId: string } }).event.taskId);
+      }
+      cut.abort();
+      expect([...seen].sort()).toEqual(visible);
+    });
+
+    it('takes leases where they may register, and none of somebody else', async () => {
+      const leases = app.client(LeaseService, door, tokens.get(who));
+      const granted = leases.grantLease({});
+      const expected = who === 'nobody' ? 'Unauthenticated' : MAY_WRITE.includes(who) ? 'OK' : 'PermissionDenied';
+      expect(await outcomeOf(granted)).toBe(expected);
+      const foreign = await app.client(LeaseService, 'grpc', await app.addToken('other')).grantLease({});
+      const leaseId = foreign.lease?.id ?? '';
+      expect(await outcomeOf(leases.renewLease({ leaseId }))).toBe(expected === 'OK' ? 'NotFound' : expected);
+      expect(await outcomeOf(leases.revokeLease({ leaseId }))).toBe(expected === 'OK' ? 'NotFound' : expected);
+    });
+
+    it('decides about protection only as an administrator', async () => {
+      const admin = app.client(AdminService, door, tokens.get(who));
+      const expected =
+        who === 'nobody' ? 'Unauthenticated' : who === 'administrator' ? 'FailedPrecondition' : 'PermissionDenied';
+      expect(await outcomeOf(admin.expireNow({ node: app.app.nodeName }))).toBe(expected);
+      expect(await outcomeOf(admin.holdProtection({ node: app.app.nodeName }))).toBe(expected);
+    });
+
+    it('looks at sessions and protections only when logged in', async () => {
+      const sessions = app.client(SessionService, door, tokens.get(who));
+      const expected = who === 'nobody' ? 'Unauthenticated' : 'OK';
+      expect(await outcomeOf(sessions.listSessions({}))).toBe(expected);
+      expect(await outcomeOf(sessions.listProtections({}))).toBe(expected);
+    });
+  });
+});
+
+describe('a membership that is taken away', () => {
+  it('ends an open watch of it within seconds', { timeout: 20_000 }, async () => {
+    await app.addUser('leaver', { mx: 'viewer' });
+    const { token } = await app
+      .client(AuthService, 'http')
+      .login({ username: 'leaver', password: TEST_PASSWORD, issueToken: true });
+    const stream = app.client(TaskService, 'grpc', token).watchTasks({})[Symbol.asyncIterator]();
+    await stream.next();
+    const record = await app.storage.identity.findUser('leaver');
+    await app.storage.identity.saveUser({ ...(record as NonNullable<typeof record>), memberships: new Map() });
+    await expect(stream.next()).rejects.toThrow('[aborted] What the caller may see has changed.');
+  });
+});
