@@ -58,7 +58,8 @@ export async function openOnPostgres(): Promise<TaskStoreBench> {
     feed: storage.feed,
     clock,
     clear: async () => {
-      await storage.dataSource.query('TRUNCATE task, task_event');
+      await storage.dataSource.query('DELETE FROM task_event');
+      await storage.dataSource.query('DELETE FROM task');
     },
     close: async () => {
       await storage.close();
