@@ -200,6 +200,8 @@ export interface SessionStore {
    * once and get different ones. Fewer than `limit`: there are no more.
    */
   adopt(nodeId: string, limit: number): Promise<MovedSession[]>;
+  /** Has dead nodes looked at again that had nothing left to adopt: a late write may have left something after all. */
+  unsettle(): Promise<void>;
   /** Takes back those of these sessions that other nodes have taken over; returns them alone. */
   reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]>;
   /** Takes one session from wherever it is, unless it said goodbye or its owner is another; at most one in the answer. */
@@ -216,6 +218,8 @@ export interface SessionStore {
   tasksOf(sessionId: string): Promise<TaskVersion[]>;
   /** The marks that records carry, of all nodes but this one; at most `limit`. */
   marked(exceptNodeId: string, limit: number): Promise<ReadonlyMap<string, TaskMark>>;
+  /** The tasks that flap now, and for how long they will have; at most `limit`, those that last longest first. */
+  flapping(limit: number): Promise<ReadonlyMap<string, number>>;
   /** A page of sessions by id, those with a task in the scope; `everything` includes those without any. */
   list(scope: Scope, afterId: string | undefined, limit: number): Promise<ListedSession[]>;
   /** Forgets ended sessions that nothing can be resumed from any more; returns how many. */

@@ -114,7 +114,8 @@ export class Resumption {
           { err: error, sessions: chunk.length },
           'lost sessions could not be looked up, tried again',
         );
-        for (const looking of chunk) this.#lookAgain(looking);
+        // The time in which the database was away is not held against anybody.
+        for (const looking of chunk) this.#lookAgain({ ...looking, sinceMs: this.options.clock.monotonicMs() });
       }
     }
   }

@@ -14,17 +14,20 @@ import type { SessionEngine } from './session-engine.js';
 import type { Task, TaskMark } from './task.js';
 
 /** The part of a task that its marks depend on. */
-export type MarkedTask = Pick<Task, 'sessionId'> & { readonly flappingUntil?: Date | null };
+export type MarkedTask = Pick<Task, 'id' | 'sessionId'>;
 
-/** Sessions of other nodes whose marks are kept. */
+/** Sessions of other nodes whose marks are kept, and flapping tasks. */
 const MAX_MARKED = 50_000;
+const MAX_FLAPPING = 10_000;
 
 export class SessionMarks {
   #elsewhere: ReadonlyMap<string, TaskMark> = new Map();
+  /** Until when tasks count as flapping, in monotonic time. */
+  #flapping: ReadonlyMap<string, number> = new Map();
 
   constructor(
     private readonly engine: SessionEngine,
-    private readonly store: Pick<SessionStore, 'marked'>,
+    private readonly store: Pick<SessionStore, 'marked' | 'flapping'>,
     private readonly nodeId: string,
     private readonly clock: Clock,
     private readonly log: Log,
@@ -35,7 +38,8 @@ export class SessionMarks {
     const marks: TaskMark[] = [];
     const mark = task.sessionId === null ? undefined : this.markOf(task.sessionId);
     if (mark) marks.push(mark);
-    if (task.flappingUntil && task.flappingUntil > this.clock.now()) marks.push('flapping');
+    const flapsUntilMs = this.#flapping.size === 0 ? undefined : this.#flapping.get(task.id);
+    if (flapsUntilMs !== undefined && flapsUntilMs > this.clock.monotonicMs()) marks.push('flapping');
     return marks;
   }
 
@@ -48,16 +52,15 @@ export class SessionMarks {
   /** Takes in what the other nodes tell. Records are read only where a node says that it has marked some. */
   async onRenewed(peers: readonly PeerNode[]): Promise<void> {
     const suspects = peers.flatMap(({ report }) => report.suspects.map((id) => [id, 'suspect'] as const));
-    const others = peers.some(({ report }) => report.marked > 0) ? await this.#read() : new Map<string, TaskMark>();
-    this.#elsewhere = new Map([...suspects, ...others]);
-  }
-
-  async #read(): Promise<ReadonlyMap<string, TaskMark>> {
+    const anyMarked = peers.some(({ report }) => report.marked > 0);
     try {
-      return await this.store.marked(this.nodeId, MAX_MARKED);
+      const marked = anyMarked ? await this.store.marked(this.nodeId, MAX_MARKED) : [];
+      this.#elsewhere = new Map([...suspects, ...marked]);
+      const flapping = await this.store.flapping(MAX_FLAPPING);
+      const nowMs = this.clock.monotonicMs();
+      this.#flapping = new Map([...flapping].map(([id, forMs]) => [id, nowMs + forMs]));
     } catch (error) {
-      this.log.warn({ err: error }, 'the marks of other nodes could not be read');
-      return new Map();
+      this.log.warn({ err: error }, 'the marks of tasks could not be read; they are as old as the last renewal');
     }
   }
 }

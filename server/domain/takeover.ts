@@ -31,11 +31,14 @@ export interface TakeoverOptions {
 }
 
 const MAX_ADOPTED = 500;
+/** In every so many rounds, dead nodes are looked at again that had nothing left. */
+const UNSETTLE_EVERY = 20;
 const MAX_AT_ONCE = 1000;
 const MAX_REFRESHED = 20_000;
 
 export class Takeover {
-  #rounds: Promise<void> = Promise.resolve();
+  #round: Promise<void> = Promise.resolve();
+  #rounds = 0;
   #isBusy = false;
   /** Open sessions that other nodes may have taken. */
   readonly #reclaimable = new Set<string>();
@@ -51,7 +54,7 @@ export class Takeover {
     if (lapsed) this.#onLapsed();
     if (this.#isBusy || this.#stopped) return;
     this.#isBusy = true;
-    this.#rounds = this.#round().finally(() => (this.#isBusy = false));
+    this.#round = this.#runRound().finally(() => (this.#isBusy = false));
   }
 
   /** A verdict on a session may have been stored although it lives; its tasks are brought back soon. */
@@ -67,7 +70,7 @@ export class Takeover {
   /** Begins no more; resolves when what is under way is over. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    await this.#rounds;
+    await this.#round;
   }
 
   /** Fetches a session that is not open here, on behalf of its client; undefined when nobody knows it (any more). */
@@ -91,7 +94,7 @@ export class Takeover {
     }
   }
 
-  async #round(): Promise<void> {
+  async #runRound(): Promise<void> {
     try {
       await this.#reclaim();
       await this.#repair();
@@ -108,6 +111,7 @@ export class Takeover {
 
   async #adopt(): Promise<void> {
     const { store, nodeId, engine, log, onAdopted } = this.options;
+    if (this.#rounds++ % UNSETTLE_EVERY === 0) await store.unsettle();
     for (let more = true; more && !this.#stopped;) {
       const moved = await store.adopt(nodeId, MAX_ADOPTED);
       more = moved.length === MAX_ADOPTED;

@@ -60,17 +60,6 @@ const EVENTS: Statement = {
   text: `SELECT node, at, kind, details FROM node_event ORDER BY seq DESC LIMIT $1`,
 };
 
-/** A dead node that has something left after all is given to those who take over once more. */
-const UNSETTLE: Statement = {
-  name: 'node_unsettle',
-  text: `UPDATE node SET is_settled = false WHERE is_settled AND lease_until < now() AND (
-  EXISTS (SELECT FROM session WHERE node_id = node.id AND state <> 'ended')
-  OR EXISTS (SELECT FROM task WHERE session_id BETWEEN
-    rpad(left(node.id::text, 13), 36, '-0000-0000-000000000000')::uuid AND
-    rpad(left(node.id::text, 13), 36, '-ffff-ffff-ffffffffffff')::uuid
-    AND NOT EXISTS (SELECT FROM session WHERE session.id = task.session_id)))`,
-};
-
 const PURGE: Statement = {
   name: 'node_purge',
   text: `DELETE FROM node WHERE is_settled AND lease_until < now() - $1 * interval '1 ms'
@@ -112,7 +101,6 @@ export class PostgresNodeStore implements NodeStore {
   }
 
   async purge(deadForMs: number): Promise<number> {
-    await this.postgres.rows(UNSETTLE, []);
     await this.postgres.rows(PURGE_EVENTS, [Math.max(deadForMs, EVENTS_KEPT_MS)]);
     return (await this.postgres.rows(PURGE, [deadForMs])).length;
   }

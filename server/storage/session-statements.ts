@@ -121,6 +121,15 @@ export const SETTLE: Statement = {
   AND NOT EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')`,
 };
 
+/** A dead node that has something left after all is given to those who take over once more. */
+export const UNSETTLE: Statement = {
+  name: 'session_unsettle',
+  text: `UPDATE node SET is_settled = false WHERE is_settled AND lease_until < now() AND (
+  EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')
+  OR EXISTS (SELECT FROM task t WHERE t.session_id BETWEEN ${idRange('node.id')}
+    AND NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id)))`,
+};
+
 /** $1 node, $2 ids. */
 export const RECLAIM: Statement = {
   name: 'session_reclaim',
@@ -194,6 +203,12 @@ export const MARKED: Statement = {
   name: 'session_marked',
   text: `SELECT id, state FROM session
 WHERE (state = 'orphan' OR is_protected) AND state <> 'ended' AND node_id <> $1 LIMIT $2`,
+};
+
+export const FLAPPING: Statement = {
+  name: 'session_flapping',
+  text: `SELECT id, (extract(epoch FROM flapping_until - now()) * 1000)::float8 AS for_ms FROM task
+WHERE flapping_until > now() ORDER BY flapping_until DESC LIMIT $1`,
 };
 
 function list(counted: string): string {

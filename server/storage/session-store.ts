@@ -55,6 +55,10 @@ export class PostgresSessionStore implements SessionStore {
     return rows.map(movedOf);
   }
 
+  async unsettle(): Promise<void> {
+    await this.postgres.rows(sql.UNSETTLE, []);
+  }
+
   async reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]> {
     return (await this.postgres.rows<MovedRow>(sql.RECLAIM, [nodeId, ids])).map(movedOf);
   }
@@ -101,6 +105,11 @@ export class PostgresSessionStore implements SessionStore {
   async marked(exceptNodeId: string, limit: number): Promise<ReadonlyMap<string, TaskMark>> {
     const rows = await this.postgres.rows<{ id: string; state: string }>(sql.MARKED, [exceptNodeId, limit]);
     return new Map(rows.map(({ id, state }) => [id, state === 'orphan' ? 'unconfirmed' : 'protected']));
+  }
+
+  async flapping(limit: number): Promise<ReadonlyMap<string, number>> {
+    const rows = await this.postgres.rows<{ id: string; for_ms: number }>(sql.FLAPPING, [limit]);
+    return new Map(rows.map(({ id, for_ms: forMs }) => [id, forMs]));
   }
 
   async list(scope: Scope, afterId: string | undefined, limit: number): Promise<ListedSession[]> {

@@ -38,6 +38,8 @@ export const taskEntity = new EntitySchema<Record<string, unknown>>({
     updated_at: instant,
     silent_since: { ...instant, nullable: true },
     lapsed_session_id: { type: 'uuid', nullable: true },
+    status_changes: { type: 'timestamptz', array: true, nullable: true },
+    flapping_until: { ...instant, nullable: true },
   },
   indices: [
     { name: 'task_updated_at', columns: ['updated_at', 'id'] },
@@ -49,6 +51,7 @@ export const taskEntity = new EntitySchema<Record<string, unknown>>({
     { name: 'task_stopped_at', columns: ['stopped_at', 'id'], where: 'stopped_at IS NOT NULL' },
     { name: 'task_session', columns: ['session_id'], where: 'session_id IS NOT NULL' },
     { name: 'task_lapsed_session', columns: ['lapsed_session_id'], where: 'lapsed_session_id IS NOT NULL' },
+    { name: 'task_flapping', columns: ['flapping_until'], where: 'flapping_until IS NOT NULL' },
   ],
 });
 

@@ -17,6 +17,7 @@
  * - After a wait for a lock PostgreSQL looks at the newest version of the row again, so old values are exact.
  */
 import { LAPSE_CAUSES } from '../domain/task.js';
+import { countChange } from './flapping.js';
 import type { Statement } from './postgres.js';
 import { RECORD_COLUMNS, TASK_COLUMNS, TASK_ONLY_COLUMNS } from './task-rows.js';
 
@@ -64,7 +65,8 @@ WITH input AS MATERIALIZED (
     lapsed_session_id = CASE WHEN e.restores OR e.status IS NOT NULL THEN NULL ELSE t.lapsed_session_id END,
     session_id = CASE WHEN e.claims THEN e.session_id ELSE t.session_id END,
     epoch = CASE WHEN e.claims THEN t.epoch + 1 ELSE t.epoch END,
-    revision = t.revision + 1, updated_at = $3
+    revision = t.revision + 1, updated_at = $3,
+    ${countChange('e.new_status <> t.status')}
   FROM existing e WHERE t.id = e.id AND e.outcome = 'written'
   RETURNING ${WRITTEN.map((column) => `t.${column}`).join(', ')}, e.n, e.actor, e.gap_ms,
     CASE WHEN e.restores THEN 'restored' WHEN e.registers THEN 'registered' ELSE 'updated' END AS kind,
@@ -113,7 +115,8 @@ WITH input AS MATERIALIZED (
 ), lapsed AS (
   UPDATE task t SET status = 'shutdown', status_before = v.old_status, cause = v.cause, status_changed_at = $3,
     silent_since = $3::timestamptz - v.silent_ms * interval '1 ms', lapsed_session_id = v.session_id,
-    session_id = NULL, revision = t.revision + 1, updated_at = $3
+    session_id = NULL, revision = t.revision + 1, updated_at = $3,
+    ${countChange('true')}
   FROM verdict v WHERE t.id = v.task_id
   RETURNING t.id, ${RECORD_COLUMNS.map((column) => `t.${column}`).join(', ')}, v.old_status, v.silent_ms
 ), events AS (

@@ -268,6 +268,16 @@ describe.each([
       expect(adopted[0]?.tasks.map(({ taskId }) => taskId).sort()).toEqual(['a', 'b']);
     });
 
+    it('is looked at again when a late write left something after all', async () => {
+      const [dead, alive] = [await startNode(bench), await startNode(bench)];
+      await bench.expireLease(dead.id);
+      expect(await bench.sessions.adopt(alive.id, 100)).toEqual([]);
+      await bench.putTask('late', sessionIdOf(dead));
+      expect(await bench.sessions.adopt(alive.id, 100)).toEqual([]);
+      await bench.sessions.unsettle();
+      expect(await bench.sessions.adopt(alive.id, 100)).toMatchObject([{ tasks: [{ taskId: 'late' }] }]);
+    });
+
     it('that gave its lease up is dead at once', async () => {
       const [dead, alive] = [await startNode(bench), await startNode(bench)];
       await bench.sessions.save(dead.id, [recordOf(sessionIdOf(dead))]);

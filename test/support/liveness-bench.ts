@@ -75,10 +75,10 @@ export class LivenessBench {
     return node;
   }
 
-  /** Moves time on in steps shorter than the slack, so that nothing looks like a pause. */
-  async pass(byMs: number): Promise<void> {
-    for (let leftMs = byMs; leftMs > 0; leftMs -= 50) {
-      this.clock.advance(Math.min(50, leftMs));
+  /** Moves time on; an answer of the database takes up to `stepMs`. */
+  async pass(byMs: number, stepMs = 50): Promise<void> {
+    for (let leftMs = byMs; leftMs > 0; leftMs -= stepMs) {
+      this.clock.advance(Math.min(stepMs, leftMs));
       await settle();
     }
   }
@@ -153,7 +153,7 @@ export class TestNode {
       kind: 'register',
       id: taskId,
       texts: { status, user: 'ssx', group_id: 'mx' },
-      addr: session.id,
+      addr: session.address,
       sessionId: session.id,
       cause: 'client',
       actor: 'test',

@@ -38,7 +38,11 @@ export interface MemoryTask {
   lapsedSessionId: string | null;
   epoch: number;
   revision: number;
+  changesAtMs: number[];
 }
+
+const FLAPS = 5;
+const FLAP_WINDOW_MS = 600_000;
 
 interface MemoryNode extends NodeIdentity {
   leaseUntilMs: number;
@@ -115,7 +119,9 @@ export class MemoryTaskWrites {
       const task = stored ?? newTask(write.id);
       database.tasks.set(write.id, task);
       database.rowsWritten++;
+      const { status } = task;
       applyWrite(task, write);
+      if (stored && task.status !== status) task.changesAtMs.push(database.nowMs);
       return { outcome: 'written', revision: task.revision, epoch: task.epoch };
     });
   }
@@ -133,7 +139,7 @@ export class MemoryTaskWrites {
 
 function newTask(id: string): MemoryTask {
   const texts = { user: '', group_id: '', status: '', statusBefore: '', cause: 'client', addr: '' };
-  return { id, ...texts, sessionId: null, lapsedSessionId: null, epoch: 0, revision: 0 };
+  return { id, ...texts, sessionId: null, lapsedSessionId: null, epoch: 0, revision: 0, changesAtMs: [] };
 }
 
 function applyWrite(task: MemoryTask, write: TaskWrite): void {
@@ -167,6 +173,7 @@ function applyLapse(database: MemoryDatabase, lapse: Lapse): boolean {
   task.cause = lapse.cause;
   task.lapsedSessionId = lapse.sessionId;
   task.revision++;
+  task.changesAtMs.push(database.nowMs);
   database.lapsed.push(lapse);
   return true;
 }
@@ -238,7 +245,9 @@ class MemoryNodeStore implements NodeStore {
 }
 
 function hasLeftovers(database: MemoryDatabase, nodeId: string): boolean {
-  const ofNode = [...database.sessions.values()].some((session) => session.nodeId === nodeId);
+  const ofNode = [...database.sessions.values()].some(
+    (session) => session.nodeId === nodeId && session.state !== 'ended',
+  );
   return ofNode || unrecorded(database, nodeId).length > 0;
 }
 
@@ -292,6 +301,15 @@ class MemorySessionStore implements SessionStore {
         node.isSettled = moved.length < limit;
       }
       return moved;
+    });
+  }
+
+  unsettle(): Promise<void> {
+    return this.connection.run((database) => {
+      for (const node of database.nodes.values()) {
+        const isDead = node.leaseUntilMs <= database.nowMs;
+        if (isDead && hasLeftovers(database, node.id)) node.isSettled = false;
+      }
     });
   }
 
@@ -377,6 +395,17 @@ class MemorySessionStore implements SessionStore {
         return session.record.isProtected && session.state !== 'ended' ? [[session.record.id, 'protected']] : [];
       });
       return new Map(marks.slice(0, limit));
+    });
+  }
+
+  flapping(limit: number): Promise<ReadonlyMap<string, number>> {
+    return this.connection.run((database) => {
+      const flapping = [...database.tasks.values()].flatMap(({ id, changesAtMs }): [string, number][] => {
+        const fifthLast = changesAtMs.at(-FLAPS);
+        const forMs = fifthLast === undefined ? 0 : fifthLast + FLAP_WINDOW_MS - database.nowMs;
+        return forMs > 0 ? [[id, forMs]] : [];
+      });
+      return new Map(flapping.sort(([, one], [, other]) => other - one).slice(0, limit));
     });
   }
 

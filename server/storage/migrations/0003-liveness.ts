@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** Nodes and their leases, sessions, and the ways from a session to its tasks. */
+/** Nodes and their leases, sessions and the ways from them to their tasks, and how often a task's status changed. */
 export class Liveness0003 implements MigrationInterface {
   readonly name = 'Liveness0000000000003';
 
@@ -10,6 +10,7 @@ export class Liveness0003 implements MigrationInterface {
 
   async down(queryRunner: QueryRunner): Promise<void> {
     await queryRunner.query('DROP INDEX task_session, task_lapsed_session');
+    await queryRunner.query('ALTER TABLE task DROP COLUMN status_changes, DROP COLUMN flapping_until');
     await queryRunner.query('DROP TABLE node_event, session, node');
   }
 }
@@ -51,6 +52,8 @@ const STATEMENTS = [
   `CREATE INDEX session_lost ON session (address, silent_since) WHERE state <> 'open'`,
   `CREATE INDEX session_marked ON session (id) WHERE state = 'orphan' OR is_protected`,
   'CREATE INDEX session_ended ON session (ended_at) WHERE ended_at IS NOT NULL',
+  'ALTER TABLE task ADD COLUMN status_changes timestamptz[], ADD COLUMN flapping_until timestamptz(3)',
+  'CREATE INDEX task_flapping ON task (flapping_until) WHERE flapping_until IS NOT NULL',
   'CREATE INDEX task_session ON task (session_id) WHERE session_id IS NOT NULL',
   'CREATE INDEX task_lapsed_session ON task (lapsed_session_id) WHERE lapsed_session_id IS NOT NULL',
 ];
