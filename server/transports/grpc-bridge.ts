@@ -6,7 +6,7 @@
  * is cancelled or past its deadline aborts the handler's signal; so does its end.
  */
 import type { EventEmitter } from 'node:events';
-import type { Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import {
   create,
   fromBinary,
@@ -246,8 +246,9 @@ function decode(method: DescMethod, bytes: Buffer): Message {
   }
 }
 
-async function* decodeAll(method: DescMethod, call: AsyncIterable<unknown>): AsyncGenerator<Message, void, undefined> {
-  for await (const bytes of call) yield decode(method, bytes as Buffer);
+/** The requests of a stream, as they come. Their end must not close the stream for the answers. */
+async function* decodeAll(method: DescMethod, call: Readable): AsyncGenerator<Message, void, undefined> {
+  for await (const bytes of call.iterator({ destroyOnReturn: false })) yield decode(method, bytes as Buffer);
 }
 
 function encode(method: DescMethod, message: object): Buffer {

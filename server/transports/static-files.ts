@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import sirv from 'sirv';
 
 /** Addresses that are never a view of the page: built files, services, and files beside the start document. */
-const NO_VIEW = [/^\/assets\//, /^\/(taskdash|grpc|google)\./, /^\/[^/]+\.\w+$/];
+const NO_VIEW = [/^\/assets\//, /^\/(taskdash|grpc|google)\./, /^\/[^/?]+\.\w+(\?|$)/];
 
 /** Answers a request for the page; 404 in plain words for what is none of it. */
 export type PageHandler = (request: IncomingMessage, response: ServerResponse) => void;
@@ -16,8 +16,6 @@ export function createPageHandler(folder: string): PageHandler {
     return (_request, response) => plain(response, 503, 'The page is not built. Run `npm run build` and start again.');
   }
   const serve = sirv(folder, {
-    single: true,
-    ignores: NO_VIEW,
     etag: true,
     setHeaders: (response, path) =>
       response.setHeader(
@@ -28,7 +26,13 @@ export function createPageHandler(folder: string): PageHandler {
   return (request, response) => {
     if (request.method !== 'GET' && request.method !== 'HEAD')
       return plain(response, 404, 'There is no such method here.');
-    serve(request, response, () => plain(response, 404, 'There is nothing at this address.'));
+    serve(request, response, () => {
+      const path = request.url ?? '/';
+      if (NO_VIEW.some((pattern) => pattern.test(path)))
+        return plain(response, 404, 'There is nothing at this address.');
+      request.url = '/';
+      serve(request, response, () => plain(response, 404, 'There is nothing at this address.'));
+    });
   };
 }
 
