@@ -88,7 +88,7 @@ describe('a later start', () => {
   });
 
   it('sets a new password when the file of the old one is gone', async () => {
-    const dataDir = await sandbox.path('forgotten');
+    const dataDir = await sandbox.seeded('forgotten');
     const first = await sandbox.start(dataDir);
     await first.stop();
     await rm(join(dataDir, 'postgres.password'));
@@ -109,7 +109,7 @@ describe('a later start', () => {
 
 describe('the options', () => {
   it('reach the server', async () => {
-    const { connectionString } = await sandbox.start(await sandbox.path('tuned'), {
+    const { connectionString } = await sandbox.start(await sandbox.seeded('tuned'), {
       maxConnections: 7,
       settings: { work_mem: '9MB', shared_buffers: '16MB' },
     });
@@ -133,7 +133,7 @@ describe('the options', () => {
 
 describe('a start that PostgreSQL refuses', () => {
   it("shows the end of PostgreSQL's log, and leaves the folder for the next one", async () => {
-    const dataDir = await sandbox.path('refusing');
+    const dataDir = await sandbox.seeded('refusing');
     const refused = sandbox.start(dataDir, { settings: { shared_buffers: 'plenty' } });
     await expect(refused).rejects.toThrow(/invalid value for parameter "shared_buffers": "plenty"/);
     await expect(refused).rejects.toThrow(/TASKDASH_DATABASE_URL/);
@@ -143,7 +143,7 @@ describe('a start that PostgreSQL refuses', () => {
   });
 
   it('gives up a PostgreSQL that says nothing for too long', async () => {
-    const dataDir = await sandbox.path('silent');
+    const dataDir = await sandbox.seeded('silent');
     await expect(sandbox.start(dataDir, { startTimeoutMs: 0 })).rejects.toThrow('said nothing for 0 ms');
     expect(listProcesses().filter((process) => process.command.includes(dataDir))).toEqual([]);
   });
@@ -176,7 +176,7 @@ describe('a port that is taken after it was found free', () => {
     try {
       const pickPort = (): Promise<number> =>
         Promise.resolve(offered.shift()).then((port) => port ?? freeLoopbackPort());
-      const { connectionString } = await sandbox.start(await sandbox.path('port'), {}, { pickPort });
+      const { connectionString } = await sandbox.start(await sandbox.seeded('port'), {}, { pickPort });
       expect(offered).toEqual([]);
       expect(await query(connectionString, 'select 1 as one')).toEqual([{ one: 1 }]);
     } finally {
@@ -198,7 +198,7 @@ describe('attaching', () => {
 
 describe('stopping', () => {
   it('ends open sessions, waits once for all callers, and tells nobody of a loss', async () => {
-    const dataDir = await sandbox.path('stopping');
+    const dataDir = await sandbox.seeded('stopping');
     const database = await sandbox.start(dataDir);
     const postmaster = await postmasterOf(dataDir);
     const guardian = guardianPidsOf(postmaster);
@@ -217,7 +217,7 @@ describe('stopping', () => {
 
 describe('a loss', () => {
   it('of PostgreSQL is told, also to those who ask later, and the next start recovers', async () => {
-    const dataDir = await sandbox.path('lost');
+    const dataDir = await sandbox.seeded('lost');
     const database = await sandbox.start(dataDir);
     await query(database.connectionString, 'create table kept as select 42 as answer');
     const told = new Promise((resolve) => database.onUnexpectedExit(resolve));
@@ -233,7 +233,7 @@ describe('a loss', () => {
   it.each(['the waiting shell', 'the watching shell and the waiting one'])(
     'of the guardian (%s) ends PostgreSQL and is told',
     async (which) => {
-      const dataDir = await sandbox.path('unguarded');
+      const dataDir = await sandbox.seeded('unguarded');
       const database = await sandbox.start(dataDir);
       const postmaster = await postmasterOf(dataDir);
       const [waiting, ...watching] = guardianPidsOf(postmaster);

@@ -120,7 +120,7 @@ describe('the platform package', () => {
 
 describe('data of another version', () => {
   it('is left alone, and the error names both versions and the ways out', async () => {
-    const dataDir = await sandbox.path('old');
+    const dataDir = await sandbox.seeded('old');
     await (await sandbox.start(dataDir)).stop();
     const versionFile = join(dataDir, 'postgres', 'PG_VERSION');
     const written = await readFile(versionFile, 'utf8');

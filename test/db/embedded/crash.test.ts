@@ -56,7 +56,7 @@ async function insertUntilCut(url: string, first: number): Promise<number[]> {
 
 describe('kill -9 of the server', () => {
   it('makes the guardian shut PostgreSQL down properly', async () => {
-    const dataDir = await sandbox.path('guarded');
+    const dataDir = await sandbox.seeded('guarded');
     const server = spawnServer(dataDir);
     await server.told('url');
     const postmaster = await postmasterOf(dataDir);
@@ -68,7 +68,7 @@ describe('kill -9 of the server', () => {
   });
 
   it('and of the guardian leaves a PostgreSQL, which the next start ends before it starts its own', async () => {
-    const dataDir = await sandbox.path('leftover');
+    const dataDir = await sandbox.seeded('leftover');
     const server = spawnServer(dataDir);
     const url = await server.told('url');
     await query(url, 'create table kept as select 42 as answer');
@@ -108,7 +108,7 @@ describe('kill -9 of the server', () => {
 
 describe('kill -9 of everything', () => {
   it('loses no acknowledged row, three times while four sessions write', async () => {
-    const dataDir = await sandbox.path('killed');
+    const dataDir = await sandbox.seeded('killed');
     const acknowledged: number[] = [];
     for (const round of [1, 2, 3]) {
       const server = spawnServer(dataDir);
@@ -133,7 +133,7 @@ describe('kill -9 of everything', () => {
   });
 
   it('and a reuse of the process number by somebody else does not keep the next start off, nor harm that process', async () => {
-    const dataDir = await sandbox.path('reused');
+    const dataDir = await sandbox.seeded('reused');
     const server = spawnServer(dataDir);
     await server.told('url');
     await killEverything(server, dataDir);
@@ -156,7 +156,7 @@ describe('kill -9 of everything', () => {
 
 describe('kill -9 of the postmaster and all who watch it', () => {
   it('while a session does not notice, does not start a second PostgreSQL beside that session', async () => {
-    const dataDir = await sandbox.path('stray');
+    const dataDir = await sandbox.seeded('stray');
     const server = spawnServer(dataDir);
     const url = await server.told('url');
     const cut = query(url, 'select pg_backend_pid(), pg_sleep(600)').catch((error: unknown) => error);
@@ -185,7 +185,7 @@ describe('kill -9 of the postmaster and all who watch it', () => {
 
 describe('Ctrl-C in a terminal', () => {
   it('reaches the server alone, so that it stops before its database', async () => {
-    const dataDir = await sandbox.path('interrupted');
+    const dataDir = await sandbox.seeded('interrupted');
     const server = spawnServer(dataDir);
     const url = await server.told('url');
     process.kill(-server.pid, 'SIGINT');
@@ -195,7 +195,7 @@ describe('Ctrl-C in a terminal', () => {
   });
 
   it('as a SIGTERM to everybody, does not take the guardian away', async () => {
-    const dataDir = await sandbox.path('terminated');
+    const dataDir = await sandbox.seeded('terminated');
     const server = spawnServer(dataDir);
     await server.told('url');
     const postmaster = await postmasterOf(dataDir);

@@ -33,7 +33,7 @@ describe('a data folder', () => {
   it('is refused to a second server, with the process that has it, until kill -9 takes that one away', async () => {
     const project = await sandbox.path('project');
     await buildProject(project, 'linked');
-    const dataDir = await sandbox.path('data');
+    const dataDir = await sandbox.seeded('data');
     const server = sandbox.spawn(process.execPath, project, dataDir);
     await server.told('url');
     await expect(sandbox.start(dataDir)).rejects.toThrow(

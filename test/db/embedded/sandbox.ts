@@ -1,7 +1,8 @@
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { chmod, mkdtemp, readFile, realpath } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterAll, afterEach, expect } from 'vitest';
 import {
@@ -28,6 +29,7 @@ export class Sandbox {
   readonly messages: Message[] = [];
   #root = '';
   #count = 0;
+  #template: Promise<string> | undefined;
   #running: { stop(): Promise<void> }[] = [];
 
   /** Call at the top of the file: registers the clearing away, and the proof that no process stays. */
@@ -53,6 +55,22 @@ export class Sandbox {
     }
     this.#count += 1;
     return join(this.#root, `${name}-${this.#count}`);
+  }
+
+  /** A folder with a database in it that has been stopped: a copy, which takes a fifth of the time of a first start. */
+  async seeded(name: string): Promise<string> {
+    this.#template ??= this.#makeTemplate();
+    const path = await this.path(name);
+    // Unlike fs.cp it keeps the owner.
+    await promisify(execFile)('cp', ['-a', await this.#template, path]);
+    return path;
+  }
+
+  async #makeTemplate(): Promise<string> {
+    const path = await this.path('template');
+    const database = await startEmbeddedPostgres({ dataDir: path, log: () => {} });
+    await database.stop();
+    return path;
   }
 
   /** Starts a database in this process. */

@@ -124,7 +124,7 @@ describe('an ordinary user', () => {
 
   it("is told whose database it is when it is another user's", async () => {
     if (!ordinary) return expectOwnPostgres(0o700);
-    const dataDir = await sandbox.path('others');
+    const dataDir = await sandbox.seeded('others');
     const database = await sandbox.start(dataDir);
     const { uid: other } = processOf(await postmasterOf(dataDir));
     expect(other).not.toBe(ordinary.uid);
@@ -234,7 +234,7 @@ describe('root', () => {
 
   it('gives back a database that was restored as root', async () => {
     if (!isRoot) return expectOwnPostgres(0o700);
-    const dataDir = await sandbox.path('restored');
+    const dataDir = await sandbox.seeded('restored');
     const first = await sandbox.start(dataDir);
     await query(first.connectionString, 'create table kept as select 42 as answer');
     const { uid } = processOf(await postmasterOf(dataDir));
