@@ -174,6 +174,7 @@ class Life {
     node.cut();
     await this.pass(30);
     node.mend();
+    await this.pass(10);
     this.onDisturbance(beganAtMs);
   }
 
