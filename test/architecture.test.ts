@@ -32,7 +32,7 @@ const LAYERS: readonly Layer[] = [
     may: [/^server\/(domain|transports)\//, generated, /^@(grpc|connectrpc|bufbuild)\//, /^sirv$/, /^node:/],
   },
   { name: 'wiring', files: /^server\/(cli\/)?[^/]+\.ts$/, may: [/^server\//, /^node:/, /^[a-z@]/] },
-  { name: 'client', files: /^client\//, may: [/^client\//, generated, /^@(grpc|bufbuild)\//, /^node:/] },
+  { name: 'client', files: /^client\//, may: [/^client\//, generated, /^@(connectrpc|bufbuild)\//] },
   { name: 'page', files: /^web\/src\//, may: [/^web\/src\//, generated, /^(?!node:|\.)(?!server)[a-z@]/] },
 ];
 
