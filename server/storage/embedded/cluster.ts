@@ -120,10 +120,16 @@ async function initialise(launch: Launch, staging: string): Promise<void> {
   );
   const code = await endWithin(guardian, INITDB_PATIENCE_MS);
   if (code === 0) return;
+  const lines = (await serverLog.tail(from)).join('\n');
   throw new EmbeddedPostgresError(
-    `PostgreSQL's initdb could not make a database in ${staging} as ${runAs.description}:\n` +
-      `${(await serverLog.tail(from)).join('\n')}\nSee that the disk has room and the folder may be written, and start again.`,
+    `PostgreSQL's initdb could not make a database in ${staging} as ${runAs.description}:\n${lines}\n${adviceFor(lines)}`,
   );
+}
+
+function adviceFor(lines: string): string {
+  return lines.includes('could not look up effective user ID')
+    ? 'It wants a user with a name: run TaskDash as one that /etc/passwd knows, or set TASKDASH_DATABASE_URL.'
+    : 'See that the disk has room and the folder may be written, and start again.';
 }
 
 function initdbOptions(major: number): string[] {

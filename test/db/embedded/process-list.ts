@@ -63,8 +63,8 @@ export function isRunning(pid: number): boolean {
   return listProcesses().some((candidate) => candidate.pid === pid);
 }
 
-/** Waits until something holds, and fails with the given words when it does not within ten seconds. */
-export async function until(what: string, holds: () => boolean | Promise<boolean>, patienceMs = 10_000): Promise<void> {
+/** Waits until something holds, and fails with the given words when it does not in time. */
+export async function until(what: string, holds: () => boolean | Promise<boolean>, patienceMs = 20_000): Promise<void> {
   for (const endAt = performance.now() + patienceMs; !(await holds());) {
     if (performance.now() > endAt) throw new Error(`not within ${patienceMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));

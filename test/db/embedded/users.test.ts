@@ -115,6 +115,23 @@ describe('an ordinary user', () => {
     }
   });
 
+  it('without a name, as in some containers, is told that it needs one', async () => {
+    if (!isRoot) return expectOwnPostgres(0o700);
+    const nameless = { uid: 54_321, gid: 54_321 };
+    const dataDir = await sandbox.path('nameless');
+    await mkdir(dataDir, { mode: 0o755 });
+    await chown(dataDir, nameless.uid, nameless.gid);
+    const server = sandbox.spawn(node, project, dataDir, nameless);
+    expect(await server.told('error')).toMatch(
+      /user ID 54321: user does not exist\nIt wants a user with a name: .*TASKDASH/,
+    );
+    await server.stop();
+
+    // Root finds an account that has one, also for a folder that belongs to the nameless.
+    const byRoot = sandbox.spawn(process.execPath, project, dataDir);
+    expect((await runsOn(byRoot, dataDir)).uid).not.toBe(nameless.uid);
+  });
+
   it('is told whose folder it is when it may not write it', async () => {
     const server = sandbox.spawn(node, project, '/taskdash-test-data', ordinary);
     const error = await server.told('error');
