@@ -78,6 +78,7 @@ describe('a frame that stays incomplete', () => {
       client.write(heartbeatFrame().subarray(7));
       await until('it is complete', () => rig.metrics.of('frame heartbeat') === round + 1);
     }
+    await pass(60_000);
     expect(await isAlive(client)).toBe(true);
   });
 
@@ -133,6 +134,22 @@ describe('a frame that stays incomplete', () => {
     expect(rig.metrics.of('closed memory')).toBe(1);
     expect(log.lines.filter(({ level }) => level === 'warn')).toHaveLength(1);
   });
+
+  it('gives its memory back when it is complete, and when its connection ends', async () => {
+    await start({ limits: { maxIncompleteBytes: 1_000_000, maxConnections: 100 } });
+    const large = frame(REQUEST, { RequestID: 'Find' }, Buffer.alloc(900_000, ' '));
+    for (let round = 1; round <= 3; round++) {
+      const [cut, whole] = [await rig.connect(), await rig.connect()];
+      const before = rig.metrics.of('bytes read');
+      cut.write(large.subarray(0, 800_000));
+      await until('it is held', () => rig.metrics.of('bytes read') === before + 800_000);
+      await cut.close();
+      await until('it has gone', () => rig.server.size === round);
+      await whole.writePieces([large.subarray(0, 800_000), large.subarray(800_000)]);
+      expect((await whole.next()).body.errid).toBe(1000);
+    }
+    expect(rig.metrics.of('closed memory')).toBe(0);
+  });
 });
 
 describe('a connection too many', () => {
@@ -150,14 +167,18 @@ describe('a connection too many', () => {
   });
 
   it('from one address leaves room for other addresses', async () => {
-    await start({ limits: { maxConnectionsPerAddress: 1 } });
-    const first = await rig.connect();
+    await start({ limits: { maxConnectionsPerAddress: 2 } });
+    const [first, second] = [await rig.connect(), await rig.connect()];
     expect(await isAlive(first)).toBe(true);
-    await rig.connect().then((second) => second.whenEnded());
-    expect(rig.metrics.of('refused too_many_from_address')).toBe(1);
+    await rig.connect().then((third) => third.whenEnded());
+    await second.close();
+    await until('the second has gone', () => rig.server.size === 1);
+    expect(await isAlive(await rig.connect())).toBe(true);
+    await rig.connect().then((third) => third.whenEnded());
+    expect(rig.metrics.of('refused too_many_from_address')).toBe(2);
     expect(await isAlive(await rig.connect({ localAddress: '127.0.0.2' }))).toBe(true);
     await first.close();
-    await until('the first has gone', () => rig.server.size === 1);
+    await until('the first has gone', () => rig.server.size === 2);
     expect(await isAlive(await rig.connect())).toBe(true);
   });
 });
@@ -260,6 +281,24 @@ describe('when a batcher has no room', () => {
     expect((await reader.find('a')).body.errid).toBe(1002);
     rig.store.resume();
     expect((await replies).map(({ body }) => body.errid)).toEqual([0, 0, 0]);
+  });
+
+  it('for a write, what follows it on its connection is taken as soon as it has begun', async () => {
+    await start({ writeCapacity: 1 });
+    const [first, second] = [await rig.connect(), await rig.connect()];
+    rig.store.pause('writes');
+    const held = first.register({ id: 'a' });
+    await until('the batcher is full', () => rig.batcher.pending === 1);
+    const replies = second.pipeline([registerFrame({ id: 'b' }), findFrame('c')]);
+    await until('the second waits', () => rig.metrics.of('frame register') === 2);
+    expect(rig.metrics.of('frame find')).toBe(0);
+    rig.store.resume();
+    rig.store.pause('writes');
+    await held;
+    await until('the find is taken', () => rig.metrics.of('frame find') === 1);
+    expect(second.unclaimed).toBe(0);
+    rig.store.resume();
+    expect((await replies).map(({ body }) => body.errid)).toEqual([0, 1002]);
   });
 
   it('for too long, a write is refused with 1001, and the connection stays', async () => {

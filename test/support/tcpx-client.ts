@@ -158,6 +158,11 @@ export class TcpxClient {
     return this.#arrived.length;
   }
 
+  /** How the connection ended, once it has. */
+  get endedBy(): string | undefined {
+    return this.#ended;
+  }
+
   /** Shuts down the sending side; replies still arrive. */
   halfClose(): void {
     this.socket.end();

@@ -66,7 +66,7 @@ export class NotedSessions implements SessionHost {
   }
 }
 
-/** Counts under names such as `frame heartbeat`, `closed client`, `error 1000`. */
+/** Counts under names such as `frame heartbeat`, `closed client`, `error 1000`, `bytes read`, `times written`. */
 export class NotedMetrics implements TcpxMetrics {
   readonly counts = new Map<string, number>();
 
@@ -84,6 +84,7 @@ export class NotedMetrics implements TcpxMetrics {
 
   bytes(direction: string, count: number): void {
     this.#add(`bytes ${direction}`, count);
+    this.#add(`times ${direction}`);
   }
 
   of(name: string): number {

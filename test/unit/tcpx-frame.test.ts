@@ -147,6 +147,17 @@ describe('the decoder', () => {
     expect(decoder.keptBytes).toBeLessThanOrEqual(20_000);
   });
 
+  it('keeps nothing of a frame that it has handed out', () => {
+    const decoder = new FrameDecoder(LIMIT);
+    const bytes = frame(REQUEST, undefined, Buffer.alloc(50_000));
+    decoder.push(bytes.subarray(0, 30_000));
+    expect(decoder.next()).toBeUndefined();
+    decoder.push(bytes.subarray(30_000));
+    expect(decoder.next()).toBeDefined();
+    expect(decoder.keptBytes).toBe(0);
+    expect(decoder.isMidFrame).toBe(false);
+  });
+
   it('takes a frame of 1 MiB byte by byte, moving what it has gathered only a few times', () => {
     const bytes = frame(REQUEST, undefined, Buffer.alloc(LIMIT - 12, 'x'));
     const decoder = new FrameDecoder(LIMIT);
