@@ -18,12 +18,12 @@ import { FEED_COLUMNS, feedEventOf, type FeedRow } from './task-rows.js';
 const MARK: Statement = { name: 'feed_mark', text: 'SELECT pg_current_snapshot()::text AS snapshot' };
 
 /** Larger than every transaction number. */
-const NEVER = '18446744073709551615';
+export const NEVER = '18446744073709551615';
 
 const UNTIL_AND_AFTER = 'xid < $3::xid8 AND xid <> ALL ($4::xid8[]) AND seq > $5::bigint';
 
 /** $1 from.xmax, $2 from.xip, $3 until.xmax, $4 until.xip, $5 after, $6 limit. Always at least one row. */
-const BETWEEN: Statement = {
+export const BETWEEN: Statement = {
   name: 'feed_between',
   text: `
 SELECT here.snapshot, events.* FROM (SELECT pg_current_snapshot()::text AS snapshot) AS here
