@@ -17,6 +17,9 @@ export function createPageHandler(folder: string): PageHandler {
   }
   const serve = sirv(folder, {
     etag: true,
+    // The build has each text compressed beside it; nothing is compressed while somebody waits.
+    brotli: true,
+    gzip: true,
     setHeaders: (response, path) =>
       response.setHeader(
         'Cache-Control',

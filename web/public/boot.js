@@ -1,3 +1,4 @@
+/* global document, localStorage, matchMedia, navigator */
 // Runs before the first paint, as a file of its own because the content security policy allows no inline script:
 // sets the remembered theme and language on the root element, so that nothing flashes.
 (function () {

@@ -5,7 +5,6 @@ export const en = {
   'app.name': 'TaskDash',
   'app.skip': 'Skip to the content',
   'app.loading': 'Loading',
-  'app.tasks': 'Tasks',
   'app.language': 'Language',
   'app.language.other': '中文',
   'app.language.en': 'English',
@@ -63,7 +62,7 @@ export const en = {
   'failure.CROSS_SITE_REFUSED':
     'The server took this for a request of another site. Open TaskDash under its own address and try again.',
   'failure.TASK_NOT_FOUND': 'There is no such task, or it is none that you may see.',
-  'failure.REQUEST_INVALID': ({ detail }: { detail: string }) => `The server cannot answer this search. ${detail}`,
+  'failure.REQUEST_INVALID': ({ detail }: { detail: string }) => `The server did not accept that. ${detail}`,
   'failure.OVERLOADED': 'The server is busy. Try again in a moment.',
   'failure.STORAGE_UNAVAILABLE': 'The database does not answer. It will work again as soon as it is back.',
   'failure.STOPPING': 'The server is restarting. It will be back in a moment.',
@@ -72,6 +71,10 @@ export const en = {
   'failure.other': ({ detail }: { detail: string }) => `That did not work: ${detail}`,
   'failure.retry': 'Try again',
   'failure.retrying': 'Trying again by itself.',
+  'broken.title': 'This page does not work',
+  'broken.why':
+    'That is a mistake in TaskDash, not yours. Loading it again usually helps; if not, tell an administrator this:',
+  'broken.reload': 'Load again',
   'away.title': 'The server does not answer',
 
   'status.running': 'running',
@@ -174,7 +177,6 @@ export const en = {
   'fresh.resume': 'Go on',
   'fresh.said.live': 'Live again',
   'fresh.said.lost': 'The connection is lost, reconnecting',
-  'fresh.why': 'Changes appear by themselves.',
 
   'task.back': 'All tasks',
   'task.open': 'Open link',
@@ -193,7 +195,6 @@ export const en = {
   'task.empty': 'empty',
   'task.byPerson': 'written by a person',
   'task.reported': ({ text }: { text: string }) => `Reported as “${text}”`,
-  'task.noInstant': 'not a date',
   'task.gone': 'This task is no longer among those that you may see. Below is what was last known.',
   'task.missing': 'No such task',
 
@@ -222,7 +223,6 @@ export const en = {
   'history.changed': ({ from, to }: { from: string; to: string }) => `${from} → ${to}`,
   'history.lapsed': ({ from, gap }: { from: string; gap: string }) => `${from} → shutdown after ${gap} of silence`,
   'history.restored': ({ to, gap }: { to: string; gap: string }) => `came back as ${to} after ${gap} of silence`,
-  'history.gap': ({ gap }: { gap: string }) => `${gap} of silence`,
 
   'actor.service': ({ name }: { name: string }) => `service at ${name}`,
   'actor.user': ({ name }: { name: string }) => `user ${name}`,

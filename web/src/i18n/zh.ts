@@ -5,7 +5,6 @@ export const zh: Messages = {
   'app.name': 'TaskDash',
   'app.skip': '跳到正文',
   'app.loading': '正在加载',
-  'app.tasks': '任务',
   'app.language': '语言',
   'app.language.other': 'English',
   'app.language.en': 'English',
@@ -62,7 +61,7 @@ export const zh: Messages = {
   'failure.PERMISSION_DENIED': '您没有此操作的权限。管理员可以授予所需的角色。',
   'failure.CROSS_SITE_REFUSED': '服务器认为该请求来自其他网站。请通过 TaskDash 自己的地址打开后重试。',
   'failure.TASK_NOT_FOUND': '没有这个任务，或者您无权查看。',
-  'failure.REQUEST_INVALID': ({ detail }) => `服务器无法处理该搜索：${detail}`,
+  'failure.REQUEST_INVALID': ({ detail }) => `服务器未接受该请求：${detail}`,
   'failure.OVERLOADED': '服务器繁忙，请稍后重试。',
   'failure.STORAGE_UNAVAILABLE': '数据库没有响应，恢复后即可继续使用。',
   'failure.STOPPING': '服务器正在重启，马上就好。',
@@ -71,6 +70,9 @@ export const zh: Messages = {
   'failure.other': ({ detail }) => `操作失败：${detail}`,
   'failure.retry': '重试',
   'failure.retrying': '正在自动重试。',
+  'broken.title': '页面出错了',
+  'broken.why': '这是 TaskDash 的错误，与您的操作无关。重新加载通常可以解决；如果不行，请把以下内容告诉管理员：',
+  'broken.reload': '重新加载',
   'away.title': '服务器没有响应',
 
   'status.running': '运行中',
@@ -168,7 +170,6 @@ export const zh: Messages = {
   'fresh.resume': '继续',
   'fresh.said.live': '已恢复实时',
   'fresh.said.lost': '连接已断开，正在重连',
-  'fresh.why': '变更会自动出现。',
 
   'task.back': '全部任务',
   'task.open': '打开链接',
@@ -187,7 +188,6 @@ export const zh: Messages = {
   'task.empty': '空',
   'task.byPerson': '由人工填写',
   'task.reported': ({ text }) => `上报文本：“${text}”`,
-  'task.noInstant': '不是日期',
   'task.gone': '您已无权查看该任务，或它已被移除。以下是最后所知的内容。',
   'task.missing': '没有这个任务',
 
@@ -216,7 +216,6 @@ export const zh: Messages = {
   'history.changed': ({ from, to }) => `${from} → ${to}`,
   'history.lapsed': ({ from, gap }) => `静默 ${gap}后：${from} → 已停止`,
   'history.restored': ({ to, gap }) => `静默 ${gap}后恢复为${to}`,
-  'history.gap': ({ gap }) => `静默 ${gap}`,
 
   'actor.service': ({ name }) => `服务 ${name}`,
   'actor.user': ({ name }) => `用户 ${name}`,

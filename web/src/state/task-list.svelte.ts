@@ -49,6 +49,7 @@ export interface Total {
 /** What components show; replaced as a whole, a few times a second at most. */
 interface Shown {
   readonly rows: readonly Task[];
+  readonly rowsBefore: number | undefined;
   readonly pending: number;
   readonly hasMore: boolean;
   readonly counts: readonly Count[];
@@ -58,6 +59,7 @@ interface Shown {
 
 const NOTHING: Shown = {
   rows: [],
+  rowsBefore: 0,
   pending: 0,
   hasMore: false,
   counts: [],
@@ -91,6 +93,7 @@ class TaskList implements LiveViewer {
   #incoming: LiveList | undefined;
   #counts = new StatusCounts();
   #listed: Total = { count: 0, isExact: true };
+  #rowsBefore: number | undefined = 0;
   #isOpen = false;
   #gathered: TaskChange[] = [];
   #listing = new AbortController();
@@ -164,11 +167,9 @@ class TaskList implements LiveViewer {
     return this.#pausedAtMs;
   }
 
-  /** How many rows stand before this page; undefined for a page that was opened by a link. */
+  /** How many rows stand before the ones that are shown; undefined for a page that was opened by a link. */
   get rowsBefore(): number | undefined {
-    if (this.#view.pageToken === '') return 0;
-    const { entry } = navigation;
-    return entry ? entry.trail.length * this.#view.pageSize : undefined;
+    return this.#shown.rowsBefore;
   }
 
   /** A number that grows each time a row changes before the viewer's eyes; 0 for a row that did not. */
@@ -341,6 +342,7 @@ class TaskList implements LiveViewer {
     const { rows, pendingCount, hasMore } = this.#list;
     this.#shown = {
       rows,
+      rowsBefore: this.#rowsBefore,
       pending: pendingCount,
       hasMore,
       counts: this.#counts.isLoaded ? this.#counts.list : [],
@@ -354,6 +356,11 @@ class TaskList implements LiveViewer {
   /** Whether the rows may be incomplete: too much changed, or the stream began anew after they were asked for. */
   #isStale(): boolean {
     return this.#phase === 'ready' && (this.#list.isStale || this.#listedInStream !== this.#streams);
+  }
+
+  #countBefore(): number | undefined {
+    if (this.#view.pageToken === '') return 0;
+    return navigation.entry && navigation.entry.trail.length * this.#view.pageSize;
   }
 
   #mayMove(): boolean {
@@ -433,6 +440,7 @@ class TaskList implements LiveViewer {
     this.#handOn();
     list.load(answer);
     this.#listedInStream = answer.stream;
+    this.#rowsBefore = this.#countBefore();
     this.#list = list;
     this.#incoming = undefined;
     this.#listed = { count: answer.totalSize, isExact: !answer.totalSizeExceeded };

@@ -1,6 +1,6 @@
 /** How any service registers a task over HTTP: a command to copy. */
 export function registerExample(origin: string, user: string, groupId: string): string {
-  const task = { id: '130', name: 'zgl', user, groupId, status: 'running', startTime: '2020.07.04' };
+  const task = { id: `example-of-${user}`, name: 'example', user, groupId, status: 'running' };
   return [
     `curl ${origin}/taskdash.task.v1.TaskService/RegisterTask \\`,
     `  -H 'content-type: application/json' \\`,

@@ -66,6 +66,7 @@ export function statusStory(task: Task): string {
     const time = formatInstant(instantMs(task.statusChangedAt), i18n.locale);
     lines[0] = t('status.since', { cause: causeWord(task.cause), time });
   }
+  if (statusWord(task.status) !== task.status) lines.push(t('status.reported', { status: task.status }));
   if (task.statusBefore !== '') lines.push(t('status.before', { status: statusWord(task.statusBefore) }));
   lines.push(...markWords(task).map(({ word, why }) => `${word}: ${why}`));
   lines.push(task.connected ? t('status.connected') : t('status.disconnected'));

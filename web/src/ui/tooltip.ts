@@ -61,6 +61,8 @@ function show(target: HTMLElement, options: TooltipOptions): void {
   if (text === '' || !target.isConnected) return;
   const element = theBubble();
   element.textContent = text;
+  // Inside of the landmark that it speaks of, and of a dialog that makes everything else inert.
+  (target.closest('dialog, main, header, footer') ?? document.body).append(element);
   if (!element.matches(':popover-open')) element.showPopover();
   place(element, target.getBoundingClientRect());
   shownFor = target;
@@ -93,7 +95,6 @@ function theBubble(): HTMLElement {
   bubble.setAttribute('role', 'tooltip');
   bubble.addEventListener('pointerenter', () => clearTimeout(timer));
   bubble.addEventListener('pointerleave', () => shownFor && hide(shownFor));
-  document.body.append(bubble);
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Escape' && shownFor) hide(shownFor);
   });

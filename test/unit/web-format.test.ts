@@ -1,0 +1,143 @@
+import { describe, expect, it } from 'vitest';
+import { formatAgo, formatDay, formatDuration, formatNumber, isDayOnly } from '../../web/src/i18n/format.js';
+import { checkNewPassword } from '../../web/src/state/new-password.js';
+import { languageFor, readPreferences, DEFAULT_PREFERENCES } from '../../web/src/state/preferences.js';
+import { safeLink, shortLink } from '../../web/src/state/safe-link.js';
+import { mergeEvents, newerTask } from '../../web/src/state/task-history.js';
+import { BackOff } from '../../web/src/state/back-off.js';
+import { create } from '@bufbuild/protobuf';
+import { TaskEventSchema } from '../../proto/gen/taskdash/task/v1/task_pb.js';
+import { aTask } from '../support/web-tasks.js';
+
+const MINUTE = 60_000;
+
+describe('a duration in words', () => {
+  it.each([
+    [0, '0 milliseconds', '0毫秒'],
+    [999, '999 milliseconds', '999毫秒'],
+    [1000, '1 second', '1秒钟'],
+    [42_900, '42 seconds', '42秒钟'],
+    [78 * MINUTE + 30_000, '1 hour 18 minutes', '1小时 18分钟'],
+    [24 * 60 * MINUTE, '1 day', '1天'],
+    [49 * 60 * MINUTE, '2 days 1 hour', '2天 1小时'],
+  ])('of %i ms is %s', (ms, english, chinese) => {
+    expect(formatDuration(ms, 'en')).toBe(english);
+    expect(formatDuration(ms, 'zh-CN')).toBe(chinese);
+  });
+});
+
+describe('how long ago something was', () => {
+  it.each([
+    [0, 'now', '现在'],
+    [-5000, 'now', '现在'],
+    [30_000, '30 sec. ago', '30秒前'],
+    [3 * MINUTE, '3 min. ago', '3分钟前'],
+    [26 * 60 * MINUTE, 'yesterday', '昨天'],
+  ])('of %i ms is %s', (agoMs, english, chinese) => {
+    expect(formatAgo(1e12 - agoMs, 1e12, 'en')).toBe(english);
+    expect(formatAgo(1e12 - agoMs, 1e12, 'zh-CN')).toBe(chinese);
+  });
+});
+
+describe('a day', () => {
+  it('is that day everywhere, also where the clock of UTC shows the day before', () => {
+    expect(formatDay(Date.UTC(2020, 6, 1), 'en')).toBe('2020-07-01');
+    expect(formatDay(Date.UTC(2020, 6, 1), 'zh-CN')).toBe('2020/07/01');
+  });
+
+  it('is told from an instant by having no time of day', () => {
+    expect(['2020.07.01', ' 2020-7-1 ', '2020/07/01'].map(isDayOnly)).toEqual([true, true, true]);
+    expect(['2020-07-01 12:00', '2020-07-01T00:00:00Z', '12:00', ''].map(isDayOnly)).toEqual([
+      false,
+      false,
+      false,
+      false,
+    ]);
+  });
+});
+
+it('groups the digits of numbers', () => {
+  expect(formatNumber(1234567, 'en')).toBe('1,234,567');
+});
+
+describe('what a browser remembers', () => {
+  it('is read as far as it makes sense', () => {
+    expect(readPreferences(null)).toEqual(DEFAULT_PREFERENCES);
+    for (const broken of ['{', '[]', 'null', '"x"', '{"theme":"pink","density":3,"shortcuts":"no"}']) {
+      expect(readPreferences(broken), broken).toEqual(DEFAULT_PREFERENCES);
+    }
+    const kept = { theme: 'dark', language: 'zh-CN', density: 'relaxed', shortcuts: false };
+    expect(readPreferences(JSON.stringify(kept))).toEqual(kept);
+  });
+
+  it.each([
+    [['zh-TW', 'en'], 'zh-CN'],
+    [['fr', 'zh'], 'zh-CN'],
+    [['en-GB', 'zh'], 'en'],
+    [['fr'], 'en'],
+    [[], 'en'],
+  ])('%j makes the page speak %s', (wished, language) => {
+    expect(languageFor(wished)).toBe(language);
+  });
+});
+
+describe('an address of a task', () => {
+  it.each([
+    'javascript:alert(1)',
+    'data:text/html,x',
+    'file:///etc/passwd',
+    'vbscript:x',
+    '?',
+    '',
+    '/relative',
+    '//host',
+    'ftp://h/',
+  ])('%j is no link', (url) => {
+    expect(safeLink(url)).toBeUndefined();
+  });
+
+  it.each(['http://localhost:8080/v1/task', 'HTTPS://example.test/a?b=c#d'])('%j is one', (url) => {
+    expect(safeLink(url)).toBe(new URL(url).href);
+  });
+
+  it('is shown without what is the same for all', () => {
+    expect(shortLink('http://localhost:8080/')).toBe('localhost:8080');
+  });
+});
+
+describe('a new password', () => {
+  it.each([
+    ['old password', 'short', 'short', 'short'],
+    ['old password', '七个字的密码啊', '七个字的密码啊', 'short'],
+    ['old password', 'old password', 'old password', 'same'],
+    ['old password', 'new password', 'other password', 'different'],
+    ['old password', 'new password', 'new password', ''],
+  ])('%j → %j and %j: %j', (current, wanted, repeated, wrong) => {
+    expect(checkNewPassword(current, wanted, repeated)).toBe(wrong);
+  });
+});
+
+describe('the history of a task', () => {
+  it('has each event once, newest first, and the newest record', () => {
+    const event = (id: number) => create(TaskEventSchema, { id: BigInt(id) });
+    const merged = mergeEvents([event(3), event(1)], [event(10), event(3), event(2)]);
+    expect(merged.map((one) => Number(one.id))).toEqual([10, 3, 2, 1]);
+    const [old, young] = [aTask({ revision: 1 }), aTask({ revision: 2 })];
+    expect([newerTask(old, young), newerTask(young, old), newerTask(undefined, old)]).toEqual([young, young, old]);
+  });
+});
+
+describe('the waiting time', () => {
+  it('doubles up to a bound, is spread by half, and keeps to what the server asks', () => {
+    const waits = (random: number) => {
+      const backOff = new BackOff({ firstMs: 100, maxMs: 1000, random: () => random });
+      return Array.from({ length: 6 }, () => backOff.nextMs());
+    };
+    expect(waits(0)).toEqual([50, 100, 200, 400, 500, 500]);
+    expect(waits(1)).toEqual([100, 200, 400, 800, 1000, 1000]);
+    const backOff = new BackOff({ firstMs: 100, maxMs: 1000, random: () => 1 });
+    expect([backOff.nextMs(5000), backOff.nextMs()]).toEqual([5000, 200]);
+    backOff.reset();
+    expect(backOff.nextMs()).toBe(100);
+  });
+});
