@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { guardianPidsOf, isRunning, listProcesses, processOf, until } from './process-list.js';
-import { postmasterOf, query, Sandbox } from './sandbox.js';
+import { isRoot, postmasterOf, query, Sandbox } from './sandbox.js';
 import { buildProject, type StandaloneServer } from './standalone.js';
 
 const sandbox = new Sandbox();
@@ -137,7 +137,9 @@ describe('kill -9 of everything', () => {
     const server = spawnServer(dataDir);
     await server.told('url');
     await killEverything(server, dataDir);
-    const stranger = spawn('sleep', ['600'], { stdio: 'ignore' });
+    // PostgreSQL takes only processes of its own user for another PostgreSQL.
+    const { uid, gid } = await stat(join(dataDir, 'postgres'));
+    const stranger = spawn('sleep', ['600'], { stdio: 'ignore', cwd: '/', ...(isRoot ? { uid, gid } : {}) });
     try {
       const file = join(dataDir, 'postgres', 'postmaster.pid');
       const lines = (await readFile(file, 'utf8')).split('\n');

@@ -14,7 +14,7 @@ async function newFolder(): Promise<DataFolder> {
 }
 
 /** Leaves a record as an owner with these properties would have left it. */
-async function leaveRecord(folder: DataFolder, changes: Partial<LockRecord>): Promise<string> {
+async function leaveRecord(folder: DataFolder, changes: Partial<LockRecord>, number = 7): Promise<string> {
   const record: LockRecord = {
     ...(await currentProcessSpace()),
     pid: process.ppid,
@@ -24,7 +24,7 @@ async function leaveRecord(folder: DataFolder, changes: Partial<LockRecord>): Pr
     released: false,
     ...changes,
   };
-  const path = join(folder.lock, 'owner.7');
+  const path = join(folder.lock, `owner.${number}`);
   await writeFile(path, JSON.stringify(record));
   return path;
 }
@@ -105,10 +105,19 @@ describe('a record', () => {
     }
   });
 
-  it('of another container that has gone still does not', async () => {
-    const folder = await newFolder();
-    await leaveRecord(folder, { host: 'elsewhere', pidNamespace: 'pid:[1]' });
-    await (await lockDataFolder(folder)).release();
+  it('of another container that has gone still does not, save when others came and took the folder meanwhile', async () => {
+    const elsewhere = { host: 'elsewhere', pidNamespace: 'pid:[1]' };
+    const [abandoned, overtaken] = [await newFolder(), await newFolder()];
+    await leaveRecord(abandoned, elsewhere);
+    await leaveRecord(overtaken, elsewhere);
+    const outcomes = Promise.allSettled([lockDataFolder(abandoned), lockDataFolder(overtaken)]);
+    await leaveRecord(overtaken, { command: 'the quicker one' }, 9);
+
+    const [first, second] = await outcomes;
+    expect(first.status).toBe('fulfilled');
+    if (first.status === 'fulfilled') await first.value.release();
+    expect(second).toMatchObject({ reason: { message: expect.stringContaining('(the quicker one)') as string } });
+    expect(await liveHolder(overtaken)).toMatchObject({ command: 'the quicker one' });
   });
 
   it('that is damaged is told by its path, not overwritten', async () => {
