@@ -60,7 +60,8 @@ async function isExecutable(path: string): Promise<boolean> {
 async function install(env: NodeJS.ProcessEnv): Promise<string> {
   const advice = 'Install Chromium (on Debian or Ubuntu: apt-get install -y chromium), or set CHROMIUM_PATH to it.';
   const apt = '/usr/bin/apt-get';
-  if (process.getuid?.() !== 0 || !(await isExecutable(apt))) throw new Error(`The browser tests need Chromium. ${advice}`);
+  if (process.getuid?.() !== 0 || !(await isExecutable(apt)))
+    throw new Error(`The browser tests need Chromium. ${advice}`);
   const options = { timeout: INSTALL_DEADLINE_MS, env: { ...env, DEBIAN_FRONTEND: 'noninteractive' } };
   try {
     // A machine that has never listed its packages cannot install one; one that has needs no new list.
