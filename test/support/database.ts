@@ -5,7 +5,7 @@ import { inject } from 'vitest';
 
 /** A cloned database. */
 export interface TestDatabase {
-  /** postgres:// URL with the rights of an administrator. */
+  /** postgres:// URL of its owner. */
   readonly url: string;
   readonly name: string;
   /** Drops the database; connections that are still open are cut. */
@@ -16,14 +16,14 @@ export interface TestDatabase {
 export async function createTestDatabase(content: 'migrated' | 'empty' = 'migrated'): Promise<TestDatabase> {
   const name = `taskdash_test_${randomBytes(6).toString('hex')}`;
   const template = content === 'empty' ? 'template0' : inject('postgresTemplate');
-  await asAdministrator(`CREATE DATABASE ${name} TEMPLATE ${template} ENCODING 'UTF8'`);
+  await onServer(`CREATE DATABASE ${name} TEMPLATE ${template} ENCODING 'UTF8'`);
   const url = new URL(inject('postgresUrl'));
   url.pathname = `/${name}`;
-  return { url: url.href, name, drop: () => asAdministrator(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
+  return { url: url.href, name, drop: () => onServer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
 }
 
-/** Runs one statement on the test server, as its administrator. Two clones at one moment wait for each other. */
-async function asAdministrator(statement: string): Promise<void> {
+/** Runs one statement on the test server. Two clones at one moment wait for each other. */
+async function onServer(statement: string): Promise<void> {
   const client = new pg.Client({ connectionString: inject('postgresUrl') });
   await client.connect();
   try {

@@ -1,19 +1,20 @@
 /**
- * One PostgreSQL for a whole run of the tests, in a temporary folder, with one migrated database that every test file
- * clones. TASKDASH_TEST_DATABASE_URL names another server (an administrator's URL) to run the tests on instead.
+ * One PostgreSQL for a whole run of the tests, the embedded one in a temporary folder, with one migrated database that
+ * every test file clones. TASKDASH_TEST_DATABASE_URL names another server to run the tests on instead: the URL of a user
+ * who may make databases.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
+import { startEmbeddedPostgres } from '../../server/storage/embedded/embedded-postgres.js';
 import { migrate } from '../../server/storage/migrate.js';
-import { startTestPostgres, type TestPostgres } from './test-postgres.js';
 import { silentLog } from './silent-log.js';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** The administrator's URL of the test server; createTestDatabase uses it. */
+    /** The URL of a user who may make databases; createTestDatabase uses it. */
     postgresUrl: string;
     /** The name of the migrated database to clone. */
     postgresTemplate: string;
@@ -29,26 +30,35 @@ export default async function setup(project: TestProject): Promise<() => Promise
   project.provide('postgresUrl', server.url);
   project.provide('postgresTemplate', template);
   return async () => {
-    await runAsAdministrator(server.url, `DROP DATABASE IF EXISTS ${template} WITH (FORCE)`);
+    await runOnServer(server.url, `DROP DATABASE IF EXISTS ${template} WITH (FORCE)`);
     await server.stop();
     await rm(folder, { recursive: true, force: true });
   };
 }
 
-async function start(folder: string): Promise<TestPostgres> {
-  const url = process.env.TASKDASH_TEST_DATABASE_URL;
-  if (url) return { url, stop: async () => {} };
-  return startTestPostgres(join(folder, 'data'));
+/** Tests need no durability but for those that start a server of their own. */
+const SETTINGS = { fsync: 'off', full_page_writes: 'off', synchronous_commit: 'off' };
+
+async function start(folder: string): Promise<{ url: string; stop: () => Promise<void> }> {
+  const url = process.env['TASKDASH_TEST_DATABASE_URL'];
+  if (url) return { url, stop: () => Promise.resolve() };
+  const server = await startEmbeddedPostgres({
+    dataDir: join(folder, 'data'),
+    log: () => {},
+    maxConnections: 200,
+    settings: SETTINGS,
+  });
+  return { url: server.connectionString, stop: () => server.stop() };
 }
 
 async function createTemplate(url: string, template: string): Promise<void> {
-  await runAsAdministrator(url, `CREATE DATABASE ${template} TEMPLATE template0 ENCODING 'UTF8'`);
+  await runOnServer(url, `CREATE DATABASE ${template} TEMPLATE template0 ENCODING 'UTF8'`);
   const templateUrl = new URL(url);
   templateUrl.pathname = `/${template}`;
   await migrate({ url: templateUrl.href, applicationName: 'taskdash tests', log: silentLog });
 }
 
-async function runAsAdministrator(url: string, statement: string): Promise<void> {
+async function runOnServer(url: string, statement: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   await client.query(statement).finally(() => client.end());
