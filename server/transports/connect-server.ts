@@ -2,15 +2,19 @@
  * The HTTP door: Connect, gRPC-Web and plain JSON over HTTP/1.1, with the page and the addresses of operators on the same
  * port.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { SecureContextOptions } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Clock } from '../domain/clock.js';
+import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
-import type { RpcLimits } from './grpc-server.js';
 import type { Readiness } from './readiness.js';
-import { callerKey } from './rpc/guard.js';
+import { describeError } from './rpc/errors.js';
+import { callerKey, type Caller } from './rpc/guard.js';
+import { MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 import { createPageHandler, plain, type PageHandler } from './static-files.js';
 
@@ -24,11 +28,15 @@ export interface HttpServerOptions {
   readonly limits: RpcLimits;
   /** The folder of the page's build. */
   readonly pageFolder: string;
+  /** The certificate and its key; absent: plain HTTP. */
+  readonly tls?: Pick<SecureContextOptions, 'cert' | 'key'>;
 }
 
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_TIMEOUT_MS = 60_000;
+/** How often connections that are late with their request are looked for. */
+const LATE_CHECK_MS = 5_000;
 const MAX_CONNECTIONS = 20_000;
 
 /** No code, style, frame or request that is not ours; no guessing of types. */
@@ -42,44 +50,42 @@ const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'Cross-Origin-Opener-Policy': 'same-origin',
   'Cross-Origin-Resource-Policy': 'same-origin',
   'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
+  // Answers belong to whoever asked; only the files of the page say otherwise.
+  'Cache-Control': 'no-store',
 };
+const STRICT_TRANSPORT = 'max-age=31536000';
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
 export class HttpServer {
   readonly #server: Server;
   readonly #page: PageHandler;
+  readonly #rpc: Handler;
+  readonly #shutdown = new AbortController();
+  #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
 
   constructor(private readonly options: HttpServerOptions) {
     this.#page = createPageHandler(options.pageFolder);
-    const rpc = connectNodeAdapter({
+    this.#rpc = connectNodeAdapter({
       routes: (router) => {
         for (const { service, implementation } of options.services) router.service(service, implementation);
       },
-      fallback: (request, response) => this.#fallback(request as IncomingMessage, response as ServerResponse),
-      contextValues: (request) =>
-        createContextValues().set(callerKey, { door: 'http', address: addressOf(request as IncomingMessage) }),
+      fallback: (request, response) => this.#page(request as IncomingMessage, response as ServerResponse),
+      contextValues: (request) => createContextValues().set(callerKey, callerOf(request as IncomingMessage)),
       readMaxBytes: options.limits.maxMessageBytes,
       writeMaxBytes: options.limits.maxMessageBytes,
+      maxTimeoutMs: MAX_TIMEOUT_MS,
+      shutdownSignal: this.#shutdown.signal,
       grpc: false,
-    });
-    this.#server = createServer(
-      {
-        headersTimeout: HEADERS_TIMEOUT_MS,
-        requestTimeout: REQUEST_TIMEOUT_MS,
-        keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-        noDelay: true,
-      },
-      (request, response) => {
-        for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value);
-        rpc(request, response);
-      },
-    );
+    }) as Handler;
+    this.#server = createListener(options.tls, (request, response) => this.#answer(request, response));
     this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
-  /** Listens; rejects when the address is not to be had. */
+  /** Listens; rejects when the address is not to be had; idempotent. */
   start({ host, port }: { host: string; port: number }): Promise<void> {
-    return new Promise((resolve, reject) => {
+    this.#starting ??= new Promise((resolve, reject) => {
       this.#server.once('error', reject);
       this.#server.listen(port, host, () => {
         this.#server.off('error', reject);
@@ -89,17 +95,21 @@ export class HttpServer {
         resolve();
       });
     });
+    return this.#starting;
   }
 
-  /** Where the door listens, as a URL. */
+  /** Where the door listens, as a URL; empty while it does not. */
   get address(): string {
-    const { address, port, family } = this.#server.address() as AddressInfo;
-    return family === 'IPv6' ? `http://[${address}]:${port}` : `http://${address}:${port}`;
+    const bound = this.#server.address() as AddressInfo | null;
+    if (!bound) return '';
+    const host = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address;
+    return `${this.options.tls ? 'https' : 'http'}://${host}:${bound.port}`;
   }
 
-  /** Accepts nothing more, lets calls end, and cuts what is left after `deadlineMs`; idempotent. */
+  /** Accepts nothing more, ends streams with STOPPING, lets calls end, cuts what is left after `deadlineMs`; idempotent. */
   stop(deadlineMs: number): Promise<void> {
     this.#stopping ??= new Promise((resolve) => {
+      this.#shutdown.abort(describeError(new TaskDashError('STOPPING')));
       if (!this.#server.listening) return resolve();
       const cut = this.options.clock.schedule(deadlineMs, () => this.#server.closeAllConnections());
       this.#server.close(() => {
@@ -111,12 +121,18 @@ export class HttpServer {
     return this.#stopping;
   }
 
-  #fallback(request: IncomingMessage, response: ServerResponse): void {
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value);
+    if (this.options.tls) response.setHeader('Strict-Transport-Security', STRICT_TRANSPORT);
+    // A connection whose last answer went out while the door closes would wait for its keep-alive to end.
+    response.once('close', () => void (this.#stopping && setImmediate(() => this.#server.closeIdleConnections())));
     const path = (request.url ?? '/').split('?', 1)[0];
+    // Before everything else: load balancers ask these without naming a host.
     if (path === '/healthz') return plain(response, 200, 'ok');
     if (path === '/readyz') return void this.#ready(response);
     if (path === '/metrics') return void this.#metrics(response);
-    this.#page(request, response);
+    if (!namesHost(request)) return plain(response, 400, 'The Host header does not name a host.');
+    this.#rpc(request, response);
   }
 
   async #ready(response: ServerResponse): Promise<void> {
@@ -136,6 +152,27 @@ export class HttpServer {
   }
 }
 
-function addressOf(request: IncomingMessage): string {
-  return (request.socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '');
+function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server {
+  const options: ServerOptions = {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    connectionsCheckingInterval: LATE_CHECK_MS,
+    noDelay: true,
+    // Answered here, with the headers of every answer.
+    requireHostHeader: false,
+  };
+  return tls ? createTlsServer({ ...options, ...tls }, handler) : createServer(options, handler);
+}
+
+/** Whether the request has an address as a whole; connect-node throws out of reach where it has none. */
+function namesHost({ headers, url }: IncomingMessage): boolean {
+  return URL.canParse(url ?? '', `http://${headers.host ?? ''}`);
+}
+
+/** Whoever claims a proxy that is not there only gets a cookie that browsers guard more strictly. */
+function callerOf({ socket, headers }: IncomingMessage): Caller {
+  const address = (socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '');
+  const isEncrypted = 'encrypted' in socket || headers['x-forwarded-proto'] === 'https';
+  return { door: 'http', address, isEncrypted };
 }

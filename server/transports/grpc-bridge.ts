@@ -34,7 +34,7 @@ import {
   type handleClientStreamingCall,
   type sendUnaryData,
 } from '@grpc/grpc-js';
-import { callerKey } from './rpc/guard.js';
+import { callerKey, type Caller } from './rpc/guard.js';
 
 type Context = ReturnType<typeof createHandlerContext>;
 type AnyCall =
@@ -190,7 +190,8 @@ function drained(call: Writable, signal: AbortSignal): Promise<void> {
 function contextOf(method: DescMethod, call: AnyCall): Context {
   const deadline = call.getDeadline();
   const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime();
-  const contextValues = createContextValues().set(callerKey, { door: 'grpc', address: addressOf(call.getPeer()) });
+  const caller: Caller = { door: 'grpc', address: addressOf(call.getPeer()), isEncrypted: false };
+  const contextValues = createContextValues().set(callerKey, caller);
   const context = createHandlerContext({
     service: method.parent,
     method,

@@ -7,13 +7,8 @@ import { addService } from './grpc-bridge.js';
 import { createHealth } from './grpc-health.js';
 import { createReflection } from './grpc-reflection.js';
 import type { Readiness } from './readiness.js';
+import type { RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
-
-/** Limits that the gRPC and HTTP doors share. */
-export interface RpcLimits {
-  /** Largest message in both directions. */
-  readonly maxMessageBytes: number;
-}
 
 /** What the door works with. */
 export interface GrpcServerOptions {

@@ -18,7 +18,7 @@ import {
   principalOrNobody,
   refuseCrossSite,
   requirePrincipal,
-  sessionCookie,
+  setSessionCookie,
 } from './guard.js';
 
 const ROLES: Readonly<Record<Role, RoleMessage>> = {
@@ -37,8 +37,7 @@ export function createAuthHandlers(options: { auth: Authenticator; calls: Calls 
         const { address } = context.values.get(callerKey);
         const userAgent = context.requestHeader.get('user-agent') ?? '';
         const login = await auth.login(request.username, request.password, { address, userAgent });
-        if (!request.issueToken)
-          context.responseHeader.append('set-cookie', sessionCookie(login.token, login.expiresAt));
+        if (!request.issueToken) setSessionCookie(context, login.token, login.expiresAt);
         return {
           user: userMessage(login.user),
           token: request.issueToken ? login.token : '',
@@ -50,7 +49,7 @@ export function createAuthHandlers(options: { auth: Authenticator; calls: Calls 
       calls.unary(context, async () => {
         refuseCrossSite(context.requestHeader);
         await auth.logout(credentialsOf(context));
-        context.responseHeader.append('set-cookie', sessionCookie('', new Date(0)));
+        setSessionCookie(context, '', new Date(0));
         return {};
       }),
 

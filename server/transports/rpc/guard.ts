@@ -9,25 +9,33 @@ export interface Caller {
   readonly door: 'grpc' | 'http';
   /** The peer's address, without the port. */
   readonly address: string;
+  /** Whether the caller speaks TLS, with this door or with a proxy in front of it. */
+  readonly isEncrypted: boolean;
 }
 
 /** Under which a door puts the caller into the context of a call. */
-export const callerKey = createContextKey<Caller>({ door: 'http', address: '' }, { description: 'caller' });
+export const callerKey = createContextKey<Caller>(
+  { door: 'http', address: '', isEncrypted: false },
+  { description: 'caller' },
+);
 
-const COOKIE_NAME = 'taskdash_session';
+/** The name of the session's cookie. Over TLS browsers hold it, by its name, to this host and to TLS. */
+function cookieName({ isEncrypted }: Caller): string {
+  return isEncrypted ? '__Host-taskdash_session' : 'taskdash_session';
+}
 
 /** What a call brought along. */
 export function credentialsOf(context: HandlerContext): Credentials {
-  const { address } = context.values.get(callerKey);
+  const caller = context.values.get(callerKey);
   const bearer = /^Bearer +(\S+)$/i.exec(context.requestHeader.get('authorization') ?? '')?.[1];
-  const cookie = cookieOf(context.requestHeader.get('cookie') ?? '');
-  return { address, ...(bearer !== undefined && { bearer }), ...(cookie !== undefined && { cookie }) };
+  const cookie = cookieOf(context.requestHeader.get('cookie') ?? '', cookieName(caller));
+  return { address: caller.address, ...(bearer !== undefined && { bearer }), ...(cookie !== undefined && { cookie }) };
 }
 
-function cookieOf(header: string): string | undefined {
+function cookieOf(header: string, wanted: string): string | undefined {
   for (const part of header.split(';')) {
     const [name, value] = part.trim().split('=', 2);
-    if (name === COOKIE_NAME && value) return value;
+    if (name === wanted && value) return value;
   }
   return undefined;
 }
@@ -65,7 +73,10 @@ function hostOf(origin: string): string | undefined {
   return URL.canParse(origin) ? new URL(origin).host : undefined;
 }
 
-/** The cookie that carries a session, or ends one. */
-export function sessionCookie(token: string, expiresAt: Date): string {
-  return `${COOKIE_NAME}=${token}; Path=/; HttpOnly; SameSite=Strict; Expires=${expiresAt.toUTCString()}`;
+/** Sets the cookie that carries a session; an end in the past takes it away. */
+export function setSessionCookie(context: HandlerContext, token: string, expiresAt: Date): void {
+  const caller = context.values.get(callerKey);
+  const rules = `Path=/; HttpOnly; SameSite=Strict; Expires=${expiresAt.toUTCString()}`;
+  const secure = caller.isEncrypted ? '; Secure' : '';
+  context.responseHeader.append('set-cookie', `${cookieName(caller)}=${token}; ${rules}${secure}`);
 }

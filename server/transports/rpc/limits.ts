@@ -1,0 +1,8 @@
+/** The limits that the gRPC and HTTP doors share, so that a call goes the same way through either. */
+export interface RpcLimits {
+  /** Largest message in both directions, in bytes. */
+  readonly maxMessageBytes: number;
+}
+
+/** The longest time-out that a call may name: a day, in milliseconds. A call that names none may last longer. */
+export const MAX_TIMEOUT_MS = 86_400_000;

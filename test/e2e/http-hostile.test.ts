@@ -1,0 +1,101 @@
+import { connect } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { RpcRig } from '../support/rpc-rig.js';
+
+let rig: RpcRig;
+
+beforeAll(async () => {
+  rig = await RpcRig.start({ maxMessageBytes: 65_536 });
+});
+afterAll(() => rig.stop());
+
+const LIST = '/taskdash.task.v1.TaskService/ListTasks';
+
+/** Sends bytes as they are, and returns everything that comes back until the server closes. */
+function raw(head: string, body = ''): Promise<string> {
+  const { hostname, port } = new URL(rig.http.address);
+  return new Promise((resolve, reject) => {
+    const socket = connect(Number(port), hostname);
+    let answer = '';
+    socket.setEncoding('utf8');
+    socket.on('data', (chunk: string) => (answer += chunk));
+    socket.on('close', () => resolve(answer));
+    socket.on('error', reject);
+    socket.setTimeout(5_000, () => socket.destroy(new Error('the server did not close the connection')));
+    socket.write(`${head}\r\nConnection: close\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  });
+}
+
+/** The code and the sentence of an error as Connect writes it. */
+async function refusal(path: string, init: RequestInit): Promise<{ status: number; code: string; message: string }> {
+  const answer = await fetch(rig.http.address + path, { method: 'POST', ...init });
+  const { code, message } = (await answer.json()) as { code: string; message: string };
+  return { status: answer.status, code, message };
+}
+
+const json = { 'content-type': 'application/json' };
+
+describe('a request that names no host', () => {
+  it.each([
+    ['none at all, as HTTP/1.0 allows', `POST ${LIST} HTTP/1.0\r\nContent-Type: application/json`],
+    ['an empty one', `POST ${LIST} HTTP/1.1\r\nHost: \r\nContent-Type: application/json`],
+    ['one that is none', `POST ${LIST} HTTP/1.1\r\nHost: a b[\r\nContent-Type: application/json`],
+    ['one with a port that is none', `POST ${LIST} HTTP/1.1\r\nHost: x:99999\r\nContent-Type: application/json`],
+  ])('but %s is answered with 400, and the server lives on', async (_what, head) => {
+    const answer = await raw(head, '{}');
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+    expect(answer).toContain('The Host header does not name a host.');
+    expect(await (await fetch(`${rig.http.address}/healthz`)).text()).toBe('ok\n');
+  });
+
+  it('still learns whether the process lives, as load balancers ask', async () => {
+    expect(await raw('GET /healthz HTTP/1.0')).toMatch(/^HTTP\/1\.1 200 [^]*ok\n$/);
+    expect(await raw('GET /readyz HTTP/1.0')).toMatch(/^HTTP\/1\.1 200 [^]*ready\n$/);
+  });
+});
+
+describe('an address that is none', () => {
+  it.each(['//', '/%zz', '/%00', '*', '/../../etc/passwd', '/..%2f..%2fetc%2fpasswd', '/\\..\\x'])(
+    'such as %s gets an answer',
+    async (path) => {
+      expect(await raw(`GET ${path} HTTP/1.1\r\nHost: x`)).toMatch(/^HTTP\/1\.1 (400|404|503) /);
+    },
+  );
+});
+
+describe('bad input gets an error in the form of the protocol', () => {
+  it.each([
+    ['no JSON', '{', 'cannot decode'],
+    ['JSON that is no object', '[1]', 'cannot decode'],
+    ['a number for a text', '{"task":{"id":1}}', 'cannot decode'],
+  ])('%s', async (_what, body, words) => {
+    const error = await refusal('/taskdash.task.v1.TaskService/RegisterTask', { headers: json, body });
+    expect(error).toMatchObject({ status: 400, code: 'invalid_argument' });
+    expect(error.message).toContain(words);
+  });
+
+  it('a message over the limit, however well it is packed', async () => {
+    const body = JSON.stringify({ task: { description: 'x'.repeat(1_000_000) } });
+    const packed = new Blob([body]).stream().pipeThrough(new CompressionStream('gzip'));
+    const bytes = Buffer.from(await new Response(packed).arrayBuffer());
+    expect(bytes.length).toBeLessThan(65_536);
+    const headers = { ...json, 'content-encoding': 'gzip' };
+    const error = await refusal('/taskdash.task.v1.TaskService/RegisterTask', { headers, body: bytes });
+    expect(error).toMatchObject({ status: 429, code: 'resource_exhausted' });
+  });
+
+  it('a time-out that is none, or longer than a day', async () => {
+    for (const timeout of ['soon', '99999999999']) {
+      const headers = { ...json, 'connect-timeout-ms': timeout };
+      expect(await refusal(LIST, { headers, body: '{}' })).toMatchObject({ status: 400, code: 'invalid_argument' });
+    }
+    const headers = { ...json, 'connect-timeout-ms': '99999999' };
+    const { message } = await refusal(LIST, { headers, body: '{}' });
+    expect(message).toBe('timeout 99999999ms must be <= 86400000');
+  });
+
+  it('a type that is not spoken here', async () => {
+    const answer = await fetch(rig.http.address + LIST, { method: 'POST', body: 'a=b' });
+    expect(answer.status).toBe(415);
+  });
+});
