@@ -13,6 +13,7 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../../server/storage/embedded/embedded-postgres.js';
 import type { LoadResult, TcpxLoad } from './load-tcpx.js';
+import { measureIdle, type IdleResult } from './idle.js';
 import { findPgbench, runPgbench } from './pgbench.js';
 import { cpuSeconds, memoryBytes, peakMemoryBytes, runScript, startServer, type BenchServer } from './processes.js';
 
@@ -153,6 +154,15 @@ function print(rows: readonly Row[], peakMb: number): void {
   console.log(`\nPeak memory of the server over the run: ${whole(peakMb)} MB. Rounds: ${ROUNDS} of ${SECONDS} s each.`);
 }
 
+function printIdle(results: readonly IdleResult[]): void {
+  console.log('\n| idle sessions, a beat every 10 s | server kB a session | server CPU % | rows written a minute |');
+  console.log('| --- | --- | --- | --- |');
+  for (const { sessions, bytesPerSession, cpuPercent, rowsPerMinute } of results) {
+    const cost = `${(bytesPerSession / 1024).toFixed(1)} | ${cpuPercent.toFixed(1)} | ${rowsPerMinute.toFixed(0)}`;
+    console.log(`| ${sessions.toLocaleString('en-US')} | ${cost} |`);
+  }
+}
+
 const program = findPgbench();
 const folder = mkdtempSync(join(tmpdir(), 'taskdash-bench-'));
 const database = await startEmbeddedPostgres({ dataDir: join(folder, 'db'), log: () => {}, maxConnections: 120 });
@@ -172,9 +182,15 @@ try {
   const rows = [...rounds.values()].map(medianRow);
   const peakMb = peakMemoryBytes(server.pid) / 2 ** 20;
   print(rows, peakMb);
-  if (flags.json)
-    writeFileSync(flags.json, `${JSON.stringify({ rounds: ROUNDS, seconds: SECONDS, peakMb, rows }, null, 2)}\n`);
   await server.stop();
+  const idle: IdleResult[] = [];
+  if ('idle'.includes(flags.only ?? '')) {
+    for (const sessions of [2_000, 20_000])
+      idle.push(await measureIdle(database.connectionString, sessions, flags.quick ? 20 : 60));
+    printIdle(idle);
+  }
+  if (flags.json)
+    writeFileSync(flags.json, `${JSON.stringify({ rounds: ROUNDS, seconds: SECONDS, peakMb, rows, idle }, null, 2)}\n`);
 } finally {
   await database.stop();
   rmSync(folder, { recursive: true, force: true });
