@@ -8,40 +8,11 @@ import {
   type WatchListener,
   type WatchState,
 } from '../../web/src/state/watch-loop.js';
+import { settle, WebTime } from '../support/web-time.js';
 
-/** Time that moves only when told, and a chance that always says "the longest wait". */
-class Time {
-  #nowMs = 0;
-  readonly #alarms = new Set<{ atMs: number; call: () => void }>();
-  readonly waits: number[] = [];
-
-  nowMs = () => this.#nowMs;
-  random = () => 1;
-
-  after = (ms: number, call: () => void) => {
-    const alarm = { atMs: this.#nowMs + ms, call };
-    if (ms !== WATCH_TIMES.silenceMs) this.waits.push(ms);
-    this.#alarms.add(alarm);
-    return () => this.#alarms.delete(alarm);
-  };
-
-  get alarms(): number {
-    return this.#alarms.size;
-  }
-
-  async pass(ms: number): Promise<void> {
-    this.#nowMs += ms;
-    for (const alarm of [...this.#alarms].filter((due) => due.atMs <= this.#nowMs)) {
-      this.#alarms.delete(alarm);
-      alarm.call();
-    }
-    await settle();
-  }
-}
-
-/** Lets everything that waits on promises run. */
-async function settle(): Promise<void> {
-  await new Promise((resolve) => setImmediate(resolve));
+/** The waiting times between streams, without the watch over each stream. */
+function waitsOf(time: WebTime): number[] {
+  return time.waits.filter((ms) => ms !== WATCH_TIMES.silenceMs);
 }
 
 /** A server whose streams are fed and ended by the test. */
@@ -101,7 +72,7 @@ function idle(token: string): WatchTasksResponse {
 }
 
 async function running() {
-  const time = new Time();
+  const time = new WebTime();
   const door = new Door();
   const told: string[] = [];
   const states: WatchState[] = [];
@@ -163,15 +134,15 @@ describe('the stream of changes', () => {
       await door.say({ kind: 'lost', retryAfterMs: 0 });
       await time.pass(WATCH_TIMES.maxWaitMs);
     }
-    expect(time.waits).toEqual([500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+    expect(waitsOf(time)).toEqual([500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
     await door.say(marker('m1'));
     await door.say('end');
-    expect(time.waits.at(-1)).toBe(30_000);
+    expect(waitsOf(time).at(-1)).toBe(30_000);
     await time.pass(30_000);
     await door.say(marker('m2'));
     await time.pass(WATCH_TIMES.steadyMs);
     await door.say('end');
-    expect(time.waits.at(-1)).toBe(500);
+    expect(waitsOf(time).at(-1)).toBe(500);
     loop.stop();
     await done;
   });
@@ -179,7 +150,7 @@ describe('the stream of changes', () => {
   it('waits as long as the server asks', async () => {
     const { time, door, loop, done } = await running();
     await door.say({ kind: 'lost', retryAfterMs: 12_000 });
-    expect(time.waits).toEqual([12_000]);
+    expect(waitsOf(time)).toEqual([12_000]);
     loop.stop();
     await done;
   });
@@ -188,13 +159,13 @@ describe('the stream of changes', () => {
     const { time, door, told, loop, done } = await running();
     await door.say(marker('old'));
     await door.say({ kind: 'token-refused', retryAfterMs: 0 });
-    expect(time.waits).toEqual([0]);
+    expect(waitsOf(time)).toEqual([0]);
     await time.pass(0);
     await door.say(marker('new'));
     expect(door.tokens).toEqual(['', '']);
     expect(told).toEqual(['anew', 'anew']);
     await door.say({ kind: 'token-refused', retryAfterMs: 0 });
-    expect(time.waits).toEqual([0, 500]);
+    expect(waitsOf(time)).toEqual([0, 500]);
     loop.stop();
     await done;
   });

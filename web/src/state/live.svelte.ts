@@ -2,8 +2,9 @@
 import type { TaskChange } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import * as api from '../api/api.js';
 import { watchFailureOf } from '../api/failure.js';
+import { browserTime } from './browser-time.js';
 import { session } from './session.svelte.js';
-import { WatchLoop, type WatchListener, type WatchState, type WatchTime } from './watch-loop.js';
+import { WatchLoop, type WatchListener, type WatchState } from './watch-loop.js';
 
 /** Somebody who shows tasks. */
 export interface LiveViewer {
@@ -14,15 +15,6 @@ export interface LiveViewer {
 
 /** How long a list waits for the stream to open before it is asked for all the same. */
 const MARKER_PATIENCE_MS = 2_000;
-
-const browserTime: WatchTime = {
-  nowMs: () => performance.now(),
-  random: () => Math.random(),
-  after(ms, call) {
-    const timer = setTimeout(call, ms);
-    return () => clearTimeout(timer);
-  },
-};
 
 class Live {
   #state = $state<WatchState>('stopped');

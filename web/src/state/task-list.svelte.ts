@@ -1,24 +1,24 @@
 /**
- * The list page's state: one page of tasks with its counts, kept true by the stream.
- *
- * The rules are in live-list.ts and status-counts.ts; this façade asks the server, hands on what the stream tells in a
- * few portions a second, and lets components follow. It outlives the page, so that coming back from a task shows the
- * list at once, where it was left.
+ * The list page's state as components see it. The rules are in live-page.ts and live-counts.ts; this façade hands on what
+ * the stream tells in a few portions a second, shows the outcome, and turns wishes into addresses. It outlives the page,
+ * so that coming back from a task shows the list at once, where it was left.
  */
 import type { Task } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
 import type { TaskChange } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import * as api from '../api/api.js';
 import { failureOf, isLoginOver, type Failure } from '../api/failure.js';
-import { BackOff } from './back-off.js';
+import { Alarms } from './alarms.js';
+import { browserTime } from './browser-time.js';
 import { live, type LiveViewer } from './live.svelte.js';
-import { LiveList, MAX_WAITING, type LiveMode } from './live-list.js';
+import { LiveCounts } from './live-counts.js';
+import { MAX_WAITING } from './live-list.js';
+import { LivePage, type ListFailure, type ListPhase, type Total } from './live-page.js';
 import { isSameView, PLAIN_VIEW, tasksHref, type ListView } from './location.js';
 import { navigation } from './navigation.svelte.js';
 import { session } from './session.svelte.js';
-import { StatusCounts, type Count, type Urgency } from './status-counts.js';
+import type { Count } from './status-counts.js';
 import { orderAfterClick, type OrderField } from './task-order.js';
 import {
-  EMPTY_QUERY,
   formatQuery,
   parseQuery,
   withoutCondition,
@@ -31,81 +31,48 @@ import {
 const GATHER_MS = 120;
 /** Hidden pages get few timers: beyond this many, changes are handed on without waiting for one. */
 const MAX_GATHERED = 5_000;
-/** How long after a sign that the page should be loaded or counted again that is done, at the earliest. */
-const RELOAD_AFTER_MS = 1_000;
-const RECOUNT_SOON_MS = 2_000;
-const RECOUNT_EVENTUALLY_MS = 10_000;
-/** Counting must not take more than this share of the server's time for one viewer. */
-const RECOUNT_SHARE = 1 / 20;
-/** Pages whose beginnings are remembered. */
-const MAX_BOUNDARIES = 500;
-
-/** How many tasks match; `isExact` is false for a lower bound. */
-export interface Total {
-  readonly count: number;
-  readonly isExact: boolean;
-}
 
 /** What components show; replaced as a whole, a few times a second at most. */
 interface Shown {
+  readonly phase: ListPhase;
+  /** Whether another view is on its way while the former one is still shown. */
+  readonly isBusy: boolean;
   readonly rows: readonly Task[];
+  /** How many rows stand before these; undefined for a page that was opened by a link. */
   readonly rowsBefore: number | undefined;
-  readonly pending: number;
   readonly hasMore: boolean;
+  readonly total: Total;
+  /** The counts by status, of what matches the search whatever its status; empty before the first answer. */
   readonly counts: readonly Count[];
   readonly countedTotal: number;
-  readonly total: Total;
+  /** How many tasks have changes that wait until the viewer applies them. */
+  readonly pending: number;
 }
-
-const NOTHING: Shown = {
-  rows: [],
-  rowsBefore: 0,
-  pending: 0,
-  hasMore: false,
-  counts: [],
-  countedTotal: 0,
-  total: { count: 0, isExact: true },
-};
-
-/** A page, and the stream in which it was asked for. */
-type Answer = Awaited<ReturnType<typeof api.listTasks>> & { readonly stream: number };
-
-type TimerName = 'gather' | 'reload' | 'recount' | 'retry';
-
-/** Whether the view has been answered. */
-export type ListPhase = 'loading' | 'ready' | 'failed';
 
 class TaskList implements LiveViewer {
   /** Where the table was scrolled to, for coming back. */
   scrollTop = 0;
 
-  #view = $state.raw<ListView>(PLAIN_VIEW);
-  #query = $state.raw<TaskQuery>(EMPTY_QUERY);
-  #shown = $state.raw<Shown>(NOTHING);
-  #phase = $state<ListPhase>('loading');
-  #isBusy = $state(false);
-  #failure = $state.raw<Failure | undefined>();
-  #isHeld = $state(false);
-  #pausedAtMs = $state(0);
-
-  #boundaries = new Map<string, Task>();
-  #list = this.#newList();
-  #incoming: LiveList | undefined;
-  #counts = new StatusCounts();
-  #listed: Total = { count: 0, isExact: true };
-  #rowsBefore: number | undefined = 0;
+  readonly #alarms = new Alarms<'gather'>(browserTime);
+  readonly #counts = new LiveCounts(
+    {
+      count: (query, signal) => this.#count(query, signal),
+      whenOpened: () => live.whenOpened(),
+      onFailure: (thrown) => void this.#onFailure(thrown),
+      onShow: () => this.#show(),
+    },
+    browserTime,
+  );
+  #page = this.#newPage();
   #isOpen = false;
   #gathered: TaskChange[] = [];
-  #listing = new AbortController();
-  #counting = new AbortController();
-  #countedAtMs = 0;
-  #countTookMs = 0;
-  #recountUrgency: Urgency = 'no';
-  /** How often the stream began anew, and which of those streams the rows were asked for in. */
-  #streams = 0;
-  #listedInStream = 0;
-  readonly #timers: Partial<Record<TimerName, ReturnType<typeof setTimeout>>> = {};
-  readonly #backOff = new BackOff({ firstMs: 2_000, maxMs: 30_000, random: Math.random });
+  #rowsBefore: number | undefined = 0;
+
+  #view = $state.raw<ListView>(PLAIN_VIEW);
+  readonly #query = $derived(parseQuery(this.#view.text));
+  #shown = $state.raw<Shown>(this.#look());
+  #failure = $state.raw<Failure | undefined>();
+  #pausedAtMs = $state(0);
 
   constructor() {
     live.subscribe(this);
@@ -119,97 +86,60 @@ class TaskList implements LiveViewer {
     return this.#query;
   }
 
-  get phase(): ListPhase {
-    return this.#phase;
+  get shown(): Shown {
+    return this.#shown;
   }
 
-  /** Whether another view is on its way while the former one is still shown. */
-  get isBusy(): boolean {
-    return this.#isBusy;
-  }
-
+  /** Why the view could not be listed, while `phase` is failed. */
   get failure(): Failure | undefined {
     return this.#failure;
   }
 
-  get rows(): readonly Task[] {
-    return this.#shown.rows;
-  }
-
-  get hasMore(): boolean {
-    return this.#shown.hasMore;
-  }
-
-  get total(): Total {
-    return this.#shown.total;
-  }
-
-  /** The counts by status, of what matches the search whatever its status; empty before the first answer. */
-  get counts(): readonly Count[] {
-    return this.#shown.counts;
-  }
-
-  get countedTotal(): number {
-    return this.#shown.countedTotal;
-  }
-
-  /** How many tasks have changes that wait until the viewer applies them. */
-  get pending(): { readonly count: number; readonly isMore: boolean } {
-    return { count: this.#shown.pending, isMore: this.#shown.pending >= MAX_WAITING };
+  /** Whether more changes wait than are counted. */
+  get isPendingMore(): boolean {
+    return this.#shown.pending >= MAX_WAITING;
   }
 
   get isPaused(): boolean {
     return this.#pausedAtMs > 0;
   }
 
-  /** Since when nothing moves, in milliseconds since 1970; 0 while it does. */
+  /** As of when everything is shown while paused, in milliseconds since 1970; else 0. */
   get pausedAtMs(): number {
     return this.#pausedAtMs;
   }
 
-  /** How many rows stand before the ones that are shown; undefined for a page that was opened by a link. */
-  get rowsBefore(): number | undefined {
-    return this.#shown.rowsBefore;
-  }
-
   /** A number that grows each time a row changes before the viewer's eyes; 0 for a row that did not. */
   highlightOf(taskId: string): number {
-    return this.#shown === NOTHING ? 0 : this.#list.highlightOf(taskId);
+    return this.#shown.rows.length === 0 ? 0 : this.#page.list.highlightOf(taskId);
   }
 
   /** Whether a row is still shown although its task no longer belongs here. */
   isLeaving(taskId: string): boolean {
-    return this.#shown.pending > 0 && this.#list.isLeaving(taskId);
+    return this.#shown.pending > 0 && this.#page.list.isLeaving(taskId);
   }
 
   /** Shows a view: from memory when it is the one that was shown last, else from the server. */
   open(view: ListView): void {
     if (this.#isOpen && isSameView(view, this.#view)) return;
-    const isRecountNeeded =
-      !this.#isOpen || this.#countedText(parseQuery(view.text)) !== this.#countedText(this.#query);
     this.#isOpen = true;
     this.scrollTop = 0;
     this.#view = view;
-    this.#query = parseQuery(view.text);
-    void this.#loadView();
-    if (isRecountNeeded) void this.#recount();
+    this.#counts.open(parseQuery(view.text));
+    void this.#page.open(view);
   }
 
   /** Forgets everything: somebody else may log in. */
   reset(): void {
-    this.#listing.abort();
-    this.#counting.abort();
-    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
-    this.#isOpen = false;
-    this.#incoming = undefined;
+    this.#page.stop();
+    this.#counts.reset();
+    this.#alarms.clearAll();
     this.#gathered = [];
-    this.#boundaries.clear();
-    this.#counts = new StatusCounts();
+    this.#isOpen = false;
     this.#pausedAtMs = 0;
-    this.#phase = 'loading';
     this.#failure = undefined;
-    this.#list = this.#newList();
-    this.#shown = NOTHING;
+    this.#page = this.#newPage();
+    this.#show();
   }
 
   search(text: string, options: { replace: boolean }): void {
@@ -217,16 +147,16 @@ class TaskList implements LiveViewer {
   }
 
   toggleStatus(status: string): void {
-    this.search(formatQuery(withStatusToggled(this.#query, status)), { replace: false });
+    this.#searchFor(withStatusToggled(this.#query, status));
   }
 
   /** Shows all statuses. */
   clearStatuses(): void {
-    this.search(formatQuery({ ...this.#query, statuses: [] }), { replace: false });
+    this.#searchFor({ ...this.#query, statuses: [] });
   }
 
   remove(condition: Condition): void {
-    this.search(formatQuery(withoutCondition(this.#query, condition)), { replace: false });
+    this.#searchFor(withoutCondition(this.#query, condition));
   }
 
   clear(): void {
@@ -251,14 +181,9 @@ class TaskList implements LiveViewer {
     navigation.go(tasksHref({ ...this.#view, pageToken }), { entry: { trail: trail.slice(0, -1) } });
   }
 
-  /** The next page comes after the last row that is shown: when rows were pushed over the end, a fresh token is needed. */
   async nextPage(): Promise<void> {
-    if (this.#list.nextPageToken === undefined) await this.#askAgain(() => true);
-    const pageToken = this.#list.nextPageToken;
-    const last = this.#list.lastTask;
-    if (!pageToken || !last) return;
-    if (this.#boundaries.size >= MAX_BOUNDARIES) this.#boundaries.clear();
-    this.#boundaries.set(pageToken, last);
+    const pageToken = await this.#page.nextPageToken();
+    if (pageToken === undefined) return;
     const trail = this.#view.pageToken === '' ? [] : navigation.entry?.trail;
     const entry = trail && { entry: { trail: [...trail, this.#view.pageToken] } };
     navigation.go(tasksHref({ ...this.#view, pageToken }), entry);
@@ -266,251 +191,127 @@ class TaskList implements LiveViewer {
 
   /** The pointer or the focus came into the rows, or left them. */
   hold(isHeld: boolean): void {
-    if (isHeld === this.#isHeld) return;
-    this.#isHeld = isHeld;
-    this.#setMode();
+    this.#handOn();
+    this.#page.restrain({ isHeld });
+    this.#show();
   }
 
   togglePause(): void {
+    this.#handOn();
     this.#pausedAtMs = this.isPaused ? 0 : Date.now();
-    this.#setMode();
+    this.#page.restrain({ isPaused: this.isPaused });
+    this.#show();
   }
 
   /** Applies the changes that wait. */
   apply(): void {
     this.#handOn();
-    this.#list.apply();
-    if (this.#list.isStale) void this.#askAgain(() => true);
+    this.#page.apply();
     this.#show();
   }
 
   /** Asks again after a failure. */
   retry(): void {
-    void this.#loadView();
-    void this.#recount();
+    this.#page.retry();
+    void this.#counts.recount();
   }
 
   onChange(change: TaskChange): void {
     if (!this.#isOpen) return;
     this.#gathered.push(change);
     if (this.#gathered.length > MAX_GATHERED) this.#handOn();
-    else this.#later('gather', GATHER_MS, () => this.#handOn());
+    else this.#alarms.set('gather', GATHER_MS, () => this.#handOn());
   }
 
   onRestart(): void {
-    this.#streams += 1;
-    if (!this.#isOpen || this.#phase === 'loading') return;
-    if (this.#phase === 'failed') return this.retry();
-    this.#show();
-    void this.#recount();
+    if (!this.#isOpen) return;
+    this.#page.onRestart();
+    void this.#counts.recount();
+  }
+
+  #newPage(): LivePage {
+    const door = {
+      list: (view: ListView, query: TaskQuery, signal: AbortSignal) => this.#list(view, query, signal),
+      whenOpened: () => live.whenOpened(),
+      onFailure: (thrown: unknown) => this.#onFailure(thrown),
+      onShow: () => this.#show(),
+    };
+    return new LivePage(PLAIN_VIEW, door, browserTime);
+  }
+
+  async #list(view: ListView, query: TaskQuery, signal: AbortSignal): ReturnType<typeof api.listTasks> {
+    const { order, pageSize, pageToken } = view;
+    const answer = await api.listTasks(query, order, { pageSize, pageToken }, signal);
+    // What was gathered belongs to the rows as they were, and is merged into the answer.
+    this.#handOn();
+    if (signal.aborted) return answer;
+    this.#failure = undefined;
+    this.#rowsBefore = pageToken === '' ? 0 : navigation.entry && navigation.entry.trail.length * pageSize;
+    if (this.isPaused) this.#pausedAtMs = Date.now();
+    return answer;
+  }
+
+  async #count(query: TaskQuery, signal: AbortSignal): Promise<readonly Count[]> {
+    const counts = await api.countTasks(query, signal);
+    // What was gathered is in the answer already, most of it; the counts remember that they are to be asked for again.
+    this.#handOn();
+    return counts;
+  }
+
+  #onFailure(thrown: unknown): ListFailure | undefined {
+    const failure = failureOf(thrown);
+    if (isLoginOver(failure)) {
+      session.end();
+      return undefined;
+    }
+    if (failure.reason === 'PAGE_TOKEN_INVALID') {
+      this.#go({ ...this.#view, pageToken: '' }, { replace: true });
+      return undefined;
+    }
+    this.#failure = failure;
+    return { isFinal: failure.reason === 'REQUEST_INVALID', retryAfterMs: failure.retryAfterMs };
+  }
+
+  #searchFor(query: TaskQuery): void {
+    this.search(formatQuery(query), { replace: false });
   }
 
   #go(view: ListView, options: { replace?: boolean } = {}): void {
     if (!isSameView(view, this.#view)) navigation.go(tasksHref(view), options);
   }
 
-  #newList(): LiveList {
-    const { order, pageSize, pageToken } = this.#view;
-    const after = this.#boundaries.get(pageToken);
-    return new LiveList({ query: this.#query, order, pageSize, after, isFirstPage: pageToken === '' });
-  }
-
-  #setMode(): void {
-    const mode: LiveMode = this.isPaused ? 'paused' : this.#isHeld ? 'held' : 'flowing';
-    this.#handOn();
-    this.#list.setMode(mode);
-    this.#show();
-  }
-
-  /** Hands what was gathered to the rows and the counts, and sees what follows from it. */
+  /** Hands what was gathered to the rows and the counts. */
   #handOn(): void {
-    clearTimeout(this.#timers.gather);
-    delete this.#timers.gather;
-    const changes = this.#gathered;
+    this.#alarms.clear('gather');
+    const changes = this.#gathered.flatMap(({ event, task }) => (event ? [{ event, task }] : []));
     this.#gathered = [];
-    for (const { event, task } of changes) {
-      if (!event) continue;
-      const change = { taskId: event.taskId, revision: task?.revision ?? event.revision, task };
-      this.#list.offer(change);
-      this.#incoming?.offer(change);
-      this.#counts.offer(event, task);
-    }
+    if (changes.length === 0) return;
+    this.#page.offer(
+      changes.map(({ event, task }) => ({ taskId: event.taskId, revision: task?.revision ?? event.revision, task })),
+    );
+    for (const { event, task } of changes) this.#counts.offer(event, task);
     this.#show();
   }
 
   #show(): void {
-    const { rows, pendingCount, hasMore } = this.#list;
-    this.#shown = {
-      rows,
+    this.#shown = this.#look();
+  }
+
+  #look(): Shown {
+    const { list, phase, isBusy, listed } = this.#page;
+    const counted = this.#counts.of(parseQuery(this.#view.text).statuses);
+    return {
+      phase,
+      isBusy,
+      rows: list.rows,
       rowsBefore: this.#rowsBefore,
-      pending: pendingCount,
-      hasMore,
-      counts: this.#counts.isLoaded ? this.#counts.list : [],
+      hasMore: list.hasMore,
+      // The counts follow the stream, the list's own total does not; beyond its bound the total stays a bound.
+      total: listed.isExact && counted !== undefined ? { count: counted, isExact: true } : listed,
+      counts: this.#counts.list,
       countedTotal: this.#counts.total,
-      total: this.#totalNow(),
+      pending: list.pendingCount,
     };
-    if (this.#isStale() && this.#mayMove()) this.#later('reload', RELOAD_AFTER_MS, () => void this.#reload());
-    if (this.#counts.urgency !== 'no') this.#recountLater();
-  }
-
-  /** Whether the rows may be incomplete: too much changed, or the stream began anew after they were asked for. */
-  #isStale(): boolean {
-    return this.#phase === 'ready' && (this.#list.isStale || this.#listedInStream !== this.#streams);
-  }
-
-  #countBefore(): number | undefined {
-    if (this.#view.pageToken === '') return 0;
-    return navigation.entry && navigation.entry.trail.length * this.#view.pageSize;
-  }
-
-  #mayMove(): boolean {
-    return !this.#isHeld && !this.isPaused;
-  }
-
-  /** The counts follow the stream, the list's own total does not; beyond its bound the total stays a bound. */
-  #totalNow(): Total {
-    if (!this.#counts.isLoaded || !this.#listed.isExact || this.#counts.of('…') > 0) return this.#listed;
-    const { statuses } = this.#query;
-    const count =
-      statuses.length === 0 ? this.#counts.total : statuses.reduce((sum, status) => sum + this.#counts.of(status), 0);
-    return { count, isExact: true };
-  }
-
-  /** Asks for another view; the former one is shown until the answer is there. */
-  async #loadView(): Promise<void> {
-    this.#isBusy = true;
-    const signal = this.#beginListing();
-    await live.whenOpened();
-    if (signal.aborted) return;
-    const incoming = this.#newList();
-    this.#incoming = incoming;
-    incoming.beginLoad();
-    try {
-      this.#take(incoming, await this.#ask(signal));
-    } catch (thrown) {
-      if (!signal.aborted) this.#fail(failureOf(thrown));
-    }
-  }
-
-  /** Asks for the same view again, unseen, as long as the rows may move. */
-  #reload(): Promise<void> {
-    return this.#askAgain(() => this.#mayMove());
-  }
-
-  /** What is shown stays until the answer is there, and also then when it is not welcome any more. */
-  async #askAgain(isWelcome: () => boolean): Promise<void> {
-    if (this.#incoming || this.#phase !== 'ready') return;
-    const signal = this.#beginListing();
-    const list = this.#list;
-    list.beginLoad();
-    try {
-      const answer = await this.#ask(signal);
-      if (signal.aborted) return;
-      if (isWelcome()) this.#take(list, answer);
-      else list.abandonLoad();
-    } catch (thrown) {
-      list.abandonLoad();
-      if (!signal.aborted) this.#failToReload(failureOf(thrown));
-    }
-  }
-
-  #failToReload(failure: Failure): void {
-    if (isLoginOver(failure)) return session.end();
-    this.#later('reload', this.#backOff.nextMs(failure.retryAfterMs), () => void this.#reload());
-  }
-
-  #beginListing(): AbortSignal {
-    clearTimeout(this.#timers.reload);
-    clearTimeout(this.#timers.retry);
-    delete this.#timers.reload;
-    delete this.#timers.retry;
-    this.#listing.abort();
-    this.#incoming = undefined;
-    this.#listing = new AbortController();
-    return this.#listing.signal;
-  }
-
-  async #ask(signal: AbortSignal): Promise<Answer> {
-    const { order, pageSize, pageToken } = this.#view;
-    const stream = this.#streams;
-    return { ...(await api.listTasks(this.#query, order, { pageSize, pageToken }, signal)), stream };
-  }
-
-  #take(list: LiveList, answer: Answer): void {
-    this.#handOn();
-    list.load(answer);
-    this.#listedInStream = answer.stream;
-    this.#rowsBefore = this.#countBefore();
-    this.#list = list;
-    this.#incoming = undefined;
-    this.#listed = { count: answer.totalSize, isExact: !answer.totalSizeExceeded };
-    this.#phase = 'ready';
-    this.#isBusy = false;
-    this.#failure = undefined;
-    this.#backOff.reset();
-    if (this.isPaused) this.#pausedAtMs = Date.now();
-    this.#setMode();
-  }
-
-  #fail(failure: Failure): void {
-    this.#incoming = undefined;
-    this.#isBusy = false;
-    if (isLoginOver(failure)) return session.end();
-    if (failure.reason === 'PAGE_TOKEN_INVALID') return this.#go({ ...this.#view, pageToken: '' }, { replace: true });
-    this.#failure = failure;
-    this.#phase = 'failed';
-    if (failure.reason === 'REQUEST_INVALID') return;
-    this.#later('retry', this.#backOff.nextMs(failure.retryAfterMs), () => this.retry());
-  }
-
-  /** Counts what the search matches, whatever its status: the statuses are what the counts are there to choose from. */
-  async #recount(): Promise<void> {
-    clearTimeout(this.#timers.recount);
-    delete this.#timers.recount;
-    this.#recountUrgency = 'no';
-    this.#counting.abort();
-    this.#counting = new AbortController();
-    const { signal } = this.#counting;
-    const query = { ...this.#query, statuses: [] };
-    const startedAtMs = performance.now();
-    try {
-      this.#handOn();
-      this.#counts.beginLoad(query);
-      const counts = await api.countTasks(query, signal);
-      if (signal.aborted) return;
-      this.#handOn();
-      this.#counts.load(counts);
-      this.#countTookMs = performance.now() - startedAtMs;
-      this.#countedAtMs = performance.now();
-      this.#show();
-    } catch (thrown) {
-      if (signal.aborted) return;
-      if (isLoginOver(failureOf(thrown))) return session.end();
-      this.#later('recount', RECOUNT_EVENTUALLY_MS, () => void this.#recount());
-    }
-  }
-
-  #recountLater(): void {
-    if (this.#counts.urgency === 'soon' && this.#recountUrgency === 'eventually') {
-      clearTimeout(this.#timers.recount);
-      delete this.#timers.recount;
-    }
-    this.#recountUrgency = this.#counts.urgency;
-    const afterMs = this.#counts.urgency === 'soon' ? RECOUNT_SOON_MS : RECOUNT_EVENTUALLY_MS;
-    const dueAtMs = this.#countedAtMs + Math.max(afterMs, this.#countTookMs / RECOUNT_SHARE);
-    this.#later('recount', Math.max(200, dueAtMs - performance.now()), () => void this.#recount());
-  }
-
-  #countedText(query: TaskQuery): string {
-    return formatQuery({ ...query, statuses: [] });
-  }
-
-  /** Does something once after a while; a timer that runs already stays. */
-  #later(name: TimerName, ms: number, act: () => void): void {
-    this.#timers[name] ??= setTimeout(() => {
-      delete this.#timers[name];
-      act();
-    }, ms);
   }
 }
 
