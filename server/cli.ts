@@ -6,6 +6,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { ConfigError, flagOf, readConfig, SETTING_NAMES, SETTINGS, type Config, type FlagValues } from './config.js';
 import { addUser, createToken, setPassword } from './cli/identity-commands.js';
 import { doctor, migrate } from './cli/database-commands.js';
+import { listSessions } from './cli/session-commands.js';
 import { listTasks, watchTasks } from './cli/task-commands.js';
 import { serve } from './serve.js';
 import { TaskDashError } from './domain/errors.js';
@@ -48,6 +49,7 @@ function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Com
   addUserCommands(program.command('user').description('people who may log in'));
   addTokenCommands(program.command('token').description('tokens of services'));
   addTaskCommands(program.command('tasks').description('look at the tasks'));
+  addSessionCommands(program.command('sessions').description('look at the live connections of services'));
   return program;
 
   /** Gives a command a flag for every setting, and its action the finished configuration. */
@@ -101,6 +103,17 @@ function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Com
         .option('--scope <scope...>', 'register, read; may be repeated', ['register', 'read'])
         .option('--expires <duration>', 'when it ends, such as 90d; never by default'),
       createToken,
+    );
+  }
+
+  function addSessionCommands(sessions: Command): void {
+    withSettings(
+      sessions
+        .command('list')
+        .description('print the sessions of all servers, by id')
+        .option('--limit <number>', 'how many at most', '50')
+        .option('--json', 'one JSON object a line'),
+      listSessions,
     );
   }
 

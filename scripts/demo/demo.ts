@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { startApp } from '../../server/app.js';
-import { withStorage } from '../../server/cli/session.js';
+import { withStorage } from '../../server/cli/with-storage.js';
 import { readConfig, type Config } from '../../server/config.js';
 import type { Role } from '../../server/domain/access.js';
 import { systemClock } from '../../server/domain/clock.js';

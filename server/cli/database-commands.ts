@@ -1,7 +1,8 @@
 /** `migrate`, `doctor`. */
 import { createServer } from 'node:net';
 import type { Config } from '../config.js';
-import { print, withStorage } from './session.js';
+import { print } from './print.js';
+import { withStorage } from './with-storage.js';
 
 /** Brings the schema up to date; opening the storage does it. */
 export function migrate(config: Config): Promise<number> {

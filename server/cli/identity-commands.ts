@@ -9,7 +9,8 @@ import { systemClock } from '../domain/clock.js';
 import { Users } from '../domain/users.js';
 import { Argon2Hasher } from '../identity/argon2-hasher.js';
 import type { Storage } from '../storage/storage.js';
-import { print, withStorage } from './session.js';
+import { print } from './print.js';
+import { withStorage } from './with-storage.js';
 
 const ROLES: readonly string[] = ['member', 'viewer', 'manager'] satisfies Role[];
 const SCOPES: readonly string[] = ['register', 'read'] satisfies TokenScope[];

@@ -1,13 +1,23 @@
 /** `tasks list`, `tasks watch`. */
-import { ConfigError, type Config } from '../config.js';
+import type { Config } from '../config.js';
 import { systemClock } from '../domain/clock.js';
 import type { TaskFilter } from '../domain/ports.js';
 import type { Task } from '../domain/task.js';
 import { TaskFeed } from '../domain/task-feed.js';
 import { createLog } from '../logging.js';
-import { print, withStorage } from './session.js';
+import { parseLimit, print, printTable } from './print.js';
+import { withStorage } from './with-storage.js';
 
-const MAX_LIMIT = 10_000;
+const COLUMNS = [
+  'id',
+  'name',
+  'user',
+  'group_id',
+  'status',
+  'start_time',
+  'stop_time',
+  'url',
+] as const satisfies (keyof Task)[];
 const FEED = { pollMs: 500, pageSize: 500, ringSize: 2_000, maxCatchUp: 100_000 };
 
 /** Prints tasks, the latest change first. */
@@ -15,12 +25,7 @@ export function listTasks(
   config: Config,
   options: { status?: string[]; group?: string[]; user?: string[]; text?: string; limit: string; json?: boolean },
 ): Promise<number> {
-  const limit = Number(options.limit);
-  if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
-    throw new ConfigError(
-      `--limit: ${JSON.stringify(options.limit)} is not allowed; it must be a whole number from 1 to ${MAX_LIMIT}.`,
-    );
-  }
+  const limit = parseLimit(options.limit);
   const filter: TaskFilter = {
     ...(options.status && { statuses: options.status }),
     ...(options.group && { groupIds: options.group }),
@@ -31,7 +36,7 @@ export function listTasks(
     const query = { filter, orderBy: 'updatedAt', ascending: false, limit } as const;
     const tasks = await storage.tasks.list('everything', query);
     if (options.json) for (const task of tasks) print(JSON.stringify(task));
-    else printTable(tasks);
+    else printTable(COLUMNS, tasks);
     return 0;
   });
 }
@@ -68,35 +73,4 @@ export function watchTasks(config: Config, options: { json?: boolean }): Promise
       feed.stop();
     }
   });
-}
-
-const COLUMNS = [
-  'id',
-  'name',
-  'user',
-  'group_id',
-  'status',
-  'start_time',
-  'stop_time',
-  'url',
-] as const satisfies (keyof Task)[];
-
-function printTable(tasks: readonly Task[]): void {
-  const rows = [
-    COLUMNS.map((column) => column.toUpperCase()),
-    ...tasks.map((task) => COLUMNS.map((column) => task[column])),
-  ];
-  const widths = COLUMNS.map((_, index) => Math.min(40, Math.max(...rows.map((row) => row[index]?.length ?? 0))));
-  for (const row of rows)
-    print(
-      row
-        .map((cell, index) => printable(cell).padEnd(widths[index] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    );
-}
-
-/** Texts come from anywhere: control characters must not reach the terminal. */
-function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, '·').slice(0, 40);
 }

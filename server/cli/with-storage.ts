@@ -21,8 +21,3 @@ export async function withStorage(config: Config, work: (storage: Storage) => Pr
     await database.release();
   }
 }
-
-/** One line on standard output. */
-export function print(line: string): void {
-  process.stdout.write(`${line}\n`);
-}

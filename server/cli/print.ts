@@ -1,0 +1,40 @@
+/** What commands print. */
+import { ConfigError } from '../config.js';
+
+const MAX_LIMIT = 10_000;
+const MAX_CELL = 40;
+
+/** One line on standard output. */
+export function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** A table with a headline, its columns as wide as what is in them. */
+export function printTable<Row extends object>(columns: readonly (keyof Row & string)[], rows: readonly Row[]): void {
+  const cells = [
+    columns.map((column) => column.toUpperCase()),
+    ...rows.map((row) => columns.map((column) => printable(String(row[column])))),
+  ];
+  const widths = columns.map((_, index) => Math.max(...cells.map((row) => row[index]?.length ?? 0)));
+  for (const row of cells)
+    print(
+      row
+        .map((cell, index) => cell.padEnd(widths[index] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    );
+}
+
+/** Texts come from anywhere: control characters must not reach the terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, '·').slice(0, MAX_CELL);
+}
+
+/** The value of `--limit`. Throws ConfigError. */
+export function parseLimit(text: string): number {
+  const limit = Number(text);
+  if (Number.isInteger(limit) && limit >= 1 && limit <= MAX_LIMIT) return limit;
+  throw new ConfigError(
+    `--limit: ${JSON.stringify(text)} is not allowed; it must be a whole number from 1 to ${MAX_LIMIT}.`,
+  );
+}

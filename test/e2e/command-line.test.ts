@@ -1,0 +1,131 @@
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
+import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
+import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { TcpxClient } from '../support/tcpx-client.js';
+
+const run = promisify(execFile);
+let app: TestApp;
+
+beforeAll(async () => {
+  app = await startTestApp();
+});
+afterAll(() => app.stop());
+
+interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs `taskdash` with these arguments on the database of the app. */
+async function taskdash(args: readonly string[], input?: string): Promise<Outcome> {
+  const env = { ...process.env, TASKDASH_DATABASE_URL: app.database.url };
+  const running = run(process.execPath, ['--import', 'tsx', 'server/main.ts', ...args], { env });
+  running.child.stdin?.end(input ?? '');
+  try {
+    return { code: 0, ...(await running) };
+  } catch (failure) {
+    const { code, stdout, stderr } = failure as Outcome;
+    return { code, stdout, stderr };
+  }
+}
+
+describe('the command line', () => {
+  it('adds a user who can log in, replaces what they may do, and sets a new password', async () => {
+    const login = (password: string) => app.client(AuthService, 'http').login({ username: 'cli', password });
+    expect(
+      await taskdash(['user', 'add', 'cli', '--group', 'mx:member', '--name', 'C'], `${TEST_PASSWORD}\n`),
+    ).toMatchObject({ code: 0 });
+    expect((await login(TEST_PASSWORD)).user?.memberships).toHaveLength(1);
+    expect(await taskdash(['user', 'set-password', 'cli'], 'another password\n')).toMatchObject({ code: 0 });
+    await expect(login(TEST_PASSWORD)).rejects.toThrow('unauthenticated');
+    expect((await login('another password')).user?.displayName).toBe('C');
+  });
+
+  it('makes a token that works, and prints its secret alone on standard output', async () => {
+    const { stdout } = await taskdash(['token', 'create', 'ci', '--group', 'mx', '--scope', 'register']);
+    expect(stdout).toMatch(/^tdt_[\w-]{43}\n$/);
+    await app.client(TaskService, 'grpc', stdout.trim()).registerTask({ task: { id: 'by-token', groupId: 'mx' } });
+  });
+
+  it('lists tasks and sessions as a table or as JSON, without control characters', async () => {
+    const service = await TcpxClient.connect(app.tcp);
+    await service.register({ id: 'listed', name: 'red \u001b[31m', group_id: 'cli' });
+    const table = await taskdash(['tasks', 'list', '--group', 'cli']);
+    expect(table.stdout.split('\n')[1]).toMatch(/^listed +red ·\[31m +cli +running$/);
+    const json = await taskdash(['tasks', 'list', '--group', 'cli', '--json']);
+    expect(JSON.parse(json.stdout)).toMatchObject({ id: 'listed', status: 'running' });
+    await expect
+      .poll(async () => (await taskdash(['sessions', 'list'])).stdout, { timeout: 20_000 })
+      .toMatch(/ tcp +127\.0\.0\.1 /);
+    service.socket.destroy();
+  });
+
+  it('prints changes while it watches, and ends well when it is interrupted', async () => {
+    const env = { ...process.env, TASKDASH_DATABASE_URL: app.database.url };
+    const child = spawn(process.execPath, ['--import', 'tsx', 'server/main.ts', 'tasks', 'watch'], { env });
+    let printed = '';
+    child.stdout.on('data', (chunk: Buffer) => (printed += chunk.toString()));
+    const service = await TcpxClient.connect(app.tcp);
+    let n = 0;
+    await expect
+      .poll(
+        async () => {
+          await service.register({ id: `watched-${n++}`, group_id: 'mx' });
+          return printed;
+        },
+        { timeout: 20_000, interval: 200 },
+      )
+      .toMatch(/registered +watched-\d+ +- → running +service:127\.0\.0\.1/);
+    child.kill('SIGINT');
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    service.socket.destroy();
+  });
+
+  it.each([
+    [
+      ['serve', '--http-port', 'x'],
+      'taskdash: --http-port: "x" is not allowed; it must be a whole number from 0 to 65535.\n',
+    ],
+    [
+      ['user', 'add', 'x', '--group', 'mx:king'],
+      'taskdash: --group: "mx:king" is not allowed; it must be group:role with the role member, viewer, manager.\n',
+    ],
+    [
+      ['tasks', 'list', '--limit', '0'],
+      'taskdash: --limit: "0" is not allowed; it must be a whole number from 1 to 10000.\n',
+    ],
+    [['user', 'add', 'x'], 'taskdash: The password is missing: type it, pipe it in as one line, or use --generate.\n'],
+  ])('refuses %j in one line', async (args, line) => {
+    expect(await taskdash(args)).toEqual({ code: 2, stdout: '', stderr: line });
+  });
+
+  it('says of each thing that a start needs whether it is well', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const { code, stdout } = await taskdash([
+      'doctor',
+      '--http-port',
+      String(port),
+      '--grpc-port',
+      '0',
+      '--tcp-port',
+      '0',
+    ]);
+    taken.close();
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/ok {4}database: answers, schema \w+\nwrong HTTP port: 127\.0\.0\.1:\d+ is in use/);
+  });
+
+  it('explains itself', async () => {
+    const { stdout } = await taskdash(['--help']);
+    for (const command of ['serve', 'migrate', 'doctor', 'user', 'token', 'tasks', 'sessions'])
+      expect(stdout).toContain(command);
+  });
+});
