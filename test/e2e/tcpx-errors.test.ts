@@ -226,6 +226,22 @@ describe('an accident on one connection', () => {
     await rig.stop();
   });
 
+  it('of our own making while it ends is told in the log, and harms no other', async () => {
+    const log = new KeptLog();
+    const rig = await TcpxRig.start({ log });
+    const [witness, client] = [await rig.connect(), await rig.connect()];
+    const victim = rig.sessions.opened[1];
+    if (!victim) throw new Error('no session');
+    victim.close = () => {
+      throw new Error('a defect');
+    };
+    await client.close();
+    await until('it has gone', () => rig.server.size === 1);
+    expect(log.lines.map((line) => line.level)).toContain('error');
+    expect((await witness.register(SEED_TASK)).body.errid).toBe(0);
+    await rig.stop();
+  });
+
   it('of our own making closes it, is told in the log, and harms no other', async () => {
     const log = new KeptLog();
     const rig = await TcpxRig.start({ log });

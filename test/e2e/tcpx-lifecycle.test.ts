@@ -140,14 +140,16 @@ describe('tokens, when they are asked for', () => {
     address: '127.0.0.1',
   };
   const checked: string[] = [];
+  let accept = () => {};
   let rig: TcpxRig;
   beforeEach(async () => {
     checked.length = 0;
     const authenticateToken = async (token: string, address: string): Promise<Principal> => {
       checked.push(`${token} from ${address}`);
       await new Promise((resolve) => setImmediate(resolve));
+      if (token === 'slow') await new Promise<void>((resolve) => (accept = resolve));
       if (token === 'away') throw new TaskDashError('STORAGE_UNAVAILABLE');
-      if (token !== 'secret') throw new TaskDashError('NOT_LOGGED_IN');
+      if (token !== 'secret' && token !== 'slow') throw new TaskDashError('NOT_LOGGED_IN');
       return HOLDER;
     };
     rig = await TcpxRig.start({ server: { authenticateToken } });
@@ -219,6 +221,17 @@ describe('tokens, when they are asked for', () => {
     const client = await rig.connect();
     expect((await client.ask(frame(AUTHENTICATE, header, body))).body).toMatchObject({ id: '', errid: 1000 });
     expect(checked).toEqual([]);
+  });
+
+  it('that are accepted after their connection has gone open no session', async () => {
+    const client = await rig.connect();
+    client.write(frame(AUTHENTICATE, null, { token: 'slow' }));
+    await until('it is being checked', () => checked.length === 1);
+    await client.reset();
+    await until('the connection has gone', () => rig.server.size === 0);
+    accept();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(rig.sessions.opened.map((session) => session.closed)).toEqual([true]);
   });
 
   it('decide whose session it is, and only their holder gets tasks back by beating', async () => {

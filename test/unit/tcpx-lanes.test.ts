@@ -31,6 +31,7 @@ let clock: ManualClock;
 let reads: HandRoom;
 let writes: HandRoom;
 let log: string[];
+let woken: number;
 let lanes: RequestLanes;
 
 beforeEach(() => {
@@ -38,7 +39,8 @@ beforeEach(() => {
   reads = new HandRoom(1000);
   writes = new HandRoom(1000);
   log = [];
-  lanes = new RequestLanes(new RoomGate(reads, clock, 1_000), new RoomGate(writes, clock, 1_000));
+  woken = 0;
+  lanes = new RequestLanes(new RoomGate(reads, clock, 1_000), new RoomGate(writes, clock, 1_000), () => woken++);
 });
 
 function enter(verb: Request['verb'], id: string, name: string) {
@@ -140,8 +142,10 @@ describe('without room in its batcher', () => {
     enter('find', 'c', 'r2');
     expect(log).toEqual(['w1', 'r2']);
     expect(lanes.waitsForRoom).toBe(true);
+    expect(woken).toBe(0);
     await writes.free(1);
     expect(log).toEqual(['w1', 'r2', 'w2']);
+    expect(woken).toBe(1);
     expect(lanes.waitsForRoom).toBe(false);
   });
 

@@ -1,5 +1,6 @@
 /**
- * One connection of the legacy door.
+ * One connection of the legacy door: when its socket is read, when frames are taken, and how it ends. What the frames ask
+ * for is conversation.ts.
  *
  *   open ──client shut down its side, server stops, or stream broken──► finishing ──all answered──► ended ──► closed
  *     └───────────── socket lost, session expired, frame timeout, defect ──────────────────────────────────────▲
@@ -19,47 +20,17 @@
  * - No exception leaves this file: a defect closes this connection, and none other.
  */
 import type { Socket } from 'node:net';
-import { actorOf, type Principal } from '../../domain/access.js';
-import { TaskDashError, type Errid } from '../../domain/errors.js';
-import type { Log } from '../../domain/ports.js';
-import type { Session, SessionHost } from '../../domain/sessions.js';
-import type { TaskRegistry } from '../../domain/task-registry.js';
-import { FrameDecoder, HEAD_BYTES, type Frame } from './frame.js';
+import { Conversation, type ConversationContext, type ConversationLink } from './conversation.js';
+import { FrameDecoder, type Frame } from './frame.js';
 import type { IncompleteMemory } from './incomplete-memory.js';
 import type { TcpxLimits } from './limits.js';
-import {
-  AUTHENTICATE_ID,
-  EMPTY_HEADER,
-  foundBody,
-  HEARTBEAT_ID,
-  plainBody,
-  readHeader,
-  readRequest,
-  readToken,
-  REQUEST_ID,
-  type Request,
-} from './messages.js';
 import type { Flushable, Outbox } from './outbox.js';
-import { ReplyQueue, type Place } from './reply-queue.js';
-import { RequestLanes } from './request-lanes.js';
-import type { RoomGate } from './room-gate.js';
 import type { Sweep, Swept } from './sweep.js';
-import type { CloseReason, TcpxMetrics } from './tcpx-metrics.js';
-
-/** Decides who holds a token; throws NOT_LOGGED_IN for one that is not valid. */
-export type TokenCheck = (token: string, address: string) => Promise<Principal>;
+import type { CloseReason } from './tcpx-metrics.js';
 
 /** What the connections of one door share. */
-export interface ConnectionContext {
-  readonly registry: Pick<TaskRegistry, 'register' | 'update' | 'get'>;
-  readonly sessions: SessionHost;
-  /** Present: a connection must show a token (message 1393) before it may ask for anything. */
-  readonly authenticateToken: TokenCheck | undefined;
+export interface ConnectionContext extends ConversationContext {
   readonly limits: TcpxLimits;
-  readonly log: Log;
-  readonly metrics: TcpxMetrics;
-  readonly readGate: RoomGate;
-  readonly writeGate: RoomGate;
   readonly sweep: Sweep;
   readonly outbox: Outbox;
   readonly incomplete: IncompleteMemory;
@@ -67,19 +38,13 @@ export interface ConnectionContext {
   readonly onClosed: (connection: Connection) => void;
 }
 
-export class Connection implements Swept, Flushable {
+export class Connection implements ConversationLink, Swept, Flushable {
   /** When the client must have completed its frame, taken its last replies, or gone. */
   deadlineAtMs = Infinity;
-  #session: Session;
   readonly #decoder: FrameDecoder;
-  readonly #replies = new ReplyQueue();
-  /** Made at the first request: most connections of a fleet only beat. */
-  #lanes: RequestLanes | undefined;
+  readonly #conversation: Conversation;
   #state: 'open' | 'finishing' | 'ended' | 'closed' = 'open';
   #held = false;
-  #principal: Principal;
-  #authenticated: boolean;
-  #authenticating = false;
   #timedFrame = -1;
   #incompleteBytes = 0;
   #closeReason: CloseReason | undefined;
@@ -91,9 +56,7 @@ export class Connection implements Swept, Flushable {
     private readonly context: ConnectionContext,
   ) {
     this.#decoder = new FrameDecoder(context.limits.maxFrameBytes);
-    this.#principal = { kind: 'legacy', address };
-    this.#authenticated = context.authenticateToken === undefined;
-    this.#session = this.#openSession();
+    this.#conversation = new Conversation(this, context);
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
     socket.on('drain', () => this.flush());
     socket.on('end', () => this.#finish());
@@ -107,15 +70,29 @@ export class Connection implements Swept, Flushable {
     this.#finish();
   }
 
-  #openSession(owner?: string): Session {
-    const onExpired = () => this.destroy('silent');
-    return this.context.sessions.open({ door: 'tcp', address: this.address, onExpired, ...(owner && { owner }) });
-  }
-
   /** Closes at once. */
   destroy(reason: CloseReason): void {
     this.#closeReason ??= reason;
     this.socket.destroy();
+  }
+
+  /** For the conversation. */
+  onExpired(): void {
+    this.destroy('silent');
+  }
+
+  /** For the conversation: goes on at the end of this turn. */
+  wake(): void {
+    this.context.outbox.add(this);
+  }
+
+  /** For the outbox. */
+  flush(): void {
+    if (this.#state === 'closed' || this.socket.destroyed) return;
+    this.guard(() => {
+      this.#send();
+      if (this.#held || this.#state === 'finishing') this.#pump();
+    });
   }
 
   /** For the sweep. */
@@ -126,29 +103,11 @@ export class Connection implements Swept, Flushable {
 
   /** For the sweep: the client's signs of life may lie unread. */
   onStillHeld(): void {
-    if (!this.#isReplyUnread) this.#session.beat();
-  }
-
-  /** For the outbox. */
-  flush(): void {
-    if (this.#state === 'closed' || this.socket.destroyed) return;
-    this.#guard(() => {
-      this.#send();
-      if (this.#held || this.#state === 'finishing') this.#pump();
-    });
-  }
-
-  #onData(chunk: Buffer): void {
-    this.context.metrics.bytes('read', chunk.length);
-    if (this.#state !== 'open') return;
-    this.#guard(() => {
-      this.#decoder.push(chunk);
-      this.#pump();
-    });
+    if (!this.#isReplyUnread) this.guard(() => this.#conversation.beat());
   }
 
   /** Nothing that goes wrong on this connection reaches another one. */
-  #guard(work: () => void): void {
+  guard(work: () => void): void {
     try {
       work();
     } catch (defect) {
@@ -157,9 +116,19 @@ export class Connection implements Swept, Flushable {
     }
   }
 
+  #onData(chunk: Buffer): void {
+    this.context.metrics.bytes('read', chunk.length);
+    if (this.#state !== 'open') return;
+    this.guard(() => {
+      this.#decoder.push(chunk);
+      this.#pump();
+    });
+  }
+
   #send(): void {
-    if (!this.#replies.isReady) return;
-    const bytes = this.#replies.takeReady();
+    const { replies } = this.#conversation;
+    if (!replies.isReady) return;
+    const bytes = replies.takeReady();
     this.context.metrics.bytes('written', bytes.length);
     this.socket.write(bytes);
   }
@@ -169,24 +138,27 @@ export class Connection implements Swept, Flushable {
     while (this.#mayTake) {
       const frame = this.#decoder.next();
       if (!frame) return this.#onUsedUp();
-      this.#take(frame);
+      this.#conversation.take(frame);
+      if (frame.kind === 'broken') this.#onBroken(frame);
     }
     this.#hold();
   }
 
   get #mayTake(): boolean {
+    const { replies, mayTake } = this.#conversation;
     const { maxUnanswered, maxUnansweredBytes } = this.context.limits;
-    return (
-      this.#replies.length < maxUnanswered &&
-      this.#replies.requestBytes < maxUnansweredBytes &&
-      !this.#authenticating &&
-      !this.#lanes?.waitsForRoom &&
-      !this.#isReplyUnread
-    );
+    const hasRoom = replies.length < maxUnanswered && replies.requestBytes < maxUnansweredBytes;
+    return hasRoom && mayTake && !this.#isReplyUnread;
   }
 
   get #isReplyUnread(): boolean {
     return this.socket.writableLength > this.context.limits.maxUnreadReplyBytes;
+  }
+
+  #onBroken({ length }: Extract<Frame, { kind: 'broken' }>): void {
+    this.context.log.debug({ address: this.address, length }, 'a frame length that cannot be right; closing');
+    this.#closeReason ??= 'broken_stream';
+    this.#finish();
   }
 
   #hold(): void {
@@ -199,14 +171,14 @@ export class Connection implements Swept, Flushable {
   }
 
   #onUsedUp(): void {
-    if (this.#state === 'finishing' && this.#replies.length === 0) return this.#end();
+    if (this.#state === 'finishing' && this.#conversation.replies.length === 0) return this.#end();
     if (this.#state !== 'open') return;
     this.#timeFrame();
     this.#accountForFrame();
     if (!this.#held) return;
     this.#held = false;
     this.context.sweep.release(this);
-    this.#session.beat();
+    this.#conversation.beat();
     this.socket.resume();
   }
 
@@ -240,137 +212,6 @@ export class Connection implements Swept, Flushable {
     else this.context.sweep.watch(this);
   }
 
-  #take(frame: Frame): void {
-    if (frame.kind === 'broken') return this.#onBroken(frame.length);
-    this.#session.beat();
-    if (frame.kind === 'mismatch') return this.#onMismatch(frame.messageId);
-    switch (frame.messageId) {
-      case HEARTBEAT_ID:
-        return this.#onHeartbeat();
-      case REQUEST_ID:
-        return this.#onRequest(frame.header, frame.body);
-      case AUTHENTICATE_ID:
-        if (this.context.authenticateToken)
-          return this.#onToken(frame.header, frame.body, this.context.authenticateToken);
-    }
-    this.context.metrics.frame('unknown');
-  }
-
-  #onBroken(length: number): void {
-    this.context.metrics.frame('malformed');
-    this.context.log.debug({ address: this.address, length }, 'a frame length that cannot be right; closing');
-    this.#closeReason ??= 'broken_stream';
-    this.#refuse(this.#place(REQUEST_ID, EMPTY_HEADER, HEAD_BYTES), '', 1000);
-    this.#finish();
-  }
-
-  #onMismatch(messageId: number): void {
-    this.context.metrics.frame('malformed');
-    // No client reads an answer to a heartbeat.
-    if (messageId === HEARTBEAT_ID) return;
-    this.#refuse(this.#place(messageId, EMPTY_HEADER, HEAD_BYTES), '', 1000);
-  }
-
-  /** Only who may ask for tasks gets tasks back by beating. */
-  #onHeartbeat(): void {
-    this.context.metrics.frame('heartbeat');
-    if (this.#authenticated) this.#session.heartbeat();
-  }
-
-  #onRequest(headerBytes: Buffer, bodyBytes: Buffer): void {
-    const { header, id, request } = readRequest(headerBytes, bodyBytes);
-    const place = this.#place(REQUEST_ID, header, HEAD_BYTES + headerBytes.length + bodyBytes.length);
-    if (!this.#authenticated) {
-      this.context.metrics.frame('unauthenticated');
-      return this.#refuse(place, id, 1003);
-    }
-    this.context.metrics.frame(request?.verb ?? 'malformed');
-    if (!request) return this.#refuse(place, id, 1000);
-    this.#lanes ??= new RequestLanes(this.context.readGate, this.context.writeGate);
-    this.#enter(this.#lanes, place, request);
-  }
-
-  #enter(lanes: RequestLanes, place: Place, request: Request): void {
-    const principal = this.#principal;
-    const job = {
-      request,
-      start: () => {
-        // A request that had to wait for room makes room for the next frame.
-        if (this.#held) this.context.outbox.add(this);
-        void this.#perform(principal, request)
-          .catch((thrown: unknown) => this.#failure(request, thrown))
-          .then((body) => {
-            this.#answer(place, body);
-            lanes.leave(job);
-          });
-      },
-      fail: (error: TaskDashError) => this.#answer(place, this.#failure(request, error)),
-    };
-    lanes.enter(job);
-  }
-
-  async #perform(principal: Principal, request: Request): Promise<string> {
-    const { registry } = this.context;
-    const { verb, id } = request;
-    if (verb === 'find') return foundBody(await registry.get(principal, id));
-    await registry[verb](principal, id, request.texts, { claimant: this.#session });
-    return plainBody(id, 0);
-  }
-
-  #failure(request: Request, thrown: unknown): string {
-    const error = TaskDashError.from(thrown);
-    const details = { err: error, address: this.address, verb: request.verb, id: request.id };
-    if (error.code === 'INTERNAL') this.context.log.error(details, 'a legacy request failed by a defect');
-    if (error.code === 'STORAGE_REFUSED') this.context.log.warn(details, 'the database refused a legacy request');
-    this.context.metrics.error(error.errid);
-    return plainBody(request.id, error.errid);
-  }
-
-  /** Nothing that follows is taken until the verdict is there: it is done in the name of the token's holder. */
-  #onToken(headerBytes: Buffer, bodyBytes: Buffer, authenticate: TokenCheck): void {
-    this.context.metrics.frame('authenticate');
-    const header = readHeader(headerBytes);
-    const token = readToken(bodyBytes);
-    const bytes = HEAD_BYTES + headerBytes.length + bodyBytes.length;
-    const place = this.#place(AUTHENTICATE_ID, header?.text ?? EMPTY_HEADER, bytes);
-    if (!header || !token) return this.#refuse(place, '', 1000);
-    this.#authenticating = true;
-    void authenticate(token, this.address).then(
-      (principal) => {
-        this.#onAuthenticated(principal);
-        this.#answer(place, plainBody('', 0));
-      },
-      (thrown: unknown) => {
-        this.#authenticating = false;
-        this.#refuse(place, '', TaskDashError.from(thrown).errid);
-      },
-    );
-  }
-
-  /** From its first token on, the connection's session is that of the token's holder. */
-  #onAuthenticated(principal: Principal): void {
-    this.#authenticating = false;
-    this.#principal = principal;
-    if (this.#authenticated || this.#state === 'closed') return;
-    this.#authenticated = true;
-    this.#session.close();
-    this.#session = this.#openSession(actorOf(principal));
-  }
-
-  #place(messageId: number, header: string, requestBytes: number): Place {
-    return this.#replies.push({ messageId, header, requestBytes, body: undefined });
-  }
-
-  #refuse(place: Place, id: string, errid: Errid): void {
-    this.context.metrics.error(errid);
-    this.#answer(place, plainBody(id, errid));
-  }
-
-  #answer(place: Place, body: string): void {
-    place.body = body;
-    if (this.#replies.isReady || this.#held) this.context.outbox.add(this);
-  }
-
   #finish(): void {
     if (this.#state !== 'open') return;
     this.#state = 'finishing';
@@ -382,7 +223,7 @@ export class Connection implements Swept, Flushable {
 
   #end(): void {
     this.#state = 'ended';
-    this.#session.close();
+    this.#conversation.close();
     const hasUnread = this.socket.writableLength > 0;
     this.#setDeadline(hasUnread ? this.#patienceEndsMs() : this.context.sweep.nowMs() + this.context.limits.lingerMs);
     this.socket.end();
@@ -391,7 +232,7 @@ export class Connection implements Swept, Flushable {
 
   #onClose(): void {
     this.#state = 'closed';
-    this.#session.close();
+    this.guard(() => this.#conversation.close());
     this.#setDeadline(Infinity);
     this.context.sweep.release(this);
     this.context.incomplete.change(this.#incompleteBytes, 0);

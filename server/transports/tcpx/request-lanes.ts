@@ -33,9 +33,11 @@ export class RequestLanes {
   readonly #lanes = new Map<string, Lane>();
   #atGates = 0;
 
+  /** `onRoom` is told whenever a request no longer waits for room. */
   constructor(
     private readonly reads: RoomGate,
     private readonly writes: RoomGate,
+    private readonly onRoom: () => void,
   ) {}
 
   /** Whether requests wait for room in a batcher. */
@@ -82,6 +84,7 @@ export class RequestLanes {
       this.#atGates--;
       go();
       this.#advance(id, lane);
+      this.onRoom();
     };
     lane.atGate = true;
     this.#atGates++;

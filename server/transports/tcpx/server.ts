@@ -2,7 +2,8 @@
 import { createServer, isIPv6, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../domain/clock.js';
 import { allowOnly, plainAddress } from './client-address.js';
-import { Connection, type ConnectionContext, type TokenCheck } from './connection.js';
+import { Connection, type ConnectionContext } from './connection.js';
+import type { TokenCheck } from './conversation.js';
 import { IncompleteMemory } from './incomplete-memory.js';
 import { DEFAULT_TCPX_LIMITS, type TcpxLimits } from './limits.js';
 import { Outbox } from './outbox.js';

@@ -1,0 +1,223 @@
+/**
+ * What is said on one connection: who speaks, what its frames ask for, and the replies in their order. Knows nothing of
+ * sockets; when frames are handed over is the connection's business (connection.ts).
+ *
+ * With tokens required, a conversation begins unauthenticated: its requests are refused and its heartbeats restore
+ * nothing. While a token is being checked no further frame may be handed over, so that what was sent behind the token is
+ * done in the name of its holder.
+ */
+import { actorOf, type Principal } from '../../domain/access.js';
+import { TaskDashError, type Errid } from '../../domain/errors.js';
+import type { Log } from '../../domain/ports.js';
+import type { Session, SessionHost } from '../../domain/sessions.js';
+import type { TaskRegistry } from '../../domain/task-registry.js';
+import { HEAD_BYTES, type Frame } from './frame.js';
+import {
+  AUTHENTICATE_ID,
+  EMPTY_HEADER,
+  foundBody,
+  HEARTBEAT_ID,
+  plainBody,
+  readHeader,
+  readRequest,
+  readToken,
+  REQUEST_ID,
+  type Request,
+} from './messages.js';
+import { ReplyQueue, type Place } from './reply-queue.js';
+import { RequestLanes } from './request-lanes.js';
+import type { RoomGate } from './room-gate.js';
+import type { TcpxMetrics } from './tcpx-metrics.js';
+
+/** Decides who holds a token; throws NOT_LOGGED_IN for one that is not valid. */
+export type TokenCheck = (token: string, address: string) => Promise<Principal>;
+
+/** What the conversations of one door share. */
+export interface ConversationContext {
+  readonly registry: Pick<TaskRegistry, 'register' | 'update' | 'get'>;
+  readonly sessions: SessionHost;
+  /** Present: a connection must show a token (message 1393) before it may ask for anything. */
+  readonly authenticateToken: TokenCheck | undefined;
+  readonly log: Log;
+  readonly metrics: TcpxMetrics;
+  readonly readGate: RoomGate;
+  readonly writeGate: RoomGate;
+}
+
+/** The connection, as its conversation knows it. */
+export interface ConversationLink {
+  /** The client's address, without the port. */
+  readonly address: string;
+  /** The session was silent for too long. */
+  onExpired(): void;
+  /** Replies are ready, or frames may be handed over again. */
+  wake(): void;
+  /** Does what is left of a request, and keeps a defect in it from anybody else. */
+  guard(work: () => void): void;
+}
+
+export class Conversation {
+  readonly replies = new ReplyQueue();
+  #session: Session;
+  /** Made at the first request: most connections of a fleet only beat. */
+  #lanes: RequestLanes | undefined;
+  #principal: Principal;
+  #authenticated: boolean;
+  #authenticating = false;
+  #closed = false;
+
+  constructor(
+    private readonly link: ConversationLink,
+    private readonly context: ConversationContext,
+  ) {
+    this.#principal = { kind: 'legacy', address: link.address };
+    this.#authenticated = context.authenticateToken === undefined;
+    this.#session = this.#openSession();
+  }
+
+  /** Whether the next frame may be handed over: none while a token is checked or a request waits for room. */
+  get mayTake(): boolean {
+    return !this.#authenticating && !this.#lanes?.waitsForRoom;
+  }
+
+  /** A sign of life that nobody needs to have sent. */
+  beat(): void {
+    this.#session.beat();
+  }
+
+  /** Ends the session; idempotent. */
+  close(): void {
+    this.#closed = true;
+    this.#session.close();
+  }
+
+  /** Takes the next frame; its header and body are not used after this returns. */
+  take(frame: Frame): void {
+    if (frame.kind === 'broken') return this.#onMalformed(REQUEST_ID);
+    this.#session.beat();
+    if (frame.kind === 'mismatch') return this.#onMalformed(frame.messageId);
+    switch (frame.messageId) {
+      case HEARTBEAT_ID:
+        return this.#onHeartbeat();
+      case REQUEST_ID:
+        return this.#onRequest(frame.header, frame.body);
+      case AUTHENTICATE_ID:
+        if (this.context.authenticateToken)
+          return this.#onToken(frame.header, frame.body, this.context.authenticateToken);
+    }
+    this.context.metrics.frame('unknown');
+  }
+
+  #onMalformed(messageId: number): void {
+    this.context.metrics.frame('malformed');
+    // No client reads an answer to a heartbeat.
+    if (messageId === HEARTBEAT_ID) return;
+    this.#refuse(this.#place(messageId, EMPTY_HEADER, HEAD_BYTES), '', 1000);
+  }
+
+  /** Only who may ask for tasks gets tasks back by beating. */
+  #onHeartbeat(): void {
+    this.context.metrics.frame('heartbeat');
+    if (this.#authenticated) this.#session.heartbeat();
+  }
+
+  #onRequest(headerBytes: Buffer, bodyBytes: Buffer): void {
+    const { header, id, request } = readRequest(headerBytes, bodyBytes);
+    const place = this.#place(REQUEST_ID, header, HEAD_BYTES + headerBytes.length + bodyBytes.length);
+    if (!this.#authenticated) {
+      this.context.metrics.frame('unauthenticated');
+      return this.#refuse(place, id, 1003);
+    }
+    this.context.metrics.frame(request?.verb ?? 'malformed');
+    if (!request) return this.#refuse(place, id, 1000);
+    const { readGate, writeGate } = this.context;
+    this.#lanes ??= new RequestLanes(readGate, writeGate, () => this.link.wake());
+    this.#enter(this.#lanes, place, request);
+  }
+
+  #enter(lanes: RequestLanes, place: Place, request: Request): void {
+    const principal = this.#principal;
+    const answer = (body: string) => {
+      this.#answer(place, body);
+      lanes.leave(job);
+    };
+    const job = {
+      request,
+      start: () => {
+        this.#perform(principal, request).then(
+          (body) => this.link.guard(() => answer(body)),
+          (thrown: unknown) => this.link.guard(() => answer(this.#failure(request, thrown))),
+        );
+      },
+      fail: (error: TaskDashError) => this.link.guard(() => this.#answer(place, this.#failure(request, error))),
+    };
+    lanes.enter(job);
+  }
+
+  async #perform(principal: Principal, request: Request): Promise<string> {
+    const { registry } = this.context;
+    const { verb, id } = request;
+    if (verb === 'find') return foundBody(await registry.get(principal, id));
+    await registry[verb](principal, id, request.texts, { claimant: this.#session });
+    return plainBody(id, 0);
+  }
+
+  #failure(request: Request, thrown: unknown): string {
+    const error = TaskDashError.from(thrown);
+    const details = { err: error, address: this.link.address, verb: request.verb, id: request.id };
+    if (error.code === 'INTERNAL') this.context.log.error(details, 'a legacy request failed by a defect');
+    if (error.code === 'STORAGE_REFUSED') this.context.log.warn(details, 'the database refused a legacy request');
+    this.context.metrics.error(error.errid);
+    return plainBody(request.id, error.errid);
+  }
+
+  #onToken(headerBytes: Buffer, bodyBytes: Buffer, authenticate: TokenCheck): void {
+    this.context.metrics.frame('authenticate');
+    const header = readHeader(headerBytes);
+    const token = readToken(bodyBytes);
+    const bytes = HEAD_BYTES + headerBytes.length + bodyBytes.length;
+    const place = this.#place(AUTHENTICATE_ID, header?.text ?? EMPTY_HEADER, bytes);
+    if (!header || !token) return this.#refuse(place, '', 1000);
+    this.#authenticating = true;
+    const conclude = (conclusion: () => void) =>
+      this.link.guard(() => {
+        this.#authenticating = false;
+        conclusion();
+        this.link.wake();
+      });
+    authenticate(token, this.link.address).then(
+      (principal) => conclude(() => this.#onAuthenticated(place, principal)),
+      (thrown: unknown) => conclude(() => this.#refuse(place, '', TaskDashError.from(thrown).errid)),
+    );
+  }
+
+  /** From its first token on, the session is that of the token's holder. */
+  #onAuthenticated(place: Place, principal: Principal): void {
+    this.#principal = principal;
+    if (!this.#authenticated && !this.#closed) {
+      this.#authenticated = true;
+      this.#session.close();
+      this.#session = this.#openSession(actorOf(principal));
+    }
+    this.#answer(place, plainBody('', 0));
+  }
+
+  #openSession(owner?: string): Session {
+    const onExpired = () => this.link.onExpired();
+    return this.context.sessions.open({ door: 'tcp', address: this.link.address, onExpired, ...(owner && { owner }) });
+  }
+
+  #place(messageId: number, header: string, requestBytes: number): Place {
+    return this.replies.push({ messageId, header, requestBytes, body: undefined });
+  }
+
+  #refuse(place: Place, id: string, errid: Errid): void {
+    this.context.metrics.error(errid);
+    this.#answer(place, plainBody(id, errid));
+  }
+
+  #answer(place: Place, body: string): void {
+    place.body = body;
+    if (this.replies.isReady) this.link.wake();
+  }
+}
