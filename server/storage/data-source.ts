@@ -38,10 +38,11 @@ const MIGRATIONS = [Tasks0001, Identity0002, Liveness0003];
 /** Where TypeORM notes which migrations ran. */
 export const MIGRATIONS_TABLE = 'schema_migration';
 
-/** How long a connection, and how long a statement, may take; the client gives up a little after the server does. */
+/** How long a connection, and how long a statement, may take. */
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 8_000;
-const ANSWER_TIMEOUT_MS = 10_000;
+/** The client gives up a little after the server does, for servers that do not answer at all. */
+const PATIENCE = 1.25;
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000;
 
 /** How to reach the database. */
@@ -54,6 +55,8 @@ export interface DataSourceSettings {
   readonly log: Log;
   /** How long a statement may take, in milliseconds; migrations need longer than the default of 8 s. */
   readonly statementTimeoutMs?: number;
+  /** How long connecting may take, waiting for a place in the pool included, in milliseconds; 5 s where absent. */
+  readonly connectTimeoutMs?: number;
 }
 
 /** A data source, not yet connected: `initialize()` connects, `destroy()` closes. */
@@ -64,7 +67,7 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
     url: settings.url,
     applicationName: settings.applicationName,
     poolSize: settings.poolSize,
-    connectTimeoutMS: CONNECT_TIMEOUT_MS,
+    connectTimeoutMS: settings.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
     entities: ENTITIES,
     migrations: MIGRATIONS,
     migrationsTableName: MIGRATIONS_TABLE,
@@ -74,7 +77,7 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
     logger: loggerFor(settings.log),
     extra: {
       statement_timeout: statementTimeoutMs,
-      query_timeout: statementTimeoutMs + ANSWER_TIMEOUT_MS - STATEMENT_TIMEOUT_MS,
+      query_timeout: statementTimeoutMs * PATIENCE,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
       keepAlive: true,
       idleTimeoutMillis: 60_000,

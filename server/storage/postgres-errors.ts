@@ -49,7 +49,7 @@ const DRIVER_SENTENCES =
 
 /** Whether an error of the driver means that the database is away or slow for now. */
 export function isUnavailable(error: unknown): boolean {
-  if (error instanceof AggregateError) return error.errors.every(isUnavailable);
+  if (error instanceof AggregateError) return error.errors.length > 0 && error.errors.every(isUnavailable);
   const code = codeOf(error);
   if (isSqlState(code)) return UNAVAILABLE_CLASSES.has(code.slice(0, 2)) || UNAVAILABLE_STATES.has(code);
   if (NETWORK_CODES.has(code)) return true;
@@ -65,6 +65,11 @@ export function asStorageError(error: unknown): TaskDashError {
   if (isUnavailable(error)) return new TaskDashError('STORAGE_UNAVAILABLE', { cause: error, retryAfterMs: 1000 });
   if (isSqlState(codeOf(error))) return new TaskDashError('STORAGE_REFUSED', { cause: error });
   return new TaskDashError('INTERNAL', { cause: error });
+}
+
+/** Whether the connection can go on after an error: the server reported it, and did not end the session with it. */
+export function leavesConnectionUsable(error: unknown): boolean {
+  return isSqlState(codeOf(error)) && (error as { severity?: unknown }).severity === 'ERROR';
 }
 
 /** The SQLSTATE or Node code of an error, or an empty text. TypeORM keeps the driver's error under `driverError`. */

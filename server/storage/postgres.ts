@@ -1,7 +1,8 @@
 /** The hot path to PostgreSQL: named prepared statements on the pool that TypeORM owns, each with a deadline. */
 import type { Pool, PoolClient, QueryConfig } from 'pg';
 import type { DataSource } from 'typeorm';
-import { asStorageError, isUnavailable } from './postgres-errors.js';
+import { systemClock } from '../domain/clock.js';
+import { asStorageError, leavesConnectionUsable } from './postgres-errors.js';
 
 /** A prepared statement: a text that never changes, and a name that no other text has. */
 export interface Statement {
@@ -11,6 +12,10 @@ export interface Statement {
 
 /** Runs statements; every failure is a catalogue error (STORAGE_UNAVAILABLE, STORAGE_REFUSED). */
 export class Postgres {
+  /** When a connection broke the last time. */
+  #brokeAtMs = -Infinity;
+  readonly #lastAnswerAtMs = new WeakMap<PoolClient, number>();
+
   constructor(private readonly dataSource: DataSource) {}
 
   /** Runs a statement prepared, and returns its rows as objects of texts and whatever pg makes of the column types. */
@@ -32,16 +37,41 @@ export class Postgres {
   async #run<Row extends object>(config: QueryConfig) {
     let client: PoolClient | undefined;
     try {
-      client = await poolOf(this.dataSource).connect();
+      client = await this.#connect();
+      // A connection that breaks fails its query and is an event besides, which would end the process unheard.
+      client.on('error', ignore);
       const result = await client.query<Row & Record<string, unknown>>(config);
-      client.release();
+      this.#giveBack(client, false);
       return result;
     } catch (error) {
-      client?.release(isUnavailable(error));
+      if (client) this.#giveBack(client, !leavesConnectionUsable(error));
       throw asStorageError(error);
     }
   }
+
+  /**
+   * A connection of the pool. Where one broke, others may be dead without having noticed, and each would cost somebody a
+   * whole timeout: those that have not answered since are thrown away.
+   */
+  async #connect(): Promise<PoolClient> {
+    for (;;) {
+      const client = await poolOf(this.dataSource).connect();
+      const answeredAtMs = this.#lastAnswerAtMs.get(client);
+      if (answeredAtMs === undefined || answeredAtMs > this.#brokeAtMs) return client;
+      client.release(true);
+    }
+  }
+
+  #giveBack(client: PoolClient, isBroken: boolean): void {
+    client.off('error', ignore);
+    client.release(isBroken);
+    const nowMs = systemClock.monotonicMs();
+    if (isBroken) this.#brokeAtMs = nowMs;
+    else this.#lastAnswerAtMs.set(client, nowMs);
+  }
 }
+
+function ignore(): void {}
 
 /** The pg pool inside a data source. */
 export function poolOf(dataSource: DataSource): Pool {
