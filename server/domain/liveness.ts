@@ -104,6 +104,8 @@ const FAILOVER_GRACE_MS = 60_000;
 const PROTECTION_MAX_MS = 15 * 60_000;
 const SWEEP_MS = 100;
 const SLACK_MS = 100;
+/** Shorter pauses are everyday life on a busy machine. */
+const WORTH_A_WARNING_MS = 1000;
 const MAX_SUSPECTS_TOLD = 1000;
 const PURGE_EVERY_MS = 10 * 60_000;
 const NODE_KEPT_MS = 24 * 3_600_000;
@@ -166,7 +168,8 @@ export class Liveness implements SessionHost {
         onDoubtful: (session) => this.#takeover.repair(session),
         onLapsed: (cause, tasks) => this.#onLapsed(cause, tasks),
         onPaused: (pausedMs) => {
-          log.warn({ pausedMs }, 'this process stood still; every deadline is moved by as much');
+          const level = pausedMs >= WORTH_A_WARNING_MS ? 'warn' : 'debug';
+          log[level]({ pausedMs }, 'this process stood still; every deadline is moved by as much');
           events?.onPaused?.(pausedMs);
         },
         onProtection: (event) => this.#onProtection(event),

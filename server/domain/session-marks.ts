@@ -14,7 +14,10 @@ import type { SessionEngine } from './session-engine.js';
 import type { Task, TaskMark } from './task.js';
 
 /** The part of a task that its marks depend on. */
-export type MarkedTask = Pick<Task, 'id' | 'sessionId'>;
+export type MarkedTask = Pick<Task, 'id' | 'sessionId' | 'status'>;
+
+/** Statuses of tasks that have ended: whether their service is still there says nothing about them. */
+const ENDED: readonly string[] = ['finish', 'shutdown'];
 
 /** Sessions of other nodes whose marks are kept, and flapping tasks. */
 const MAX_MARKED = 50_000;
@@ -36,7 +39,8 @@ export class SessionMarks {
   /** The marks of a task as it was read. */
   marksOf(task: MarkedTask): TaskMark[] {
     const marks: TaskMark[] = [];
-    const mark = task.sessionId === null ? undefined : this.markOf(task.sessionId);
+    const sessionId = ENDED.includes(task.status) ? null : task.sessionId;
+    const mark = sessionId === null ? undefined : this.markOf(sessionId);
     if (mark) marks.push(mark);
     const flapsUntilMs = this.#flapping.size === 0 ? undefined : this.#flapping.get(task.id);
     if (flapsUntilMs !== undefined && flapsUntilMs > this.clock.monotonicMs()) marks.push('flapping');

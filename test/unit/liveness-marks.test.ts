@@ -40,6 +40,13 @@ describe('a task is suspect', () => {
     expect(marksOn(node, 'a')).toEqual([]);
   });
 
+  it('not when it has ended: then nobody has to be there any more', async () => {
+    const session = await node.openWith('a');
+    const marksOf = (status: string) => node.liveness.marks.marksOf({ ...bench.task('a'), status });
+    session.close();
+    expect([marksOf('running'), marksOf('finish'), marksOf('shutdown')]).toEqual([['suspect'], [], []]);
+  });
+
   it('not for ever where the service simply beats slower than others', async () => {
     const session = await node.openWith('a');
     let suspect = 0;
