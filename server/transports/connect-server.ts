@@ -78,7 +78,7 @@ export class HttpServer {
       maxTimeoutMs: MAX_TIMEOUT_MS,
       shutdownSignal: this.#shutdown.signal,
       grpc: false,
-    }) as Handler;
+    });
     this.#server = createListener(options.tls, (request, response) => this.#answer(request, response));
     this.#server.maxConnections = MAX_CONNECTIONS;
   }

@@ -2,8 +2,10 @@
  * Mounts Connect handlers on a grpc-js server: definitions are derived from the descriptors of the contract, messages are
  * encoded by protobuf-es, errors become status and details. All four shapes of a call are bridged.
  *
- * Streams push back: a message is taken from the handler only after the transport has taken the one before. A call that
- * is cancelled or past its deadline aborts the handler's signal; so does its end.
+ * Streams push back: a message is taken from the handler only after the transport has taken the one before.
+ *
+ * The handler's signal aborts when the caller goes, at the deadline, when the server stops, and when the call has ended.
+ * A stream whose signal aborted ends with the reason, never well; waiting for a request ends with it too.
  */
 import type { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
@@ -35,6 +37,7 @@ import {
   type sendUnaryData,
 } from '@grpc/grpc-js';
 import { callerKey, type Caller } from './rpc/guard.js';
+import { MAX_TIMEOUT_MS } from './rpc/limits.js';
 
 type Context = ReturnType<typeof createHandlerContext>;
 type AnyCall =
@@ -49,13 +52,26 @@ type ClientStreamHandler = (requests: AsyncIterable<Message>, context: Context) 
 type BidiHandler = (requests: AsyncIterable<Message>, context: Context) => AsyncIterable<object>;
 
 const STATUS_DETAILS = 'grpc-status-details-bin';
+/** Node's timers overflow beyond. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** By how much they may fire too early against the wall clock. */
+const TIMER_SLACK_MS = 2;
 const identity = (bytes: Buffer): Buffer => bytes;
+
+/** The server that calls run on. */
+export interface CallHost {
+  /** Aborts when the server stops. */
+  readonly shutdown: AbortSignal;
+  /** A call began (1) or has been answered (-1). */
+  onCall(change: 1 | -1): void;
+}
 
 /** Adds a service with its Connect implementation to a grpc-js server. */
 export function addService<S extends DescService>(
   server: Pick<Server, 'addService'>,
   service: S,
   implementation: ServiceImpl<S>,
+  host: CallHost,
 ): void {
   const definition: Record<string, MethodDefinition<Buffer, Buffer>> = {};
   const handlers: UntypedServiceImplementation = {};
@@ -63,7 +79,7 @@ export function addService<S extends DescService>(
     definition[method.name] = definitionOf(method);
     const handler = (implementation as Record<string, (...args: never[]) => unknown>)[method.localName];
     if (!handler) throw new Error(`${service.typeName} has no handler for ${method.name}`);
-    handlers[method.name] = bridge(method, handler.bind(implementation) as never);
+    handlers[method.name] = bridge({ method, host }, handler.bind(implementation) as never);
   }
   server.addService(definition, handlers);
 }
@@ -81,64 +97,66 @@ function definitionOf(method: DescMethod): MethodDefinition<Buffer, Buffer> {
   };
 }
 
+/** A method as it is mounted. */
+interface Mount {
+  readonly method: DescMethod;
+  readonly host: CallHost;
+}
+
 function bridge(
-  method: DescMethod,
+  mount: Mount,
   handler: UnaryHandler & ServerStreamHandler & ClientStreamHandler & BidiHandler,
 ): UntypedServiceImplementation[string] {
-  switch (method.methodKind) {
+  switch (mount.method.methodKind) {
     case 'unary':
-      return bridgeUnary(method, handler);
+      return bridgeUnary(mount, handler);
     case 'server_streaming':
-      return bridgeServerStream(method, handler);
+      return bridgeServerStream(mount, handler);
     case 'client_streaming':
-      return bridgeClientStream(method, handler);
+      return bridgeClientStream(mount, handler);
     case 'bidi_streaming':
-      return bridgeBidi(method, handler);
+      return bridgeBidi(mount, handler);
   }
 }
 
-function bridgeUnary(method: DescMethod, handler: UnaryHandler): handleUnaryCall<Buffer, Buffer> {
+function bridgeUnary(mount: Mount, handler: UnaryHandler): handleUnaryCall<Buffer, Buffer> {
   return (call, callback) => {
-    const context = contextOf(method, call);
-    void answer(method, call, context, callback, async () => handler(decode(method, call.request), context));
+    const context = contextOf(mount, call);
+    void answer(mount, call, context, callback, async () => handler(decode(mount.method, call.request), context));
   };
 }
 
-function bridgeClientStream(
-  method: DescMethod,
-  handler: ClientStreamHandler,
-): handleClientStreamingCall<Buffer, Buffer> {
+function bridgeClientStream(mount: Mount, handler: ClientStreamHandler): handleClientStreamingCall<Buffer, Buffer> {
   return (call, callback) => {
-    const context = contextOf(method, call);
-    void answer(method, call, context, callback, () => handler(decodeAll(method, call), context));
+    const context = contextOf(mount, call);
+    void answer(mount, call, context, callback, () => handler(decodeAll(mount.method, call, context.signal), context));
   };
 }
 
-function bridgeServerStream(
-  method: DescMethod,
-  handler: ServerStreamHandler,
-): handleServerStreamingCall<Buffer, Buffer> {
+function bridgeServerStream(mount: Mount, handler: ServerStreamHandler): handleServerStreamingCall<Buffer, Buffer> {
   return (call) => {
-    const context = contextOf(method, call);
-    void sendAll(method, call, context, () => handler(decode(method, call.request), context));
+    const context = contextOf(mount, call);
+    void sendAll(mount, call, context, () => handler(decode(mount.method, call.request), context));
   };
 }
 
-function bridgeBidi(method: DescMethod, handler: BidiHandler): handleBidiStreamingCall<Buffer, Buffer> {
+function bridgeBidi(mount: Mount, handler: BidiHandler): handleBidiStreamingCall<Buffer, Buffer> {
   return (call) => {
-    const context = contextOf(method, call);
-    void sendAll(method, call, context, () => handler(decodeAll(method, call), context));
+    const context = contextOf(mount, call);
+    void sendAll(mount, call, context, () => handler(decodeAll(mount.method, call, context.signal), context));
   };
 }
 
 async function answer(
-  method: DescMethod,
+  { method, host }: Mount,
   call: AnyCall,
   context: Context,
   callback: sendUnaryData<Buffer>,
   work: () => Promise<object>,
 ): Promise<void> {
+  host.onCall(1);
   try {
+    refuseTimeout(context);
     const bytes = encode(method, await work());
     sendHeaders(call, context);
     callback(null, bytes, metadataOf(context.responseTrailer));
@@ -146,27 +164,35 @@ async function answer(
     sendHeaders(call, context);
     callback(statusOf(thrown, context));
   } finally {
+    host.onCall(-1);
     context.abort();
   }
 }
 
 async function sendAll(
-  method: DescMethod,
+  { method, host }: Mount,
   call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
   context: Context,
   work: () => AsyncIterable<object>,
 ): Promise<void> {
+  host.onCall(1);
   try {
+    refuseTimeout(context);
+    let began = false;
     for await (const message of work()) {
       if (context.signal.aborted) break;
-      sendHeaders(call, context);
+      if (!began) sendHeaders(call, context);
+      began = true;
       if (!call.write(encode(method, message))) await drained(call, context.signal);
     }
+    context.signal.throwIfAborted();
+    if (!began) sendHeaders(call, context);
     call.end(metadataOf(context.responseTrailer));
   } catch (thrown) {
     // grpc-js takes the status of a stream as an error event.
     call.emit('error', statusOf(thrown, context));
   } finally {
+    host.onCall(-1);
     context.abort();
   }
 }
@@ -187,11 +213,10 @@ function drained(call: Writable, signal: AbortSignal): Promise<void> {
   });
 }
 
-function contextOf(method: DescMethod, call: AnyCall): Context {
+function contextOf({ method, host }: Mount, call: AnyCall): Context {
   const deadline = call.getDeadline();
   const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime();
   const caller: Caller = { door: 'grpc', address: addressOf(call.getPeer()), isEncrypted: false };
-  const contextValues = createContextValues().set(callerKey, caller);
   const context = createHandlerContext({
     service: method.parent,
     method,
@@ -199,12 +224,26 @@ function contextOf(method: DescMethod, call: AnyCall): Context {
     requestMethod: 'POST',
     url: `https://grpc/${method.parent.typeName}/${method.name}`,
     requestHeader: headersOf(call.metadata),
-    contextValues,
-    ...(Number.isFinite(deadlineMs) && { timeoutMs: Math.max(0, deadlineMs - Date.now()) }),
+    contextValues: createContextValues().set(callerKey, caller),
+    ...(Number.isFinite(deadlineMs) && { timeoutMs: Math.min(Math.max(0, deadlineMs - Date.now()), LONGEST_TIMER_MS) }),
+    shutdownSignal: host.shutdown,
   });
-  // Every shape of a call emits it; the union of their types only hides that.
-  (call as EventEmitter).on('cancelled', () => context.abort(new ConnectError('the caller went away', Code.Canceled)));
+  // Every shape of a call emits it; the union of their types only hides that. grpc-js keeps deadlines too and may be first.
+  (call as EventEmitter).on('cancelled', () =>
+    context.abort(
+      Date.now() < deadlineMs - TIMER_SLACK_MS
+        ? new ConnectError('the caller went away', Code.Canceled)
+        : new ConnectError('the operation timed out', Code.DeadlineExceeded),
+    ),
+  );
   return context;
+}
+
+/** Throws INVALID_ARGUMENT for a time-out that is longer than calls may name, in the words of the other door. */
+function refuseTimeout(context: Context): void {
+  const timeoutMs = context.timeoutMs();
+  if (timeoutMs === undefined || timeoutMs <= MAX_TIMEOUT_MS) return;
+  throw new ConnectError(`timeout ${timeoutMs}ms must be <= ${MAX_TIMEOUT_MS}`, Code.InvalidArgument);
 }
 
 /** A peer such as "127.0.0.1:4711" or "[::1]:4711" without its port, and without the prefix of IPv4 on an IPv6 socket. */
@@ -217,15 +256,16 @@ function addressOf(peer: string): string {
 
 function headersOf(metadata: Metadata): Headers {
   const headers = new Headers();
-  for (const [key, value] of Object.entries(metadata.getMap())) {
-    if (typeof value === 'string') headers.set(key, value);
+  // Binary values come as base64, which is how Connect's handlers read them.
+  for (const [key, values] of Object.entries(metadata.toHttp2Headers())) {
+    for (const value of [values].flat()) headers.append(key, String(value));
   }
   return headers;
 }
 
 function metadataOf(headers: Headers): Metadata {
   const metadata = new Metadata();
-  headers.forEach((value, key) => metadata.add(key, value));
+  headers.forEach((value, key) => metadata.add(key, key.endsWith('-bin') ? Buffer.from(value, 'base64') : value));
   return metadata;
 }
 
@@ -248,8 +288,25 @@ function decode(method: DescMethod, bytes: Buffer): Message {
 }
 
 /** The requests of a stream, as they come. Their end must not close the stream for the answers. */
-async function* decodeAll(method: DescMethod, call: Readable): AsyncGenerator<Message, void, undefined> {
-  for await (const bytes of call.iterator({ destroyOnReturn: false })) yield decode(method, bytes as Buffer);
+/** The requests of a call. Throws the signal's reason when it aborts, also while nothing arrives. */
+async function* decodeAll(
+  method: DescMethod,
+  call: Readable,
+  signal: AbortSignal,
+): AsyncGenerator<Message, void, undefined> {
+  // Ending the iteration must not destroy the call: its answer goes out on the same stream.
+  const requests = call.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;
+  let interrupt: () => void = () => {};
+  signal.addEventListener('abort', () => interrupt(), { once: true });
+  for (;;) {
+    signal.throwIfAborted();
+    const request = await new Promise<IteratorResult<Buffer>>((resolve, reject) => {
+      interrupt = () => reject(ConnectError.from(signal.reason));
+      requests.next().then(resolve, reject);
+    });
+    if (request.done) return;
+    yield decode(method, request.value);
+  }
 }
 
 function encode(method: DescMethod, message: object): Buffer {

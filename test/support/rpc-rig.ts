@@ -69,6 +69,9 @@ export class RpcRig {
   /** Why the database is away; undefined: it is there. */
   databaseProblem: string | undefined;
   healthChecks = 0;
+  /** Lists that have reached the store. */
+  heldReads = 0;
+  #held: Promise<void> = Promise.resolve();
   readonly feed: TaskFeed;
   readonly users: Users;
   readonly store: MemoryTaskStore;
@@ -84,6 +87,12 @@ export class RpcRig {
     const identity = new MemoryIdentityStore();
     const sealer = new TokenSealer(Buffer.alloc(32, 7));
     this.store = new MemoryTaskStore(this.database, clock, 'node-a');
+    const list = this.store.list.bind(this.store);
+    this.store.list = async (scope, query) => {
+      this.heldReads++;
+      await this.#held;
+      return list(scope, query);
+    };
     this.users = new Users(identity, plainHasher, clock);
     this.#auth = new Auth(identity, plainHasher, clock, log);
     this.#batcher = new WriteBatcher(this.store, clock, { maxBatch: 1000, capacity: 10_000, deadlineMs: 5_000 });
@@ -127,6 +136,11 @@ export class RpcRig {
       pageFolder: options.pageFolder ?? '/nowhere',
       ...(options.tls && { tls: options.tls }),
     });
+  }
+
+  /** Doors that nobody has opened. */
+  static unopened(options: RpcRigOptions = {}): Pick<RpcRig, 'grpc' | 'http'> {
+    return new RpcRig(options);
   }
 
   /** Opens both doors on free ports. */
@@ -174,6 +188,15 @@ export class RpcRig {
     await this.#liveness.stop();
     await this.#batcher.stop();
     this.#auth.stop();
+  }
+
+  /** Lets every list wait until the returned function is called. */
+  holdReads(): () => void {
+    let release: () => void = () => {};
+    this.#held = new Promise((resolve) => {
+      release = resolve;
+    });
+    return release;
   }
 
   #checkHealth(): Promise<void> {

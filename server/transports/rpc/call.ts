@@ -1,5 +1,5 @@
 /** What every handler shares: errors in the door's form, and a note for the metrics of how the call went. */
-import { Code, type ConnectError, type HandlerContext } from '@connectrpc/connect';
+import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
 import type { Log } from '../../domain/ports.js';
 import { toConnectError } from './errors.js';
 import { callerKey, type Caller } from './guard.js';
@@ -26,11 +26,11 @@ export class Calls {
     private readonly observer: CallObserver,
   ) {}
 
-  /** Runs a unary handler. */
+  /** Runs a unary handler. Its caller hears of a passed deadline though the work goes on; what a write did is not known then. */
   async unary<T>(context: HandlerContext, work: () => Promise<T>): Promise<T> {
     const startedMs = performance.now();
     try {
-      const answer = await work();
+      const answer = await inTime(context, work());
       this.#report(context, startedMs, 'OK');
       return answer;
     } catch (thrown) {
@@ -38,7 +38,7 @@ export class Calls {
     }
   }
 
-  /** Runs a streaming handler. */
+  /** Runs a streaming handler, which ends by itself when its signal aborts; the caller hears why it did. */
   async *stream<T>(context: HandlerContext, work: () => AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
     const startedMs = performance.now();
     const { door } = context.values.get(callerKey);
@@ -46,6 +46,7 @@ export class Calls {
     let code = 'CANCELLED';
     try {
       yield* work();
+      if (context.signal.aborted) throw ConnectError.from(context.signal.reason);
       code = 'OK';
     } catch (thrown) {
       const error = toConnectError(thrown, this.log, context.method.name);
@@ -69,7 +70,23 @@ export class Calls {
   }
 }
 
+/** The outcome of some work, or the end of the caller's patience, whichever comes first. A stop alone does not end it. */
+function inTime<T>(context: HandlerContext, work: Promise<T>): Promise<T> {
+  if (context.timeoutMs() === undefined) return work;
+  const late = new Promise<never>((_resolve, reject) => {
+    const { signal } = context;
+    const look = () => {
+      const reason = ConnectError.from(signal.reason);
+      if (reason.code === Code.DeadlineExceeded || reason.code === Code.Canceled) reject(reason);
+    };
+    if (signal.aborted) look();
+    else signal.addEventListener('abort', look, { once: true });
+  });
+  return Promise.race([work, late]);
+}
+
 /** A code as gRPC writes it: NOT_FOUND. */
 function nameOf(code: Code): string {
+  if (code === Code.Canceled) return 'CANCELLED';
   return (Code[code] ?? 'Unknown').replace(/(?<=[a-z])(?=[A-Z])/g, '_').toUpperCase();
 }
