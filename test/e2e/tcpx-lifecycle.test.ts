@@ -223,6 +223,20 @@ describe('tokens, when they are asked for', () => {
     expect(checked).toEqual([]);
   });
 
+  it.each(['secret', 'wrong'])(
+    'hold up nothing once they are judged, %s or not, whatever waits before them',
+    async (token) => {
+      const client = await rig.connect();
+      await client.authenticate('secret');
+      rig.store.pause('reads');
+      const replies = client.pipeline([findFrame('a'), frame(AUTHENTICATE, null, { token }), registerFrame(SEED_TASK)]);
+      await until('the registration is stored', () => rig.store.tasks.has(SEED_TASK.id));
+      expect(client.unclaimed).toBe(0);
+      rig.store.resume();
+      expect((await replies).map(({ body }) => body.errid)).toEqual([1002, token === 'secret' ? 0 : 1003, 0]);
+    },
+  );
+
   it('that are accepted after their connection has gone open no session', async () => {
     const client = await rig.connect();
     client.write(frame(AUTHENTICATE, null, { token: 'slow' }));
