@@ -30,6 +30,8 @@ export interface ChangeListenerSettings {
   readonly applicationName: string;
   readonly clock: Clock;
   readonly log: Log;
+  /** How long the listening connection may take to stand or to answer, in milliseconds; 5 s where absent. */
+  readonly answerTimeoutMs?: number;
 }
 
 export class ChangeListener implements ChangeHints {
@@ -37,6 +39,8 @@ export class ChangeListener implements ChangeHints {
   readonly #sender = randomUUID();
   readonly #listeners = new Set<() => void>();
   #client: pg.Client | undefined;
+  /** A connection that does not listen yet. */
+  #candidate: pg.Client | undefined;
   #retry: Timer | undefined;
   #probe: Timer | undefined;
   #retryMs = RETRY_FIRST_MS;
@@ -99,13 +103,15 @@ export class ChangeListener implements ChangeHints {
   }
 
   async #connect(): Promise<void> {
+    const { answerTimeoutMs = ANSWER_TIMEOUT_MS } = this.settings;
     const client = new pg.Client({
       connectionString: this.settings.url,
       application_name: `${this.settings.applicationName} listener`,
-      connectionTimeoutMillis: ANSWER_TIMEOUT_MS,
-      query_timeout: ANSWER_TIMEOUT_MS,
+      connectionTimeoutMillis: answerTimeoutMs,
+      query_timeout: answerTimeoutMs,
       keepAlive: true,
     });
+    this.#candidate = client;
     // Without a listener, an error of an idle connection would end the process.
     client.on('error', (error) => this.#onLost(client, error));
     client.on('end', () => this.#onLost(client, undefined));
@@ -115,16 +121,15 @@ export class ChangeListener implements ChangeHints {
     try {
       await client.connect();
       await client.query(`LISTEN ${CHANNEL}`);
+      if (this.#candidate === client) this.#onListening(client);
     } catch (error) {
       await endClient(client);
-      this.#scheduleRetry(error);
-      return;
+      if (this.#candidate === client) this.#scheduleRetry(error);
     }
-    if (!this.#started) return endClient(client);
-    this.#onListening(client);
   }
 
   #onListening(client: pg.Client): void {
+    this.#candidate = undefined;
     this.#client = client;
     this.#retryMs = RETRY_FIRST_MS;
     this.#scheduleProbe(client);
@@ -147,7 +152,7 @@ export class ChangeListener implements ChangeHints {
   }
 
   #scheduleRetry(error: unknown): void {
-    if (!this.#started) return;
+    this.#candidate = undefined;
     this.settings.log.warn(
       { err: error, retryMs: this.#retryMs },
       'hints of other nodes do not arrive for now: the listening connection was lost',
@@ -157,10 +162,11 @@ export class ChangeListener implements ChangeHints {
   }
 
   async #disconnect(): Promise<void> {
-    const client = this.#client;
+    const clients = [this.#client, this.#candidate];
     this.#client = undefined;
+    this.#candidate = undefined;
     this.#probe?.cancel();
-    if (client) await endClient(client);
+    for (const client of clients) if (client) await endClient(client);
   }
 }
 

@@ -1,0 +1,173 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { DataSource } from 'typeorm';
+import { ChangeListener } from '../../server/storage/change-listener.js';
+import { createDataSource } from '../../server/storage/data-source.js';
+import { Postgres } from '../../server/storage/postgres.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { silentLog } from '../support/silent-log.js';
+import { startStallingProxy, type StallingProxy } from '../support/stalling-proxy.js';
+
+let database: TestDatabase;
+let proxy: StallingProxy;
+let dataSource: DataSource;
+let clock: ManualClock;
+const opened: ChangeListener[] = [];
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  proxy = await startStallingProxy(database.url);
+  dataSource = createDataSource({ url: database.url, poolSize: 3, applicationName: 'test', log: silentLog });
+  await dataSource.initialize();
+});
+beforeEach(() => {
+  clock = new ManualClock();
+});
+afterEach(async () => {
+  proxy.restore();
+  for (const listener of opened.splice(0)) await listener.stop();
+});
+afterAll(async () => {
+  await dataSource.destroy();
+  await proxy.stop();
+  await database.drop();
+});
+
+/** A node that listens through the proxy, and how many hints it was given. */
+async function startNode(): Promise<{ listener: ChangeListener; hints: () => number }> {
+  const settings = { url: proxy.url, applicationName: 'test', clock, log: silentLog, answerTimeoutMs: 300 };
+  const listener = new ChangeListener(new Postgres(dataSource), settings);
+  opened.push(listener);
+  let hints = 0;
+  listener.listen(() => hints++);
+  listener.start();
+  // The first hint says that listening has begun.
+  await until(() => hints === 1);
+  hints = 0;
+  return { listener, hints: () => hints };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let attempt = 0; attempt < 500; attempt++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error('it did not come true within 5 s');
+}
+
+/** Long enough for a notification that was sent to arrive. */
+async function settle(): Promise<void> {
+  await dataSource.query('SELECT 1');
+  await new Promise((resolve) => setTimeout(resolve, 100));
+}
+
+describe('an announcement', () => {
+  it('is a hint here at once, and on other nodes soon', async () => {
+    const [here, there] = [await startNode(), await startNode()];
+    here.listener.announce();
+    expect(here.hints()).toBe(1);
+    await until(() => there.hints() === 1);
+    await settle();
+    // Its own notification is no second hint.
+    expect(here.hints()).toBe(1);
+  });
+
+  it('in a crowd of them becomes one now and one after a pause', async () => {
+    const [here, there] = [await startNode(), await startNode()];
+    for (let count = 0; count < 100; count++) here.listener.announce();
+    expect(here.hints()).toBe(1);
+    clock.advance(49);
+    expect(here.hints()).toBe(1);
+    clock.advance(1);
+    expect(here.hints()).toBe(2);
+    clock.advance(1000);
+    expect(here.hints()).toBe(2);
+    await until(() => there.hints() === 2);
+    await settle();
+    expect(there.hints()).toBe(2);
+  });
+
+  it('reaches every listener until it stops listening', async () => {
+    const { listener, hints } = await startNode();
+    let others = 0;
+    const stop = listener.listen(() => others++);
+    listener.announce();
+    stop();
+    stop();
+    clock.advance(50);
+    listener.announce();
+    expect([hints(), others]).toEqual([2, 1]);
+  });
+
+  it('after the end does nothing', async () => {
+    const [here, there] = [await startNode(), await startNode()];
+    await here.listener.stop();
+    await here.listener.stop();
+    here.listener.announce();
+    await settle();
+    expect([here.hints(), there.hints(), clock.pendingTimers]).toEqual([0, 0, 1]);
+  });
+});
+
+describe('a listening connection', () => {
+  it('that is cut comes back, with a hint for what was missed', async () => {
+    const { listener, hints } = await startNode();
+    proxy.cut();
+    await until(() => !listener.isListening);
+    clock.advance(100);
+    await until(() => hints() === 1);
+    expect(listener.isListening).toBe(true);
+  });
+
+  it('is tried again ever more slowly while the database is away', async () => {
+    const { listener, hints } = await startNode();
+    proxy.stall();
+    proxy.cut();
+    await until(() => !listener.isListening);
+    for (const pauseMs of [100, 200, 400]) {
+      await until(() => clock.pendingTimers === 1);
+      clock.advance(pauseMs - 1);
+      expect(clock.pendingTimers).toBe(1);
+      clock.advance(1);
+    }
+    await until(() => clock.pendingTimers === 1);
+    proxy.restore();
+    clock.advance(5000);
+    await until(() => hints() === 1);
+  });
+
+  it('that is dead without having noticed is found out by its probe', async () => {
+    const { listener, hints } = await startNode();
+    proxy.stall();
+    clock.advance(15_000);
+    await until(() => !listener.isListening);
+    proxy.restore();
+    clock.advance(100);
+    await until(() => hints() === 1);
+  });
+
+  it('begins once, however often it is started', async () => {
+    const { listener } = await startNode();
+    listener.start();
+    await settle();
+    const [row] = await dataSource.query<{ count: number }[]>(
+      `SELECT count(*)::int AS count FROM pg_stat_activity
+       WHERE datname = current_database() AND application_name = 'test listener'`,
+    );
+    expect(row?.count).toBe(1);
+  });
+
+  it('that stops while it connects leaves nothing behind', async () => {
+    const settings = { url: proxy.url, applicationName: 'brief', clock, log: silentLog };
+    const listener = new ChangeListener(new Postgres(dataSource), settings);
+    for (let round = 0; round < 3; round++) {
+      listener.start();
+      await listener.stop();
+    }
+    await settle();
+    const rows = await dataSource.query<unknown[]>(
+      `SELECT FROM pg_stat_activity WHERE application_name = 'brief listener'`,
+    );
+    expect([rows.length, clock.pendingTimers]).toEqual([0, 0]);
+  });
+});
