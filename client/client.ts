@@ -13,8 +13,9 @@
  * - When the lease is gone, every task that has not ended is registered again, as it was last reported, under a new one.
  * - No call waits longer than `timeoutMs`.
  */
-import { Code, ConnectError, createClient, type Client, type Transport } from '@connectrpc/connect';
+import { Code, ConnectError, createClient, type Client } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
+import { authorized } from './authorized-transport.js';
 import { durationFromMs, durationMs } from '@bufbuild/protobuf/wkt';
 import { ErrorInfoSchema } from '../proto/gen/google/rpc/error_details_pb.js';
 import { LeaseService, type Lease } from '../proto/gen/taskdash/task/v1/lease_service_pb.js';
@@ -254,19 +255,4 @@ function deferred(): Deferred {
   // Nobody has to wait for it.
   promise.catch(() => {});
   return { promise, resolve, reject };
-}
-
-/** A transport that sends the token with every call. */
-function authorized(transport: Transport, token: string): Transport {
-  const add = (header: Parameters<Transport['unary']>[3]): Headers => {
-    const headers = new Headers(header as Headers | undefined);
-    headers.set('authorization', `Bearer ${token}`);
-    return headers;
-  };
-  return {
-    unary: (method, signal, timeoutMs, header, ...rest) =>
-      transport.unary(method, signal, timeoutMs, add(header), ...rest),
-    stream: (method, signal, timeoutMs, header, ...rest) =>
-      transport.stream(method, signal, timeoutMs, add(header), ...rest),
-  };
 }

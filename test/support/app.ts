@@ -2,6 +2,7 @@
 import { createClient, type Client, type Transport } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport } from '@connectrpc/connect-node';
 import type { DescService } from '@bufbuild/protobuf';
+import { authorized } from '../../client/authorized-transport.js';
 import { startApp, type App } from '../../server/app.js';
 import { readConfig } from '../../server/config.js';
 import type { Role, TokenScope } from '../../server/domain/access.js';
@@ -76,26 +77,12 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
     },
     addToken: async (groupId, scopes = ['register', 'read']) =>
       (await users.createToken({ name: `token-of-${groupId}-${scopes.join('-')}`, groupId, scopes })).secret,
-    client: (service, door, token) => createClient(service, withToken(transport(door), token)),
+    client: (service, door, token) =>
+      createClient(service, token === undefined ? transport(door) : authorized(transport(door), token)),
     stop: async () => {
       await app.stop();
       await storage.close();
       if (!options.database) await database.drop();
     },
-  };
-}
-
-function withToken(transport: Transport, token: string | undefined): Transport {
-  if (token === undefined) return transport;
-  const add = (header: Parameters<Transport['unary']>[3]): Headers => {
-    const headers = new Headers(header as Headers | undefined);
-    headers.set('authorization', `Bearer ${token}`);
-    return headers;
-  };
-  return {
-    unary: (method, signal, timeoutMs, header, ...rest) =>
-      transport.unary(method, signal, timeoutMs, add(header), ...rest),
-    stream: (method, signal, timeoutMs, header, ...rest) =>
-      transport.stream(method, signal, timeoutMs, add(header), ...rest),
   };
 }
