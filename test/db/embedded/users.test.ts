@@ -171,8 +171,8 @@ describe('root', () => {
 
   it('lets that account pass through a closed data folder, and no further', async () => {
     if (!isRoot) return expectOwnPostgres(0o700);
-    const dataDir = await sandbox.path('closed');
-    await mkdir(dataDir, { mode: 0o700 });
+    const dataDir = await sandbox.seeded('closed');
+    await chmod(dataDir, 0o700);
     await sandbox.start(dataDir);
     expect(await capabilitiesOf(await postmasterOf(dataDir))).toBe(NO_CAPABILITY);
     expect((await stat(dataDir)).mode & 0o777).toBe(0o701);
