@@ -36,6 +36,7 @@ import {
   type handleClientStreamingCall,
   type sendUnaryData,
 } from '@grpc/grpc-js';
+import { bytesAtHand } from './rpc/encoded.js';
 import { callerKey, type Caller } from './rpc/guard.js';
 import { MAX_TIMEOUT_MS } from './rpc/limits.js';
 
@@ -310,6 +311,8 @@ async function* decodeAll(
 }
 
 function encode(method: DescMethod, message: object): Buffer {
+  const known = bytesAtHand(message);
+  if (known) return known;
   const bytes = toBinary(method.output, create(method.output, message as MessageInitShape<DescMethod['output']>));
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -187,7 +187,7 @@ export class RpcRig {
     await Promise.all([this.grpc.stop(1_000), this.http.stop(1_000)]);
     await this.#liveness.stop();
     await this.#batcher.stop();
-    this.#auth.stop();
+    await this.#auth.stop();
   }
 
   /** Lets every list wait until the returned function is called. */

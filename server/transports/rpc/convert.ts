@@ -19,6 +19,7 @@ import { TaskDashError, type FieldViolation } from '../../domain/errors.js';
 import type { TaskFilter, TaskOrderField } from '../../domain/ports.js';
 import {
   etagOf,
+  TASK_LIMITS,
   TASK_TEXT_FIELDS,
   type Cause,
   type Task,
@@ -105,16 +106,23 @@ export function taskMessage(task: Task, marksOf: MarksOf): TaskMessage {
 /** An event as the contract has it. */
 export function eventMessage(event: TaskEvent): MessageInitShape<typeof TaskEventSchema> {
   return {
-    id: BigInt(event.id),
-    taskId: event.taskId,
-    kind: KINDS[event.kind],
+    ...leavingMessage(event),
     fromStatus: event.fromStatus,
     toStatus: event.toStatus,
     cause: CAUSES[event.cause],
     actor: event.actor,
     node: event.node,
+    ...(event.gapMs !== null && { gap: durationFromMs(Math.round(event.gapMs)) }),
+  };
+}
+
+/** An event as far as it may be told to somebody whose sight the task has left with it. */
+export function leavingMessage(event: TaskEvent): MessageInitShape<typeof TaskEventSchema> {
+  return {
+    id: BigInt(event.id),
+    taskId: event.taskId,
+    kind: KINDS[event.kind],
     at: timestampFromDate(event.at),
-    ...(event.gapMs !== null && { gap: durationFromMs(event.gapMs) }),
     revision: BigInt(event.revision),
   };
 }
@@ -154,17 +162,22 @@ function expandMask(paths: readonly string[]): ReadonlySet<string> {
   );
 }
 
-const FILTER_LIMITS = { statuses: 20, groupIds: 100, users: 100 } as const;
-const TEXT_LIMITS = { text: 256, idPrefix: 128, namePrefix: 256, addrPrefix: 64 } as const;
-const CONTRACT_NAMES = {
-  statuses: 'statuses',
-  groupIds: 'group_ids',
-  users: 'users',
-  text: 'text',
-  idPrefix: 'id_prefix',
-  namePrefix: 'name_prefix',
-  addrPrefix: 'addr_prefix',
-} as const;
+/** The lists of a filter: how many values each may have, and how long a value may be. */
+const FILTER_LISTS = [
+  ['statuses', 'statuses', 20, TASK_LIMITS.status],
+  ['groupIds', 'group_ids', 100, TASK_LIMITS.group_id],
+  ['users', 'users', 100, TASK_LIMITS.user],
+] as const;
+/** The texts of a filter, and how long each may be. */
+const FILTER_TEXTS = [
+  ['text', 'text', 256],
+  ['idPrefix', 'id_prefix', 128],
+  ['namePrefix', 'name_prefix', 256],
+  ['addrPrefix', 'addr_prefix', 64],
+] as const;
+/** The years 1 to 9999, which every form of a Timestamp has. */
+const FIRST_MS = -62_135_596_800_000;
+const LAST_MS = 253_402_300_799_999;
 
 /** A filter, checked against the limits in the contract's sentences. Throws REQUEST_INVALID. */
 export function filterOf(message: FilterMessage | undefined): TaskFilter {
@@ -186,36 +199,27 @@ export function filterOf(message: FilterMessage | undefined): TaskFilter {
 }
 
 function refuseLargeFilter(message: FilterMessage): void {
-  const lists = Object.entries(FILTER_LIMITS).flatMap(([name, limit]) =>
-    tooMany(
-      `filter.${CONTRACT_NAMES[name as keyof typeof FILTER_LIMITS]}`,
-      message[name as keyof typeof FILTER_LIMITS],
-      limit,
+  const violations = [
+    ...FILTER_LISTS.flatMap(([key, name, limit, maxLength]) =>
+      tooMany(`filter.${name}`, message[key], limit, maxLength),
     ),
-  );
-  const texts = Object.entries(TEXT_LIMITS).flatMap(([name, limit]) =>
-    tooLong(
-      `filter.${CONTRACT_NAMES[name as keyof typeof TEXT_LIMITS]}`,
-      message[name as keyof typeof TEXT_LIMITS],
-      limit,
-    ),
-  );
-  const all = [...lists, ...texts];
-  if (all.length > 0) throw requestInvalid(all);
+    ...FILTER_TEXTS.flatMap(([key, name, limit]) => tooLong(`filter.${name}`, message[key], limit)),
+  ];
+  if (violations.length > 0) throw requestInvalid(violations);
 }
 
 /** The violations of a list with more values than `limit`, or with values that no task could have. */
-export function tooMany(field: string, values: readonly string[], limit: number): FieldViolation[] {
-  const count =
-    values.length > limit ? [{ field, description: `must have at most ${limit} values, has ${values.length}` }] : [];
-  return [...count, ...values.flatMap((value) => tooLong(field, value, 256))];
+export function tooMany(field: string, values: readonly string[], limit: number, maxLength: number): FieldViolation[] {
+  if (values.length > limit) return [{ field, description: `must have at most ${limit} values, has ${values.length}` }];
+  return values.flatMap((value) => tooLong(field, value, maxLength));
 }
 
+/** Characters are Unicode code points, as in the fields of a task. */
 function tooLong(field: string, value: string, limit: number): FieldViolation[] {
   if (value.includes('\0')) return [{ field, description: 'must not contain the character U+0000' }];
-  return value.length > limit
-    ? [{ field, description: `must have at most ${limit} characters, has ${value.length}` }]
-    : [];
+  if (!value.isWellFormed()) return [{ field, description: 'must be well-formed Unicode' }];
+  const length = value.length > limit ? [...value].length : value.length;
+  return length > limit ? [{ field, description: `must have at most ${limit} characters, has ${length}` }] : [];
 }
 
 /** REQUEST_INVALID with these violations. */
@@ -226,7 +230,7 @@ export function requestInvalid(violations: readonly FieldViolation[]): TaskDashE
 
 function dateOf(timestamp: Timestamp, field: string): Date {
   const date = timestampDate(timestamp);
-  if (!Number.isNaN(date.getTime())) return date;
+  if (date.getTime() >= FIRST_MS && date.getTime() <= LAST_MS) return date;
   throw requestInvalid([{ field, description: 'must be an instant between the years 1 and 9999' }]);
 }
 

@@ -4,17 +4,16 @@ import {
   GetTaskStatsResponseSchema,
   type TaskService,
   type WatchTasksRequest,
-  type WatchTasksResponseSchema,
 } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { TaskSchema, type Task as TaskMessage } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import { actorOf, type Principal } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { StatusCount } from '../../domain/ports.js';
-import type { Task } from '../../domain/task.js';
+import { checkId, TASK_LIMITS, type Task } from '../../domain/task.js';
 import { MAX_BATCH_REGISTRATIONS, type Claimant, type TaskRegistry } from '../../domain/task-registry.js';
-import type { TaskWatcher, WatchMessage } from '../../domain/task-watch.js';
+import type { TaskWatcher } from '../../domain/task-watch.js';
 import type { Calls } from './call.js';
 import {
   batchResult,
@@ -30,6 +29,7 @@ import {
 } from './convert.js';
 import { requirePrincipal } from './guard.js';
 import type { Leases } from './lease-handlers.js';
+import { WatchMessages, type WatchAnswer } from './watch-messages.js';
 
 /** What the handlers work with. */
 export interface TaskHandlersOptions {
@@ -50,6 +50,7 @@ const REST = '…';
 /** The implementation of TaskService, for every door. */
 export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<typeof TaskService> {
   const { registry, watcher, auth, calls, marksOf } = options;
+  const messages = new WatchMessages(marksOf);
   let openStreams = 0;
 
   return {
@@ -122,6 +123,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     listTaskEvents: (request, context) =>
       calls.unary(context, async () => {
         const principal = await requirePrincipal(auth, context);
+        checkId(request.taskId, 'task_id');
         const page = await registry.listEvents(principal, request.taskId, request.pageSize, request.pageToken);
         return { events: page.events.map(eventMessage), nextPageToken: page.nextPageToken };
       }),
@@ -157,11 +159,11 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
   async function* watch(
     request: WatchTasksRequest,
     context: Parameters<ServiceImpl<typeof TaskService>['watchTasks']>[1],
-  ): AsyncGenerator<MessageInitShape<typeof WatchTasksResponseSchema>, void, undefined> {
+  ): AsyncGenerator<WatchAnswer, void, undefined> {
     const principal = await requirePrincipal(auth, context);
     const violations = [
-      ...tooMany('group_ids', request.groupIds, MAX_WATCHED),
-      ...tooMany('task_ids', request.taskIds, MAX_WATCHED),
+      ...tooMany('group_ids', request.groupIds, MAX_WATCHED, TASK_LIMITS.group_id),
+      ...tooMany('task_ids', request.taskIds, MAX_WATCHED, TASK_LIMITS.id),
     ];
     if (violations.length > 0) throw requestInvalid(violations);
     if (openStreams >= options.maxStreams) {
@@ -174,23 +176,9 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     try {
       const recheck = () => requirePrincipal(auth, context);
       for await (const message of watcher.watch(principal, request, recheck, context.signal))
-        yield watchMessage(message, marksOf);
+        yield messages.answer(message);
     } finally {
       openStreams--;
-    }
-  }
-}
-
-function watchMessage(message: WatchMessage, marksOf: MarksOf): MessageInitShape<typeof WatchTasksResponseSchema> {
-  const { resumeToken } = message;
-  switch (message.kind) {
-    case 'snapshot':
-      return { resumeToken, message: { case: 'snapshot', value: { resumed: message.resumed } } };
-    case 'idle':
-      return { resumeToken, message: { case: 'idle', value: {} } };
-    case 'change': {
-      const task = message.task && { task: taskMessage(message.task, marksOf) };
-      return { resumeToken, message: { case: 'change', value: { event: eventMessage(message.event), ...task } } };
     }
   }
 }

@@ -1,0 +1,97 @@
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { WatchTasksResponseSchema } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import type { FeedEvent } from '../../server/domain/ports.js';
+import type { WatchMessage } from '../../server/domain/task-watch.js';
+import { bytesAtHand } from '../../server/transports/rpc/encoded.js';
+import { WatchMessages, type WatchAnswer } from '../../server/transports/rpc/watch-messages.js';
+
+let marksAsked: number;
+let messages: WatchMessages;
+
+beforeEach(() => {
+  marksAsked = 0;
+  messages = new WatchMessages(() => {
+    marksAsked++;
+    return ['suspect'];
+  });
+});
+
+const AT = new Date('2026-01-02T03:04:05.678Z');
+
+function change(id: number): FeedEvent {
+  const task: FeedEvent['task'] = {
+    ...{ id: `task-${id}`, name: '蟒蛇', url: '', user: 'ssx', group_id: 'mx', description: 'x'.repeat(300) },
+    ...{ status: 'running', start_time: '', stop_time: '', addr: '', cause: 'client', statusChangedAt: AT },
+    ...{ statusBefore: '', startedAt: null, stoppedAt: null, createdAt: AT, updatedAt: AT, revision: 2 },
+    ...{ sessionId: null, epoch: 0 },
+  };
+  return {
+    event: {
+      ...{ id, taskId: task.id, kind: 'updated', fromStatus: 'restart', toStatus: 'running', cause: 'client' },
+      ...{ actor: 'user:ssx', node: 'node-a', at: AT, gapMs: null, revision: 2 },
+    },
+    task,
+    previous: { group_id: 'mx', user: 'ssx' },
+  };
+}
+
+function told(source: FeedEvent, resumeToken: string, isSeen = true): WatchMessage {
+  return { kind: 'change', event: source.event, task: isSeen ? source.task : undefined, resumeToken, source };
+}
+
+const plainBytes = (answer: WatchAnswer) =>
+  toBinary(WatchTasksResponseSchema, create(WatchTasksResponseSchema, answer));
+
+describe('a change', () => {
+  it('is made once for all who see it, each with a token of their own', () => {
+    const source = change(1);
+    const answers = ['', 'short', 't'.repeat(500)].map((token) => messages.answer(told(source, token)));
+    expect(marksAsked).toBe(1);
+    for (const [index, answer] of answers.entries()) {
+      const bytes = bytesAtHand(answer) as Buffer;
+      const read = fromBinary(WatchTasksResponseSchema, bytes);
+      expect(read).toEqual(fromBinary(WatchTasksResponseSchema, plainBytes(answer)));
+      expect(read.resumeToken).toBe(['', 'short', 't'.repeat(500)][index]);
+    }
+  });
+
+  it('has the bytes that its message has', () => {
+    const answer = messages.answer(told(change(1), 'token'));
+    expect(Buffer.compare(bytesAtHand(answer) as Buffer, plainBytes(answer))).toBe(0);
+  });
+
+  it('is not mixed up with what those hear whose sight the task left', () => {
+    const source = change(1);
+    messages.answer(told(source, 'a'));
+    const answer = messages.answer(told(source, 'b', false));
+    const { message } = fromBinary(WatchTasksResponseSchema, bytesAtHand(answer) as Buffer);
+    expect(message).toMatchObject({ case: 'change', value: { event: { taskId: 'task-1', actor: '', node: '' } } });
+    expect(message.case === 'change' && message.value.task).toBeUndefined();
+    expect(Buffer.from(plainBytes(answer)).includes('ssx')).toBe(false);
+  });
+
+  it('is forgotten when many came after it, and made anew for a late one', () => {
+    const sources = Array.from({ length: 2_001 }, (_, id) => change(id));
+    for (const source of sources) messages.answer(told(source, 'a'));
+    expect(marksAsked).toBe(2_001);
+    messages.answer(told(sources[2_000] as FeedEvent, 'b'));
+    messages.answer(told(sources[1] as FeedEvent, 'b'));
+    expect(marksAsked).toBe(2_001);
+    messages.answer(told(sources[0] as FeedEvent, 'b'));
+    expect(marksAsked).toBe(2_002);
+  });
+});
+
+describe('what is no change', () => {
+  it('is a message without bytes at hand', () => {
+    for (const message of [
+      { kind: 'snapshot', resumed: true, resumeToken: 'a' },
+      { kind: 'idle', resumeToken: 'a' },
+    ] as const) {
+      const answer = messages.answer(message);
+      expect(answer.message?.case).toBe(message.kind);
+      expect(bytesAtHand(answer)).toBeUndefined();
+    }
+  });
+});
