@@ -385,7 +385,7 @@ export class Liveness implements SessionHost {
     this.#peers = renewal.peers;
     if (renewal.order) this.#engine.decide(renewal.order.decision, renewal.order.actor);
     void this.marks.onRenewed(renewal.peers);
-    this.#takeover.onRenewed(regained && renewal.lapsed);
+    this.#takeover.onRenewed(regained);
   }
 
   #onRegained(): void {

@@ -8,11 +8,14 @@
  * - A node takes over from others only after it has held its lease for a whole lease: when the database comes back, all
  *   leases have run out, and those who renew a moment later are not dead.
  *
+ * Whether it was lost is known here better than in the database: a renewal that the network had swallowed may arrive
+ * after the loss, and make the lease hold there again before anybody here knows.
+ *
  * The lease is counted from before the renewal was sent, on a clock that runs on while this process stands still: it is
  * never believed to hold when the database could think otherwise.
  */
 import type { Clock, Timer } from './clock.js';
-import type { NodeIdentity, NodeRenewal, NodeReport, NodeStore } from './liveness-ports.js';
+import type { NodeIdentity, NodeRenewal, NodeReport, NodeStore, ProtectionOrder } from './liveness-ports.js';
 import type { Log } from './ports.js';
 
 /** Settings of the lease. */
@@ -40,6 +43,7 @@ export class NodeLease {
   #heldSinceMs = Infinity;
   #trustedFromMs = Infinity;
   #isLost = false;
+  #order: ProtectionOrder | undefined;
   #timer: Timer | undefined;
   #watch: Timer | undefined;
   #renewing: Promise<void> = Promise.resolve();
@@ -95,17 +99,27 @@ export class NodeLease {
   }
 
   async #tryToRenew(): Promise<void> {
-    const sentAtMs = this.options.clock.monotonicMs();
+    const { clock, log, leaseMs, ttlMs } = this.options;
+    const sentAtMs = clock.monotonicMs();
     try {
-      const renewal = await this.#renew();
+      const renewal = this.#withOrder(await this.#renew());
+      // What took longer than the lease says nothing any more.
+      if (clock.monotonicMs() >= sentAtMs + leaseMs) return this.#arm(0);
       const regained = !this.isHeld || renewal.lapsed;
-      if (regained) this.#trustedFromMs = this.options.clock.monotonicMs() + this.options.ttlMs;
+      if (regained) this.#trustedFromMs = clock.monotonicMs() + ttlMs;
+      this.#order = undefined;
       this.#onHeld(sentAtMs, renewal, regained);
       this.#arm(this.#renewEveryMs);
     } catch (error) {
-      this.options.log.warn({ err: error, held: this.isHeld }, 'the lease of this node could not be renewed');
-      this.#arm(this.options.leaseMs / RETRIES_IN_A_LEASE);
+      log.warn({ err: error, held: this.isHeld }, 'the lease of this node could not be renewed');
+      this.#arm(leaseMs / RETRIES_IN_A_LEASE);
     }
+  }
+
+  /** The database gives an order once; it must not go down with an answer that came too late. */
+  #withOrder(renewal: NodeRenewal): NodeRenewal {
+    this.#order = renewal.order ?? this.#order;
+    return { ...renewal, order: this.#order };
   }
 
   #renew(): Promise<NodeRenewal> {

@@ -50,8 +50,8 @@ export class Takeover {
   constructor(private readonly options: TakeoverOptions) {}
 
   /** One round after each renewal of the lease; a round that is still under way is enough. */
-  onRenewed(lapsed: boolean): void {
-    if (lapsed) this.#onLapsed();
+  onRenewed(regained: boolean): void {
+    if (regained) this.#onRegained();
     if (this.#isBusy || this.#stopped) return;
     this.#isBusy = true;
     this.#round = this.#runRound().finally(() => (this.#isBusy = false));
@@ -83,7 +83,7 @@ export class Takeover {
     return session;
   }
 
-  #onLapsed(): void {
+  #onRegained(): void {
     const { engine, onUncertain } = this.options;
     this.#auditDue = true;
     for (const session of engine.all()) {

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TaskDashError } from '../../server/domain/errors.js';
 import type { Session } from '../../server/domain/sessions.js';
 import { LivenessBench, type TestNode } from '../support/liveness-bench.js';
+import { MemoryConnection } from '../support/memory-liveness-stores.js';
 
 let bench: LivenessBench;
 
@@ -13,6 +14,8 @@ afterEach(() => bench.stop());
 
 const lapsed = () => bench.database.lapsed.map(({ taskId }) => taskId);
 const marksOf = (node: TestNode, id: string) => node.liveness.marks.marksOf(bench.task(id));
+
+const NOTHING = { sessions: 0, suspects: [], marked: 0, protection: null };
 
 /** The lease (10 s), a renewal of the survivor (3.4 s) and some slack. */
 const TAKEN_OVER_MS = 15_000;
@@ -159,6 +162,34 @@ describe('a server that loses its way to the database', () => {
     cut.mend();
     await bench.passBeating(10_000, [session]);
     expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId: session.id });
+  });
+
+  it('takes them back though a renewal that was on its way all the time came before it', async () => {
+    cut.cut();
+    await bench.passBeating(30_000, [session]);
+    expect(marksOf(other, 'a')).toEqual(['unconfirmed']);
+    const late = new MemoryConnection(bench.database);
+    await late.nodes.renew({ id: cut.id, name: cut.name }, 10_000, NOTHING);
+    cut.mend();
+    await bench.passBeating(100_000, [session]);
+    expect(lapsed()).toEqual([]);
+    expect(bench.task('a').sessionId).toBe(session.id);
+  });
+
+  it('believes no answer that took longer than the lease', async () => {
+    const renew = cut.connection.nodes.renew.bind(cut.connection.nodes);
+    cut.connection.nodes.renew = async (...args) => {
+      const renewal = await renew(...args);
+      await new Promise<void>((resolve) => bench.clock.schedule(12_000, resolve));
+      return renewal;
+    };
+    await bench.passBeating(60_000, [session]);
+    expect(cut.liveness.trust).toEqual({ isHeld: false, mayJudge: false });
+    expect(cut.log.lines.filter(({ message }) => message.includes('holds its lease again'))).toEqual([]);
+    expect(cut.log.lines.filter(({ message }) => message.includes('has run out'))).toHaveLength(1);
+    Reflect.deleteProperty(cut.connection.nodes, 'renew');
+    await bench.passBeating(60_000, [session]);
+    expect(cut.liveness.trust).toEqual({ isHeld: true, mayJudge: true });
   });
 
   it('cannot shut down what lives elsewhere meanwhile', async () => {
