@@ -148,27 +148,36 @@ export class WriteBatcher {
   /** Tries a batch once; returns the writes that should be tried again. */
   async #attempt(batch: Waiting[]): Promise<Waiting[]> {
     const startedMs = this.clock.monotonicMs();
-    try {
-      const results = await this.store.writeBatch(batch.map((waiting) => waiting.write));
-      this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed: false });
-      return batch.filter((waiting, index) => !this.#settle(waiting, results[index]));
-    } catch (thrown) {
-      this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed: true });
-      const error = TaskDashError.from(thrown);
-      if (error.code === 'STORAGE_UNAVAILABLE') return batch;
-      if (batch.length === 1) {
-        for (const waiting of batch) this.#fail(waiting, error);
-        return [];
-      }
-      const middle = batch.length >> 1;
-      const first = await this.#attempt(batch.slice(0, middle));
-      return first.concat(await this.#attempt(batch.slice(middle)));
+    const outcome = await this.#write(batch);
+    const failed = outcome instanceof TaskDashError;
+    this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
+    return failed
+      ? this.#handleFailure(batch, outcome)
+      : batch.filter((waiting, i) => !this.#settle(waiting, outcome[i]));
+  }
+
+  #write(batch: readonly Waiting[]): Promise<TaskWriteResult[] | TaskDashError> {
+    return this.store.writeBatch(batch.map((waiting) => waiting.write)).catch((thrown) => TaskDashError.from(thrown));
+  }
+
+  /** Keeps all for another try while the database is away; else finds the refused write by halving. */
+  async #handleFailure(batch: Waiting[], error: TaskDashError): Promise<Waiting[]> {
+    if (error.code === 'STORAGE_UNAVAILABLE') return batch;
+    if (batch.length === 1) {
+      for (const waiting of batch) this.#fail(waiting, error);
+      return [];
     }
+    const middle = batch.length >> 1;
+    const first = await this.#attempt(batch.slice(0, middle));
+    return first.concat(await this.#attempt(batch.slice(middle)));
   }
 
   /** Answers a write; false when it has to be written again. */
   #settle(waiting: Waiting, result: TaskWriteResult | undefined): boolean {
-    if (!result) throw new Error(`the store returned no result for the write of ${waiting.write.id}`);
+    if (!result) {
+      this.#fail(waiting, TaskDashError.from(new Error(`the store gave no result for ${waiting.write.id}`)));
+      return true;
+    }
     if (result.outcome === 'raced') return false;
     if (this.#close(waiting)) waiting.resolve(result);
     return true;
@@ -189,12 +198,16 @@ export class WriteBatcher {
 
   /** Keeps one timer at the earliest deadline among the batch in flight and everything behind it. */
   #armExpiry(batch: readonly Waiting[]): void {
-    const earliest = Math.min(...[...batch, ...this.#queue.slice(0, 1)].map((waiting) => waiting.deadlineAtMs));
-    this.#expiry = this.clock.schedule(Math.max(1, earliest - this.clock.monotonicMs()), () => {
+    // Both are in the order of arrival, which is the order of their deadlines.
+    const heads = [batch, this.#queue].map(
+      (list) => list.find((waiting) => !waiting.answered)?.deadlineAtMs ?? Infinity,
+    );
+    const earliestMs = Math.min(...heads);
+    if (earliestMs === Infinity) return;
+    this.#expiry = this.clock.schedule(Math.max(1, earliestMs - this.clock.monotonicMs()), () => {
       this.#expire(batch);
       this.#expire(this.#queue);
-      const open = [...batch, ...this.#queue].filter((waiting) => !waiting.answered);
-      if (open.length > 0) this.#armExpiry(open);
+      this.#armExpiry(batch);
     });
   }
 

@@ -1,0 +1,306 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { TaskDashError } from '../../server/domain/errors.js';
+import type { TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
+import { WriteBatcher, type BatchReport, type WriteBatcherOptions } from '../../server/domain/write-batcher.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { registration } from '../support/task-writes.js';
+
+/** A store whose batches wait until the test answers them. */
+class HeldStore {
+  readonly batches: { writes: readonly TaskWrite[]; answer: (results: TaskWriteResult[] | Error) => void }[] = [];
+
+  writeBatch(writes: readonly TaskWrite[]): Promise<TaskWriteResult[]> {
+    return new Promise((resolve, reject) => {
+      const answer = (results: TaskWriteResult[] | Error) =>
+        results instanceof Error ? reject(results) : resolve(results);
+      this.batches.push({ writes, answer });
+    });
+  }
+
+  /** The ids of every batch so far. */
+  get ids(): string[][] {
+    return this.batches.map(({ writes }) => writes.map(({ id }) => id));
+  }
+
+  /** Answers the latest batch: written, or an error. */
+  async answer(error?: Error): Promise<void> {
+    const batch = this.batches.at(-1);
+    if (!batch) throw new Error('there is no batch');
+    batch.answer(error ?? batch.writes.map(() => written));
+    await turns();
+  }
+}
+
+const written: TaskWriteResult = { outcome: 'written', revision: 1, epoch: 1 };
+const unavailable = new TaskDashError('STORAGE_UNAVAILABLE');
+const refused = new TaskDashError('STORAGE_REFUSED');
+const OPTIONS: WriteBatcherOptions = { maxBatch: 4, capacity: 10, deadlineMs: 5000 };
+
+/** Lets everything run that waits for promises alone. */
+async function turns(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+}
+
+let store: HeldStore;
+let clock: ManualClock;
+let reports: BatchReport[];
+
+beforeEach(() => {
+  store = new HeldStore();
+  clock = new ManualClock();
+  reports = [];
+});
+
+const open = (options: Partial<WriteBatcherOptions> = {}) =>
+  new WriteBatcher(store, clock, { ...OPTIONS, ...options }, (report) => reports.push(report));
+
+/** Submits, and keeps what became of it: the result, the code of the error, or nothing yet. */
+function submit(batcher: WriteBatcher, id: string): { outcome?: string } {
+  const seen: { outcome?: string } = {};
+  batcher.submit(registration(id)).then(
+    (result) => (seen.outcome = result.outcome),
+    (error: TaskDashError) => (seen.outcome = error.code),
+  );
+  return seen;
+}
+
+describe('batches', () => {
+  it('hold the writes of one turn together, and begin without waiting for company', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    submit(batcher, 'b');
+    await turns();
+    expect(store.ids).toEqual([['a', 'b']]);
+    expect(clock.now()).toEqual(new ManualClock().now());
+  });
+
+  it('form from what arrives while one is in flight, never two at once', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    await turns();
+    submit(batcher, 'b');
+    await turns();
+    submit(batcher, 'c');
+    await turns();
+    expect(store.ids).toEqual([['a']]);
+    await store.answer();
+    expect(store.ids).toEqual([['a'], ['b', 'c']]);
+  });
+
+  it('have at most as many writes as allowed, in the order of arrival', async () => {
+    const batcher = open();
+    for (const id of ['a', 'b', 'c', 'd', 'e', 'f']) submit(batcher, id);
+    await turns();
+    await store.answer();
+    expect(store.ids).toEqual([
+      ['a', 'b', 'c', 'd'],
+      ['e', 'f'],
+    ]);
+  });
+
+  it('never hold an id twice, and keep the order of its writes', async () => {
+    const batcher = open();
+    const order: string[] = [];
+    for (const [index, id] of ['a', 'b', 'a', 'c', 'a', 'b', 'd', 'e'].entries())
+      void batcher.submit(registration(id)).then(() => order.push(`${id}${index}`));
+    await turns();
+    for (let batch = 0; batch < 3; batch++) await store.answer();
+    expect(store.ids).toEqual([['a', 'b', 'c', 'd'], ['a', 'b', 'e'], ['a']]);
+    expect(order).toEqual(['a0', 'b1', 'c3', 'd6', 'a2', 'b5', 'e7', 'a4']);
+  });
+
+  it('are reported with their size, how long they took, and whether they failed', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    await turns();
+    clock.advance(7);
+    await store.answer(unavailable);
+    clock.advance(20);
+    await turns();
+    await store.answer();
+    expect(reports).toEqual([
+      { size: 1, durationMs: 7, failed: true },
+      { size: 1, durationMs: 0, failed: false },
+    ]);
+  });
+});
+
+describe('a write', () => {
+  it('is answered with its own result, and only after the commit', async () => {
+    const batcher = open();
+    const [first, second] = [submit(batcher, 'a'), submit(batcher, 'b')];
+    await turns();
+    expect(first).toEqual({});
+    store.batches[0]?.answer([{ outcome: 'not_found' }, written]);
+    await turns();
+    expect([first, second]).toEqual([{ outcome: 'not_found' }, { outcome: 'written' }]);
+  });
+
+  it('that was raced is written again, and the others of its batch are not', async () => {
+    const batcher = open();
+    const [first, second] = [submit(batcher, 'a'), submit(batcher, 'b')];
+    await turns();
+    store.batches[0]?.answer([{ outcome: 'raced' }, written]);
+    await turns();
+    expect([first, second]).toEqual([{}, { outcome: 'written' }]);
+    clock.advance(20);
+    await turns();
+    await store.answer();
+    expect(store.ids).toEqual([['a', 'b'], ['a']]);
+    expect(first).toEqual({ outcome: 'written' });
+  });
+
+  it('that the database refuses is refused alone; the others of its batch are written', async () => {
+    const batcher = open();
+    const seen = ['a', 'b', 'bad', 'd'].map((id) => submit(batcher, id));
+    await turns();
+    for (let guard = 0; guard < 10 && seen.some((one) => !one.outcome); guard++) {
+      await store.answer(store.ids.at(-1)?.includes('bad') ? refused : undefined);
+    }
+    expect(seen.map((one) => one.outcome)).toEqual(['written', 'written', 'STORAGE_REFUSED', 'written']);
+  });
+
+  it('that the store forgets to answer is an error, not a silence', async () => {
+    const batcher = open();
+    const seen = submit(batcher, 'a');
+    await turns();
+    store.batches[0]?.answer([]);
+    await turns();
+    expect(seen).toEqual({ outcome: 'INTERNAL' });
+  });
+});
+
+describe('while the database is away', () => {
+  it('a batch is tried again, ever more slowly, and written when the database is back', async () => {
+    const batcher = open();
+    const seen = submit(batcher, 'a');
+    await turns();
+    const pauses = [20, 40, 80, 160, 320, 500, 500];
+    for (const pauseMs of pauses) {
+      const before = store.batches.length;
+      await store.answer(unavailable);
+      clock.advance(pauseMs - 1);
+      await turns();
+      expect(store.batches).toHaveLength(before);
+      clock.advance(1);
+      await turns();
+      expect(store.batches).toHaveLength(before + 1);
+    }
+    await store.answer();
+    expect(seen).toEqual({ outcome: 'written' });
+  });
+
+  it('a write is answered at its deadline, also when the store never answers', async () => {
+    const batcher = open();
+    const inFlight = submit(batcher, 'a');
+    await turns();
+    clock.advance(1000);
+    const waiting = submit(batcher, 'b');
+    clock.advance(3999);
+    await turns();
+    expect(inFlight).toEqual({});
+    clock.advance(1);
+    await turns();
+    expect([inFlight, waiting]).toEqual([{ outcome: 'STORAGE_UNAVAILABLE' }, {}]);
+    clock.advance(1000);
+    await turns();
+    expect(waiting).toEqual({ outcome: 'STORAGE_UNAVAILABLE' });
+    expect(batcher.pending).toBe(0);
+  });
+
+  it('what was answered is not written later', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    await turns();
+    clock.advance(4000);
+    submit(batcher, 'b');
+    submit(batcher, 'c');
+    clock.advance(1000);
+    await turns();
+    await store.answer(unavailable);
+    clock.advance(20);
+    await turns();
+    // Only what is still waiting for an answer.
+    expect(store.ids).toEqual([['a'], ['b', 'c']]);
+  });
+
+  it('deadlines of very many writes are kept', async () => {
+    const batcher = open({ capacity: 300_000 });
+    const first = submit(batcher, 'first');
+    await turns();
+    clock.advance(1);
+    let unanswered = 200_000;
+    for (let index = 0; index < 200_000; index++)
+      batcher.submit(registration(`task-${index}`)).catch(() => unanswered--);
+    clock.advance(4999);
+    await turns();
+    expect(first).toEqual({ outcome: 'STORAGE_UNAVAILABLE' });
+    expect(batcher.pending).toBe(200_000);
+    clock.advance(1);
+    await turns();
+    expect([unanswered, batcher.pending]).toEqual([0, 0]);
+  });
+
+  it('no timer is left behind once everything is answered', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    submit(batcher, 'b');
+    await turns();
+    await store.answer();
+    expect(clock.pendingTimers).toBe(0);
+  });
+});
+
+describe('room', () => {
+  it('ends at the capacity: more is refused at once', async () => {
+    const batcher = open({ capacity: 2 });
+    const seen = ['a', 'b', 'c'].map((id) => submit(batcher, id));
+    await turns();
+    expect(batcher.hasRoom).toBe(false);
+    expect(seen.map((one) => one.outcome)).toEqual([undefined, undefined, 'OVERLOADED']);
+  });
+
+  it('is there again after answers, and whoever waits for it is told', async () => {
+    const batcher = open({ capacity: 1 });
+    submit(batcher, 'a');
+    let isTold = false;
+    void batcher.whenRoom().then(() => (isTold = true));
+    await turns();
+    expect(isTold).toBe(false);
+    await store.answer();
+    expect([isTold, batcher.hasRoom, batcher.pending]).toEqual([true, true, 0]);
+    await batcher.whenRoom();
+  });
+});
+
+describe('stopping', () => {
+  it('takes no more writes, finishes those it has, and then is done', async () => {
+    const batcher = open({ maxBatch: 1 });
+    const seen = [submit(batcher, 'a'), submit(batcher, 'b')];
+    await turns();
+    let isStopped = false;
+    void batcher.stop().then(() => (isStopped = true));
+    const late = submit(batcher, 'c');
+    await batcher.whenRoom();
+    await store.answer();
+    expect(isStopped).toBe(false);
+    await store.answer();
+    expect([...seen, late].map((one) => one.outcome)).toEqual(['written', 'written', 'STOPPING']);
+    expect(isStopped).toBe(true);
+  });
+
+  it('with nothing to do is done at once', async () => {
+    await open().stop();
+  });
+
+  it('while the database is away ends at the deadlines', async () => {
+    const batcher = open();
+    const seen = submit(batcher, 'a');
+    await turns();
+    let isStopped = false;
+    void batcher.stop().then(() => (isStopped = true));
+    clock.advance(5000);
+    await turns();
+    expect([seen.outcome, isStopped]).toEqual(['STORAGE_UNAVAILABLE', true]);
+  });
+});
