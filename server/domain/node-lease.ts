@@ -95,7 +95,9 @@ export class NodeLease {
 
   #arm(delayMs: number): void {
     if (this.#stopped) return;
-    this.#timer = this.options.clock.schedule(delayMs, () => (this.#renewing = this.#tryToRenew()));
+    this.#timer = this.options.clock.schedule(delayMs, () => {
+      this.#renewing = this.#tryToRenew();
+    });
   }
 
   async #tryToRenew(): Promise<void> {

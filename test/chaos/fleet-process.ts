@@ -66,8 +66,8 @@ function serve(): void {
 
 async function answer(fleet: Fleet, [method, ...args]: [keyof Fleet, ...unknown[]]): Promise<void> {
   try {
-    const run = fleet[method] as (...args: unknown[]) => unknown;
-    process.send?.({ value: await run.apply(fleet, args) });
+    const callable = fleet as unknown as Record<string, (...args: unknown[]) => unknown>;
+    process.send?.({ value: await callable[method]?.(...args) });
   } catch (error) {
     process.send?.({ error: String(error) });
   }

@@ -73,16 +73,19 @@ function memoryBench(): Bench {
       await connection.current.tasks.lapse([{ ...lapse, silentMs: 1 }]);
     },
     task: (id) => Promise.resolve(database.tasks.get(id) as TaskState),
-    async expireLease(nodeId) {
+    expireLease(nodeId) {
       const node = database.nodes.get(nodeId);
       if (node) node.leaseUntilMs = clock.monotonicMs() - 1;
+      return Promise.resolve();
     },
-    async age(byMs) {
+    age(byMs) {
       clock.advance(byMs);
+      return Promise.resolve();
     },
-    async clear() {
+    clear() {
       database = new MemoryDatabase(clock);
       connection.current = new MemoryConnection(database);
+      return Promise.resolve();
     },
     close: () => Promise.resolve(),
   };
@@ -164,7 +167,7 @@ function recordOf(id: string, more: Partial<SessionRecord> = {}): SessionRecord 
 }
 
 describe.each([
-  { stores: 'in memory', open: async () => memoryBench() },
+  { stores: 'in memory', open: () => Promise.resolve(memoryBench()) },
   { stores: 'on PostgreSQL', open: postgresBench },
 ])('node and session stores $stores', ({ open }) => {
   let bench: Bench;

@@ -1,7 +1,7 @@
 import type { Scope } from '../../server/domain/access.js';
 import { isVisible } from '../../server/domain/access.js';
 import type { Clock } from '../../server/domain/clock.js';
-import { TaskDashError } from '../../server/domain/errors.js';
+import type { TaskDashError } from '../../server/domain/errors.js';
 import {
   RESUMABLE_MS,
   type EndedSession,

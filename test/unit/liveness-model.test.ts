@@ -119,13 +119,15 @@ class Life {
   async reconnect(service: number, node: number, registers: boolean): Promise<void> {
     const back = this.of(service);
     back.session?.close();
-    back.node = this.nodes[node % this.nodes.length] as TestNode;
-    back.session = back.node.open(back.address);
+    const target = this.nodes[node % this.nodes.length];
+    if (!target) throw new Error('there are no nodes');
+    back.node = target;
+    back.session = target.open(back.address);
     back.believesUntilMs = registers ? 0 : this.nowMs + SETTLED_MS;
     if (!back.beats || !registers) back.sinceMs = this.nowMs;
     back.beats = true;
     back.session.heartbeat();
-    if (registers) for (const [id, status] of back.reported) await back.node.register(back.session, id, status);
+    if (registers) for (const [id, status] of back.reported) await target.register(back.session, id, status);
     this.check();
   }
 

@@ -5,7 +5,7 @@ import { LivenessBench, type TestNode } from '../support/liveness-bench.js';
 let bench: LivenessBench;
 let node: TestNode;
 
-beforeEach(async () => {
+beforeEach(() => {
   bench = new LivenessBench();
 });
 

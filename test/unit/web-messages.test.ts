@@ -15,9 +15,12 @@ const files = readdirSync(source, { recursive: true, encoding: 'utf8' })
 const keys = Object.keys(en) as MessageKey[];
 
 /** A value for everything that a message may take. */
-const VALUES = new Proxy({}, {
-  get: (_target, name) => (/^(count|from|to)$/.test(String(name)) ? 1234 : `<${String(name)}>`),
-});
+const VALUES = new Proxy(
+  {},
+  {
+    get: (_target, name) => (/^(count|from|to)$/.test(String(name)) ? 1234 : `<${String(name)}>`),
+  },
+);
 
 function worded(catalogue: object, locale: string, key: MessageKey): string {
   const dictionary = new LocalizedStringDictionary({ [locale]: catalogue } as never, locale);
