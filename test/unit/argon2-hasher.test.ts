@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { Argon2Hasher } from '../../server/identity/argon2-hasher.js';
+import { Argon2Hasher, HASHER_LIMITS } from '../../server/identity/argon2-hasher.js';
+import { ManualClock } from '../support/manual-clock.js';
+
+const OVERLOADED = { status: 'rejected', reason: { code: 'OVERLOADED' } };
 
 describe('Argon2id', () => {
   it('makes hashes of the recommended strength that match their password and no other', async () => {
@@ -10,13 +13,38 @@ describe('Argon2id', () => {
     expect(await hasher.verify(hash, 'correct horsf')).toBe(false);
   });
 
+  it('salts: a password has another hash every time', async () => {
+    const hasher = new Argon2Hasher();
+    expect(await hasher.hash('correct horse')).not.toBe(await hasher.hash('correct horse'));
+  });
+
   it('refuses what is more than it can bear, and serves the rest', async () => {
     const hasher = new Argon2Hasher();
     const outcomes = await Promise.allSettled(Array.from({ length: 80 }, () => hasher.hash('x')));
-    expect(outcomes.filter((outcome) => outcome.status === 'fulfilled')).toHaveLength(66);
-    for (const outcome of outcomes) {
-      if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'OVERLOADED' });
-    }
+    const served = HASHER_LIMITS.running + 64;
+    expect(outcomes.filter((outcome) => outcome.status === 'fulfilled')).toHaveLength(served);
+    for (const outcome of outcomes.slice(served)) expect(outcome).toMatchObject(OVERLOADED);
     expect(await hasher.verify(await hasher.hash('y'), 'y')).toBe(true);
+  });
+
+  it('lets nobody wait beyond the deadline', async () => {
+    const clock = new ManualClock();
+    const hasher = new Argon2Hasher(clock, { running: 1, waiting: 2, waitMs: 1000 });
+    const all = Promise.allSettled([hasher.hash('a'), hasher.hash('b'), hasher.hash('c')]);
+    clock.advance(1000);
+    const [first, ...late] = await all;
+    expect(first).toMatchObject({ status: 'fulfilled' });
+    expect(late).toMatchObject([OVERLOADED, OVERLOADED]);
+    expect(clock.pendingTimers).toBe(0);
+    await expect(hasher.hash('d')).resolves.toBeDefined();
+  });
+
+  it('gives its place on when a hash cannot be read, and does not repeat it in the error', async () => {
+    const hasher = new Argon2Hasher(new ManualClock(), { running: 1, waiting: 1, waitMs: 1000 });
+    const broken = '$argon2id$v=19$m=19456,t=2,p=1$abc';
+    const error = await hasher.verify(broken, 'x').catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(Error);
+    expect(String(error)).not.toContain('abc');
+    await expect(hasher.hash('x')).resolves.toBeDefined();
   });
 });
