@@ -2,36 +2,41 @@
  * Who somebody is: logins, login sessions and service tokens.
  *
  * - A login answers the same, in the same time, for an unknown user and a wrong password: an unknown one is verified
- *   against a hash that no password has.
- * - Failures are counted in the database, for all nodes. An account that has failed often makes the next attempt wait,
- *   twice as long after each further failure and 15 minutes at most, after which one attempt is always let through: an
- *   attacker can slow the owner down, never lock them out. An address is refused for good after many failures in a while.
- * - Secrets are random and stored only as SHA-256; they have too many bits for a slow hash to add anything.
+ *   against a hash that no password has. How often it may be tried is the matter of login-throttle.ts.
  * - What a credential stands for is remembered, a login session for two seconds and a service token for thirty, so that
  *   watches that look again and services that call often do not become queries. What this node ends, it forgets at once.
+ * - Whoever still has to change the password is nobody's administrator and in no group until they have.
  */
-import { createHash, randomBytes } from 'node:crypto';
 import type { Principal, User } from './access.js';
+import { checkPassword, invalid, isName, MAX_PASSWORD_LENGTH } from './account-rules.js';
 import type { Authenticator, Credentials, Login } from './authenticator.js';
 import type { Clock, Timer } from './clock.js';
+import { CredentialCache, type Answer } from './credential-cache.js';
 import { TaskDashError } from './errors.js';
+import {
+  accountKey,
+  addressKey,
+  knownAccountKey,
+  LoginThrottle,
+  passwordChangeKey,
+  type ThrottleOptions,
+} from './login-throttle.js';
+import { networkOf } from './network.js';
 import type { IdentityStore, Log, LoginSession, PasswordHasher, UserRecord } from './ports.js';
+import { hashOf, kindOfSecret, newSecret, SESSION_PREFIX } from './secrets.js';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
 
 /** Times and limits of logins; the defaults are in AUTH_DEFAULTS. */
-export interface AuthOptions {
+export interface AuthOptions extends ThrottleOptions {
   /** A session that is not used for this long ends. */
   readonly idleMs: number;
   /** A session ends after this long in any case. */
   readonly absoluteMs: number;
-  /** How far back failures count. */
-  readonly attemptWindowMs: number;
-  /** Failures of an account before attempts have to wait. */
-  readonly freeAccountFailures: number;
-  /** Failures of an address before its attempts are refused. */
-  readonly maxAddressFailures: number;
+  /** How long a network that somebody logged in from stays known. */
+  readonly knownNetworkMs: number;
   /** How long an answer about a login session may be old. */
   readonly cacheMs: number;
   /** How long an answer about a service token may be old: services call often, and their beats must not become queries. */
@@ -40,7 +45,8 @@ export interface AuthOptions {
 
 export const AUTH_DEFAULTS: AuthOptions = {
   idleMs: 12 * HOUR_MS,
-  absoluteMs: 7 * 24 * HOUR_MS,
+  absoluteMs: 7 * DAY_MS,
+  knownNetworkMs: 90 * DAY_MS,
   attemptWindowMs: 15 * MINUTE_MS,
   freeAccountFailures: 5,
   maxAddressFailures: 30,
@@ -48,27 +54,22 @@ export const AUTH_DEFAULTS: AuthOptions = {
   tokenCacheMs: 30_000,
 };
 
-const SESSION_PREFIX = 'tds_';
-export const TOKEN_PREFIX = 'tdt_';
-const SECRET_BYTES = 32;
 const MAX_CACHED = 10_000;
-const MAX_CREDENTIAL_LENGTH = 256;
-const MAX_USERNAME_LENGTH = 256;
-export const MIN_PASSWORD_LENGTH = 8;
-export const MAX_PASSWORD_LENGTH = 1024;
-const FIRST_WAIT_MS = 1_000;
+/** How many sessions a user may have; a login beyond them ends the one that was not used for longest. */
+const MAX_SESSIONS = 100;
+const MAX_ADDRESS_LENGTH = 64;
+const MAX_USER_AGENT_LENGTH = 256;
 const TOUCH_MS = MINUTE_MS;
 const CLEAN_MS = 10 * MINUTE_MS;
 
-interface Cached {
-  readonly principal: Promise<Principal | undefined>;
-  readonly untilMs: number;
-}
+type Found = Answer<Principal | undefined>;
 
 export class Auth implements Authenticator {
-  readonly #cache = new Map<string, Cached>();
+  readonly #cache: CredentialCache<Principal | undefined>;
+  readonly #throttle: LoginThrottle;
   #dummyHash: Promise<string> | undefined;
   #cleaning: Timer | undefined;
+  #cleaned: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly store: IdentityStore,
@@ -76,48 +77,57 @@ export class Auth implements Authenticator {
     private readonly clock: Clock,
     private readonly log: Log,
     private readonly options: AuthOptions = AUTH_DEFAULTS,
-  ) {}
+  ) {
+    this.#cache = new CredentialCache(clock, MAX_CACHED);
+    this.#throttle = new LoginThrottle(store, clock, options);
+  }
 
   /** Removes from time to time what has ended; idempotent. */
   start(): void {
-    this.#cleaning ??= this.clock.schedule(CLEAN_MS, () => void this.#clean());
+    if (this.#cleaning) return;
+    const timer = this.clock.schedule(CLEAN_MS, () => {
+      this.#cleaned = this.#clean().then(() => {
+        if (this.#cleaning !== timer) return;
+        this.#cleaning = undefined;
+        this.start();
+      });
+    });
+    this.#cleaning = timer;
   }
 
-  stop(): void {
+  /** Resolves when nothing is being removed any more; idempotent. */
+  stop(): Promise<void> {
     this.#cleaning?.cancel();
     this.#cleaning = undefined;
+    return this.#cleaned;
   }
 
   async authenticate(credentials: Credentials): Promise<Principal | undefined> {
-    if (credentials.bearer !== undefined) {
-      const principal = await this.#resolve(credentials.bearer, credentials.address);
+    const { bearer, cookie, address } = credentials;
+    if (bearer !== undefined) {
+      const principal = await this.#find(bearer);
       if (!principal) throw new TaskDashError('NOT_LOGGED_IN', { message: 'The token is not valid, or no longer.' });
-      return principal;
+      return principal.kind === 'token' ? { ...principal, address } : principal;
     }
-    return credentials.cookie === undefined ? undefined : this.#resolve(credentials.cookie, credentials.address);
+    // Cookies carry sessions only: a page never holds a service token.
+    return cookie === undefined || kindOfSecret(cookie) !== 'session' ? undefined : this.#find(cookie);
   }
 
   async login(username: string, password: string, origin: { address: string; userAgent: string }): Promise<Login> {
-    if (username.length > MAX_USERNAME_LENGTH || password.length > MAX_PASSWORD_LENGTH)
-      throw new TaskDashError('LOGIN_FAILED');
-    const user = await this.#verify(username, password, origin.address);
-    const token = SESSION_PREFIX + newSecret();
-    const createdAt = this.clock.now();
-    const expiresAt = new Date(createdAt.getTime() + this.options.absoluteMs);
-    const session = { idHash: hashOf(token), userId: user.id, createdAt, lastUsedAt: createdAt, expiresAt };
-    await this.store.saveSession({
-      ...session,
-      address: origin.address.slice(0, 64),
-      userAgent: printable(origin.userAgent),
-    });
-    return { token, user, expiresAt };
+    const network = networkOf(origin.address);
+    const keys = { account: await this.#accountKeyOf(username, network), address: addressKey(network) };
+    const user = await this.#throttle.attempt(keys, () => this.#verify(username, password, origin.address));
+    const login = await this.#openSession(user, origin);
+    await this.store.noteKnownNetwork(user.id, network, this.clock.now());
+    return login;
   }
 
   async logout(credentials: Credentials): Promise<void> {
     const token = credentials.bearer ?? credentials.cookie;
-    if (!token?.startsWith(SESSION_PREFIX)) return;
-    await this.store.deleteSession(hashOf(token));
-    this.#forget((key) => key.startsWith(`${hashOf(token)}|`));
+    if (token === undefined || kindOfSecret(token) !== 'session') return;
+    const idHash = hashOf(token);
+    await this.store.deleteSession(idHash);
+    this.#cache.forget(idHash);
   }
 
   async describe(user: User): Promise<UserRecord> {
@@ -128,149 +138,133 @@ export class Auth implements Authenticator {
 
   async changePassword(user: User, credentials: Credentials, current: string, next: string): Promise<void> {
     checkPassword(next, user.id);
-    await this.#verify(user.id, current, credentials.address);
-    await this.store.setPassword(user.id, await this.hasher.hash(next), false);
+    if (next === current) throw invalid('new_password', 'must differ from the current one');
+    const keys = { account: passwordChangeKey(user.id), address: addressKey(networkOf(credentials.address)) };
+    const record = await this.#throttle.attempt(keys, () => this.#verify(user.id, current, credentials.address));
     const own = credentials.bearer ?? credentials.cookie;
-    await this.store.deleteSessionsOf(user.id, own === undefined ? undefined : hashOf(own));
-    this.#cache.clear();
-  }
-
-  /** The user whose password this is. Throws LOGIN_FAILED, LOGIN_THROTTLED. */
-  async #verify(username: string, password: string, address: string): Promise<UserRecord> {
-    const account = `account:${username}`;
-    const origin = `address:${address}`;
-    await this.#requirePatience(account, origin);
-    const user = await this.store.findUser(username);
-    const matches = await this.hasher.verify(user?.passwordHash ?? (await this.#unmatchableHash()), password);
-    if (!user || user.disabled || !matches) {
-      const at = this.clock.now();
-      await Promise.all([this.store.addFailedLogin(account, at), this.store.addFailedLogin(origin, at)]);
-      throw new TaskDashError('LOGIN_FAILED');
-    }
-    await this.store.clearFailedLogins(account);
-    return user;
-  }
-
-  async #requirePatience(account: string, origin: string): Promise<void> {
-    const now = this.clock.now();
-    const since = new Date(now.getTime() - this.options.attemptWindowMs);
-    const [ofAccount, ofAddress] = await Promise.all([
-      this.store.failedLogins(account, since),
-      this.store.failedLogins(origin, since),
-    ]);
-    const waitMs = Math.max(
-      this.#waitOf(ofAccount, this.options.freeAccountFailures, now),
-      ofAddress.count >= this.options.maxAddressFailures
-        ? sinceLatest(ofAddress, this.options.attemptWindowMs, now)
-        : 0,
-    );
-    if (waitMs <= 0) return;
-    const seconds = Math.ceil(waitMs / 1000);
-    throw new TaskDashError('LOGIN_THROTTLED', {
-      message: `There were too many failed logins; try again in ${seconds} s.`,
-      retryAfterMs: waitMs,
+    const changed = await this.store.setPassword(user.id, await this.hasher.hash(next), false, {
+      keepSession: own === undefined ? undefined : hashOf(own),
+      replaces: record.passwordHash,
     });
+    this.#cache.forgetAll();
+    if (!changed) throw new TaskDashError('LOGIN_FAILED', { message: 'The password was changed at the same time.' });
   }
 
-  #waitOf(failures: { count: number; latest: Date | null }, free: number, now: Date): number {
-    if (failures.count < free) return 0;
-    const delayMs = Math.min(FIRST_WAIT_MS * 2 ** (failures.count - free), this.options.attemptWindowMs);
-    return sinceLatest(failures, delayMs, now);
+  /** Names that nobody can have count together. */
+  async #accountKeyOf(username: string, network: string): Promise<string> {
+    if (!isName(username)) return accountKey('');
+    const known = await this.store.isKnownNetwork(username, network, this.#knownSince());
+    return known ? knownAccountKey(username, network) : accountKey(username);
   }
 
-  #unmatchableHash(): Promise<string> {
-    this.#dummyHash ??= this.hasher.hash(newSecret());
-    return this.#dummyHash;
+  /** The user whose password this is; undefined for any other, after the same work. */
+  async #verify(username: string, password: string, address: string): Promise<UserRecord | undefined> {
+    if (password.length > MAX_PASSWORD_LENGTH) return undefined;
+    const dummyHash = await this.#unmatchableHash();
+    const user = isName(username) ? await this.store.findUser(username) : undefined;
+    const matches = await this.hasher.verify(user?.passwordHash ?? dummyHash, password);
+    if (user && !user.disabled && matches) return user;
+    // An unknown name is not logged: it may be a password in the wrong field.
+    this.log.info({ address, user: user?.id ?? null }, 'a password was refused');
+    return undefined;
   }
 
-  #resolve(secret: string, address: string): Promise<Principal | undefined> {
-    if (secret.length > MAX_CREDENTIAL_LENGTH) return Promise.resolve(undefined);
-    const idHash = hashOf(secret);
-    const key = `${idHash}|${address}`;
-    const cached = this.#cache.get(key);
-    if (cached && cached.untilMs > this.clock.monotonicMs()) return cached.principal;
-    const isToken = secret.startsWith(TOKEN_PREFIX);
-    const principal = isToken ? this.#findToken(idHash, address) : this.#findSession(idHash);
-    this.#remember(key, principal, isToken ? this.options.tokenCacheMs : this.options.cacheMs);
-    return principal;
+  async #openSession(user: UserRecord, origin: { address: string; userAgent: string }): Promise<Login> {
+    const token = SESSION_PREFIX + newSecret();
+    const createdAt = this.clock.now();
+    const expiresAt = new Date(createdAt.getTime() + this.options.absoluteMs);
+    const session: LoginSession = {
+      idHash: hashOf(token),
+      userId: user.id,
+      address: origin.address.slice(0, MAX_ADDRESS_LENGTH),
+      userAgent: printable(origin.userAgent),
+      createdAt,
+      lastUsedAt: createdAt,
+      expiresAt,
+    };
+    // The password may have been changed, or the user disabled, while it was being verified.
+    const saved = await this.store.saveSession(session, user.passwordHash, MAX_SESSIONS - 1);
+    if (!saved) throw new TaskDashError('LOGIN_FAILED');
+    return { token, user, expiresAt };
   }
 
-  #remember(key: string, principal: Promise<Principal | undefined>, forMs: number): void {
-    this.#cache.delete(key);
-    this.#cache.set(key, { principal, untilMs: this.clock.monotonicMs() + forMs });
-    for (const oldest of this.#cache.keys()) {
-      if (this.#cache.size <= MAX_CACHED) break;
-      this.#cache.delete(oldest);
+  /** Made once; every login waits for it, so that it costs a known user's first login as much as an unknown one's. */
+  async #unmatchableHash(): Promise<string> {
+    const hash = (this.#dummyHash ??= this.hasher.hash(newSecret()));
+    try {
+      return await hash;
+    } catch (error) {
+      // The next login tries again.
+      if (this.#dummyHash === hash) this.#dummyHash = undefined;
+      throw error;
     }
-    // A failed look-up is no answer: the next caller asks again.
-    principal.catch(() => this.#forget((other) => other === key));
   }
 
-  #forget(matches: (key: string) => boolean): void {
-    for (const key of this.#cache.keys()) if (matches(key)) this.#cache.delete(key);
+  #find(secret: string): Promise<Principal | undefined> {
+    const kind = kindOfSecret(secret);
+    if (kind === undefined) return Promise.resolve(undefined);
+    const hash = hashOf(secret);
+    return this.#cache.get(hash, () => (kind === 'token' ? this.#findToken(hash) : this.#findSession(hash)));
   }
 
-  async #findToken(secretHash: string, address: string): Promise<Principal | undefined> {
+  /** Without the address that it comes from, which differs from call to call. */
+  async #findToken(secretHash: string): Promise<Found> {
     const token = await this.store.findTokenByHash(secretHash);
     const now = this.clock.now();
-    if (!token || (token.expiresAt && token.expiresAt <= now)) return undefined;
+    const leftMs = token?.expiresAt ? token.expiresAt.getTime() - now.getTime() : Infinity;
+    if (!token || leftMs <= 0) return this.#nobody();
     if (isStale(token.lastUsedAt, now)) await this.store.touchToken(secretHash, now);
-    return { kind: 'token', name: token.name, groupId: token.groupId, scopes: token.scopes, address };
+    return {
+      value: { kind: 'token', name: token.name, groupId: token.groupId, scopes: token.scopes, address: '' },
+      validForMs: Math.min(this.options.tokenCacheMs, leftMs),
+    };
   }
 
-  async #findSession(idHash: string): Promise<Principal | undefined> {
+  async #findSession(idHash: string): Promise<Found> {
     const session = await this.store.findSession(idHash);
     const now = this.clock.now();
-    if (!session || this.#hasEnded(session, now)) return undefined;
+    if (!session || this.#hasEnded(session, now)) return this.#nobody();
     const user = await this.store.findUser(session.userId);
-    if (!user || user.disabled) return undefined;
+    if (!user || user.disabled) return this.#nobody();
     if (isStale(session.lastUsedAt, now)) await this.store.touchSession(idHash, now);
-    return { kind: 'user', id: user.id, administrator: user.administrator, memberships: user.memberships };
+    const validForMs = Math.min(this.options.cacheMs, session.expiresAt.getTime() - now.getTime());
+    return { value: principalOf(user), validForMs };
+  }
+
+  #nobody(): Found {
+    return { value: undefined, validForMs: this.options.cacheMs };
   }
 
   #hasEnded(session: LoginSession, now: Date): boolean {
     return session.expiresAt <= now || now.getTime() - session.lastUsedAt.getTime() >= this.options.idleMs;
   }
 
+  #knownSince(): Date {
+    return this.#ago(this.options.knownNetworkMs);
+  }
+
+  #ago(ms: number): Date {
+    return new Date(this.clock.now().getTime() - ms);
+  }
+
   async #clean(): Promise<void> {
     try {
-      const now = this.clock.now();
-      await this.store.deleteExpired(now, new Date(now.getTime() - this.options.attemptWindowMs));
+      await this.store.deleteExpired({
+        now: this.clock.now(),
+        unusedSince: this.#ago(this.options.idleMs),
+        attemptsBefore: this.#ago(this.options.attemptWindowMs),
+        networksBefore: this.#knownSince(),
+      });
     } catch (error) {
       this.log.warn({ err: error }, 'ended sessions could not be removed; trying again later');
     }
-    if (!this.#cleaning) return;
-    this.#cleaning = this.clock.schedule(CLEAN_MS, () => void this.#clean());
   }
 }
 
-/** Throws REQUEST_INVALID for a password that must not be. */
-export function checkPassword(password: string, userId: string): void {
-  const description =
-    password.length < MIN_PASSWORD_LENGTH || password.length > MAX_PASSWORD_LENGTH
-      ? `must have ${MIN_PASSWORD_LENGTH} to ${MAX_PASSWORD_LENGTH} characters`
-      : password === userId
-        ? 'must not be the user name'
-        : undefined;
-  if (description === undefined) return;
-  throw new TaskDashError('REQUEST_INVALID', {
-    message: `The new password ${description}.`,
-    violations: [{ field: 'new_password', description }],
-  });
-}
-
-/** 256 random bits as text. */
-export function newSecret(): string {
-  return randomBytes(SECRET_BYTES).toString('base64url');
-}
-
-/** How a secret is stored. */
-export function hashOf(secret: string): string {
-  return createHash('sha256').update(secret).digest('base64url');
-}
-
-function sinceLatest(failures: { latest: Date | null }, delayMs: number, now: Date): number {
-  return (failures.latest?.getTime() ?? 0) + delayMs - now.getTime();
+function principalOf(user: UserRecord): User {
+  const { id, administrator, memberships } = user;
+  if (user.mustChangePassword) return { kind: 'user', id, administrator: false, memberships: new Map() };
+  return { kind: 'user', id, administrator, memberships };
 }
 
 function isStale(lastUsedAt: Date | null, now: Date): boolean {
@@ -278,5 +272,5 @@ function isStale(lastUsedAt: Date | null, now: Date): boolean {
 }
 
 function printable(userAgent: string): string {
-  return userAgent.replace(/[^\x20-\x7e]/g, '').slice(0, 256);
+  return userAgent.replace(/[^\x20-\x7e]/g, '').slice(0, MAX_USER_AGENT_LENGTH);
 }

@@ -190,6 +190,26 @@ export interface TokenRecord {
   readonly lastUsedAt: Date | null;
 }
 
+/** What a new password spares and requires. */
+export interface PasswordChange {
+  /** The one session, by the hash of its id, that does not end with the old password. */
+  readonly keepSession?: string | undefined;
+  /** Only while this is the stored hash. */
+  readonly replaces?: string | undefined;
+}
+
+/** Before which instants things have ended. */
+export interface Expiry {
+  /** Sessions with an absolute end until here. */
+  readonly now: Date;
+  /** Sessions that were not used since. */
+  readonly unusedSince: Date;
+  /** Failed logins before this. */
+  readonly attemptsBefore: Date;
+  /** Networks without a login since. */
+  readonly networksBefore: Date;
+}
+
 /** Users, groups, login sessions, service tokens and login attempts. Clock values come from the caller. */
 export interface IdentityStore {
   findUser(id: string): Promise<UserRecord | undefined>;
@@ -198,23 +218,35 @@ export interface IdentityStore {
   saveUser(user: UserRecord): Promise<void>;
   /** Inserts the user only when there is no user at all yet; says whether it did. Safe among nodes. */
   saveFirstUser(user: UserRecord): Promise<boolean>;
-  setPassword(userId: string, passwordHash: string, mustChange: boolean): Promise<void>;
-  saveSession(session: LoginSession): Promise<void>;
+  /** Sets a password and ends the user's sessions, both or neither; says whether it did. */
+  setPassword(userId: string, passwordHash: string, mustChange: boolean, change?: PasswordChange): Promise<boolean>;
+  /**
+   * Opens a session, only while the user is not disabled and has this password hash; says whether it did. Of the user's
+   * other sessions, the `keepOthers` that were used last stay.
+   */
+  saveSession(session: LoginSession, passwordHash: string, keepOthers: number): Promise<boolean>;
   findSession(idHash: string): Promise<LoginSession | undefined>;
+  /** Notes the use of a session; an earlier one than noted changes nothing. */
   touchSession(idHash: string, lastUsedAt: Date): Promise<void>;
   deleteSession(idHash: string): Promise<void>;
   /** Ends all sessions of a user except one. */
   deleteSessionsOf(userId: string, exceptIdHash: string | undefined): Promise<void>;
-  /** Removes what ended before `now`: sessions by their end, attempts by their age; returns how many rows. */
-  deleteExpired(now: Date, attemptsBefore: Date): Promise<number>;
+  /** Removes what has ended; returns how many rows. */
+  deleteExpired(expiry: Expiry): Promise<number>;
   saveToken(token: TokenRecord): Promise<void>;
   findTokenByHash(secretHash: string): Promise<TokenRecord | undefined>;
+  /** Notes the use of a token; an earlier one than noted changes nothing. */
   touchToken(secretHash: string, lastUsedAt: Date): Promise<void>;
   /** Notes a failed login under a key (an account or an address). */
   addFailedLogin(key: string, at: Date): Promise<void>;
   /** How many failed logins a key has since an instant, and when the latest was. */
   failedLogins(key: string, since: Date): Promise<{ count: number; latest: Date | null }>;
-  clearFailedLogins(key: string): Promise<void>;
+  /** Forgets the failures of all keys that begin so. */
+  clearFailedLogins(keyPrefix: string): Promise<void>;
+  /** Notes that a user has logged in from a network. */
+  noteKnownNetwork(userId: string, network: string, at: Date): Promise<void>;
+  /** Whether a user has logged in from a network since an instant. */
+  isKnownNetwork(userId: string, network: string, since: Date): Promise<boolean>;
 }
 
 /** Hashes passwords, off the event loop. */

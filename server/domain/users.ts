@@ -1,13 +1,13 @@
 /** People and tokens, as operators keep them. */
 import { randomInt } from 'node:crypto';
 import type { Role, TokenScope } from './access.js';
-import { checkPassword, hashOf, newSecret, TOKEN_PREFIX } from './auth.js';
+import { checkName, checkPassword, invalid } from './account-rules.js';
 import type { Clock } from './clock.js';
-import { TaskDashError } from './errors.js';
+import { accountKey, passwordChangeKey } from './login-throttle.js';
 import type { IdentityStore, PasswordHasher, TokenRecord, UserRecord } from './ports.js';
+import { hashOf, newSecret, TOKEN_PREFIX } from './secrets.js';
 
 const SHOWN_PREFIX_LENGTH = 12;
-const MAX_NAME_LENGTH = 256;
 /** Without what looks alike. */
 const PASSWORD_ALPHABET = 'abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789';
 const GENERATED_LENGTH = 20;
@@ -16,7 +16,8 @@ const GENERATED_LENGTH = 20;
 export interface NewUser {
   readonly id: string;
   readonly displayName: string;
-  readonly password: string;
+  /** Absent: keeps what a user who exists has; a new one cannot log in with a password until one is set. */
+  readonly password?: string;
   readonly administrator: boolean;
   readonly memberships: ReadonlyMap<string, Role>;
 }
@@ -28,22 +29,26 @@ export class Users {
     private readonly clock: Clock,
   ) {}
 
-  /** Adds a user, or replaces one with all their memberships. Throws REQUEST_INVALID. */
+  /** Adds a user, or replaces one with all their memberships and ends their sessions. Throws REQUEST_INVALID. */
   async add(user: NewUser): Promise<void> {
     checkName('id', user.id);
+    checkName('display_name', user.displayName);
     for (const groupId of user.memberships.keys()) checkName('group', groupId);
-    checkPassword(user.password, user.id);
-    await this.store.saveUser(await this.#recordOf(user, false));
+    if (user.password !== undefined) checkPassword(user.password, user.id);
+    const before = user.password === undefined ? await this.store.findUser(user.id) : undefined;
+    const passwordHash = before?.passwordHash ?? (await this.hasher.hash(user.password ?? newSecret()));
+    await this.store.saveUser(recordOf(user, passwordHash, before?.mustChangePassword ?? false));
     await this.store.deleteSessionsOf(user.id, undefined);
   }
 
   /** Sets a password and ends the user's sessions. Throws REQUEST_INVALID, also for a user who does not exist. */
   async setPassword(id: string, password: string): Promise<void> {
+    checkName('id', id);
     checkPassword(password, id);
-    if (!(await this.store.findUser(id))) throw invalid('id', `names no user: ${JSON.stringify(id)}`);
-    await this.store.setPassword(id, await this.hasher.hash(password), false);
-    await this.store.deleteSessionsOf(id, undefined);
-    await this.store.clearFailedLogins(`account:${id}`);
+    const isKnown = await this.store.setPassword(id, await this.hasher.hash(password), false);
+    if (!isKnown) throw invalid('id', `names no user: ${JSON.stringify(id)}`);
+    await this.store.clearFailedLogins(accountKey(id));
+    await this.store.clearFailedLogins(passwordChangeKey(id));
   }
 
   /** Makes a service token; its secret is known only to the caller from now on. Throws REQUEST_INVALID. */
@@ -55,14 +60,17 @@ export class Users {
   }): Promise<{ secret: string; record: TokenRecord }> {
     checkName('name', token.name);
     checkName('group', token.groupId);
+    if (token.scopes.length === 0) throw invalid('scopes', 'must name at least one');
+    const createdAt = this.clock.now();
+    if (token.expiresAt && token.expiresAt <= createdAt) throw invalid('expires_at', 'must lie ahead');
     const secret = TOKEN_PREFIX + newSecret();
     const record: TokenRecord = {
       name: token.name,
       prefix: secret.slice(0, SHOWN_PREFIX_LENGTH),
       secretHash: hashOf(secret),
       groupId: token.groupId,
-      scopes: token.scopes,
-      createdAt: this.clock.now(),
+      scopes: [...new Set(token.scopes)],
+      createdAt,
       expiresAt: token.expiresAt ?? null,
       lastUsedAt: null,
     };
@@ -79,23 +87,20 @@ export class Users {
     password: string | undefined;
   }): Promise<{ created: boolean; password: string | undefined }> {
     if ((await this.store.countUsers()) > 0) return { created: false, password: undefined };
+    const { username: id } = first;
+    checkName('id', id);
+    if (first.password !== undefined) checkPassword(first.password, id);
     const password = first.password ?? generatePassword();
-    const user = {
-      id: first.username,
-      displayName: first.username,
-      password,
-      administrator: true,
-      memberships: new Map(),
-    };
-    const created = await this.store.saveFirstUser(await this.#recordOf(user, first.password === undefined));
-    return { created, password: created && first.password === undefined ? password : undefined };
+    const user: NewUser = { id, displayName: id, administrator: true, memberships: new Map() };
+    const mustChange = first.password === undefined;
+    const created = await this.store.saveFirstUser(recordOf(user, await this.hasher.hash(password), mustChange));
+    return { created, password: created && mustChange ? password : undefined };
   }
+}
 
-  async #recordOf(user: NewUser, mustChangePassword: boolean): Promise<UserRecord> {
-    const { id, displayName, administrator, memberships } = user;
-    const passwordHash = await this.hasher.hash(user.password);
-    return { id, displayName, administrator, memberships, passwordHash, mustChangePassword, disabled: false };
-  }
+function recordOf(user: NewUser, passwordHash: string, mustChangePassword: boolean): UserRecord {
+  const { id, displayName, administrator, memberships } = user;
+  return { id, displayName, administrator, memberships, passwordHash, mustChangePassword, disabled: false };
 }
 
 /** A password that can be read aloud and typed; about 116 bits. */
@@ -105,17 +110,4 @@ function generatePassword(): string {
     () => PASSWORD_ALPHABET[randomInt(PASSWORD_ALPHABET.length)],
   );
   return characters.join('').replace(/(.{5})(?=.)/g, '$1-');
-}
-
-function checkName(field: string, value: string): void {
-  if (value === '' || value.length > MAX_NAME_LENGTH || /\p{Cc}/u.test(value) || !value.isWellFormed()) {
-    throw invalid(field, `must have 1 to ${MAX_NAME_LENGTH} characters and no control characters`);
-  }
-}
-
-function invalid(field: string, description: string): TaskDashError {
-  return new TaskDashError('REQUEST_INVALID', {
-    message: `The ${field} ${description}.`,
-    violations: [{ field, description }],
-  });
 }

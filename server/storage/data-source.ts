@@ -4,6 +4,7 @@ import type { Log } from '../domain/ports.js';
 import {
   failedLoginEntity,
   groupEntity,
+  knownNetworkEntity,
   loginSessionEntity,
   membershipEntity,
   serviceTokenEntity,
@@ -13,6 +14,7 @@ import { nodeEntity, nodeEventEntity, sessionEntity } from './liveness-entities.
 import { Tasks0001 } from './migrations/0001-tasks.js';
 import { Identity0002 } from './migrations/0002-identity.js';
 import { Liveness0003 } from './migrations/0003-liveness.js';
+import { KnownNetworks0004 } from './migrations/0004-known-networks.js';
 import { settingEntity } from './setting-entity.js';
 import { taskEntity, taskEventEntity } from './task-entities.js';
 
@@ -27,13 +29,14 @@ const ENTITIES: EntitySchema[] = [
   loginSessionEntity,
   serviceTokenEntity,
   failedLoginEntity,
+  knownNetworkEntity,
   nodeEntity,
   nodeEventEntity,
   sessionEntity,
 ] as EntitySchema[];
 
 /** Every migration, oldest first. Names end in thirteen digits, by which TypeORM and `migrate` order them. */
-const MIGRATIONS = [Tasks0001, Identity0002, Liveness0003];
+const MIGRATIONS = [Tasks0001, Identity0002, Liveness0003, KnownNetworks0004];
 
 /** Where TypeORM notes which migrations ran. */
 export const MIGRATIONS_TABLE = 'schema_migration';

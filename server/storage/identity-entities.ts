@@ -114,3 +114,17 @@ export const failedLoginEntity = new EntitySchema<Record<string, unknown>>({
   ),
   indices: [{ name: 'failed_login_key', columns: ['key', 'at'] }],
 });
+
+/** The networks that people have logged in from. */
+export const knownNetworkEntity = new EntitySchema<Record<string, unknown>>({
+  ...table('known_network', { user_id: text, network: text, last_login_at: instant }, ['user_id', 'network']),
+  foreignKeys: [
+    {
+      target: 'app_user',
+      columnNames: ['user_id'],
+      referencedColumnNames: ['id'],
+      name: 'known_network_user_fkey',
+      onDelete: 'CASCADE',
+    },
+  ],
+});

@@ -1,6 +1,6 @@
-/** People, login sessions, service tokens and failed logins in PostgreSQL. Each method is one statement. */
+/** People, login sessions, service tokens and failed logins in PostgreSQL. */
 import type { Role, TokenScope } from '../domain/access.js';
-import type { IdentityStore, LoginSession, TokenRecord, UserRecord } from '../domain/ports.js';
+import type { Expiry, IdentityStore, LoginSession, PasswordChange, TokenRecord, UserRecord } from '../domain/ports.js';
 import type { Postgres, Statement } from './postgres.js';
 
 interface UserRow {
@@ -59,26 +59,42 @@ const SQL = {
     FROM app_user WHERE id = $1`,
   countUsers: 'SELECT count(*)::int AS count FROM app_user',
   saveUser: saveUserText('', REPLACE),
-  // Nodes that start at once have the same name for the first user, so the loser's insert meets the winner's row.
-  saveFirstUser: saveUserText('WHERE NOT EXISTS (SELECT FROM app_user)', 'ON CONFLICT DO NOTHING'),
-  setPassword: 'UPDATE app_user SET password_hash = $2, must_change_password = $3 WHERE id = $1',
-  saveSession: `INSERT INTO login_session (id_hash, user_id, address, user_agent, created_at, last_used_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+  // Whoever adds a user waits for this lock, and the statement after it sees what they added.
+  lockUsers: 'LOCK TABLE app_user IN SHARE ROW EXCLUSIVE MODE',
+  saveFirstUser: saveUserText('WHERE NOT EXISTS (SELECT FROM app_user)', ''),
+  setPassword: `UPDATE app_user SET password_hash = $2, must_change_password = $3
+    WHERE id = $1 AND ($4::text IS NULL OR password_hash = $4) RETURNING id`,
+  // The lock on the user makes this wait for a change of the password, and the change wait for this.
+  saveSession: `WITH owner AS (
+      SELECT id FROM app_user WHERE id = $2 AND password_hash = $8 AND NOT disabled FOR SHARE
+    ), surplus AS (
+      SELECT id_hash FROM login_session, owner WHERE user_id = owner.id ORDER BY last_used_at DESC, id_hash OFFSET $9
+    ), removed AS (
+      DELETE FROM login_session USING surplus WHERE login_session.id_hash = surplus.id_hash
+    )
+    INSERT INTO login_session (id_hash, user_id, address, user_agent, created_at, last_used_at, expires_at)
+    SELECT $1, id, $3, $4, $5, $6, $7 FROM owner RETURNING id_hash`,
   findSession: 'SELECT * FROM login_session WHERE id_hash = $1',
-  touchSession: 'UPDATE login_session SET last_used_at = $2 WHERE id_hash = $1',
+  touchSession: 'UPDATE login_session SET last_used_at = $2 WHERE id_hash = $1 AND last_used_at < $2',
   deleteSession: 'DELETE FROM login_session WHERE id_hash = $1',
   deleteSessionsOf: 'DELETE FROM login_session WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2',
-  deleteExpired: `WITH sessions AS (DELETE FROM login_session WHERE expires_at <= $1 RETURNING 1),
-      attempts AS (DELETE FROM failed_login WHERE at < $2 RETURNING 1)
-    SELECT (SELECT count(*) FROM sessions)::int + (SELECT count(*) FROM attempts)::int AS count`,
+  deleteExpired: `WITH sessions AS (DELETE FROM login_session WHERE expires_at <= $1 OR last_used_at <= $2 RETURNING 1),
+      attempts AS (DELETE FROM failed_login WHERE at < $3 RETURNING 1),
+      networks AS (DELETE FROM known_network WHERE last_login_at < $4 RETURNING 1),
+      removed AS (SELECT FROM sessions UNION ALL SELECT FROM attempts UNION ALL SELECT FROM networks)
+    SELECT count(*)::int AS count FROM removed`,
   saveToken: `WITH known_group AS (INSERT INTO app_group (id, name) VALUES ($4, $4) ON CONFLICT DO NOTHING)
     INSERT INTO service_token (secret_hash, name, prefix, group_id, scopes, created_at, expires_at, last_used_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
   findToken: 'SELECT * FROM service_token WHERE secret_hash = $1',
-  touchToken: 'UPDATE service_token SET last_used_at = $2 WHERE secret_hash = $1',
+  touchToken: `UPDATE service_token SET last_used_at = $2
+    WHERE secret_hash = $1 AND (last_used_at IS NULL OR last_used_at < $2)`,
   addFailedLogin: 'INSERT INTO failed_login (key, at) VALUES ($1, $2)',
   failedLogins: 'SELECT count(*)::int AS count, max(at) AS latest FROM failed_login WHERE key = $1 AND at >= $2',
-  clearFailedLogins: 'DELETE FROM failed_login WHERE key = $1',
+  clearFailedLogins: 'DELETE FROM failed_login WHERE starts_with(key, $1)',
+  noteKnownNetwork: `INSERT INTO known_network AS known (user_id, network, last_login_at) VALUES ($1, $2, $3)
+    ON CONFLICT (user_id, network) DO UPDATE SET last_login_at = greatest(known.last_login_at, excluded.last_login_at)`,
+  isKnownNetwork: 'SELECT FROM known_network WHERE user_id = $1 AND network = $2 AND last_login_at >= $3',
 } as const;
 
 export class PostgresIdentityStore implements IdentityStore {
@@ -98,17 +114,26 @@ export class PostgresIdentityStore implements IdentityStore {
     await this.#rows('saveUser', ...userValues(user));
   }
 
-  async saveFirstUser(user: UserRecord): Promise<boolean> {
-    return (await this.#rows('saveFirstUser', ...userValues(user))).length > 0;
+  saveFirstUser(user: UserRecord): Promise<boolean> {
+    return this.postgres.transaction(async (rows) => {
+      await rows(statement('lockUsers'), []);
+      return (await rows(statement('saveFirstUser'), userValues(user))).length > 0;
+    });
   }
 
-  async setPassword(userId: string, passwordHash: string, mustChange: boolean): Promise<void> {
-    await this.#rows('setPassword', userId, passwordHash, mustChange);
+  setPassword(userId: string, hash: string, mustChange: boolean, change: PasswordChange = {}): Promise<boolean> {
+    return this.postgres.transaction(async (rows) => {
+      const changed = await rows(statement('setPassword'), [userId, hash, mustChange, change.replaces ?? null]);
+      if (changed.length === 0) return false;
+      await rows(statement('deleteSessionsOf'), [userId, change.keepSession ?? null]);
+      return true;
+    });
   }
 
-  async saveSession(session: LoginSession): Promise<void> {
+  async saveSession(session: LoginSession, passwordHash: string, keepOthers: number): Promise<boolean> {
     const { idHash, userId, address, userAgent, createdAt, lastUsedAt, expiresAt } = session;
-    await this.#rows('saveSession', idHash, userId, address, userAgent, createdAt, lastUsedAt, expiresAt);
+    const values = [idHash, userId, address, userAgent, createdAt, lastUsedAt, expiresAt, passwordHash, keepOthers];
+    return (await this.#rows('saveSession', ...values)).length > 0;
   }
 
   async findSession(idHash: string): Promise<LoginSession | undefined> {
@@ -128,8 +153,9 @@ export class PostgresIdentityStore implements IdentityStore {
     await this.#rows('deleteSessionsOf', userId, exceptIdHash ?? null);
   }
 
-  async deleteExpired(now: Date, attemptsBefore: Date): Promise<number> {
-    const [row] = await this.#rows<{ count: number }>('deleteExpired', now, attemptsBefore);
+  async deleteExpired({ now, unusedSince, attemptsBefore, networksBefore }: Expiry): Promise<number> {
+    const values = [now, unusedSince, attemptsBefore, networksBefore];
+    const [row] = await this.#rows<{ count: number }>('deleteExpired', ...values);
     return row?.count ?? 0;
   }
 
@@ -156,14 +182,25 @@ export class PostgresIdentityStore implements IdentityStore {
     return row ?? { count: 0, latest: null };
   }
 
-  async clearFailedLogins(key: string): Promise<void> {
-    await this.#rows('clearFailedLogins', key);
+  async clearFailedLogins(keyPrefix: string): Promise<void> {
+    await this.#rows('clearFailedLogins', keyPrefix);
+  }
+
+  async noteKnownNetwork(userId: string, network: string, at: Date): Promise<void> {
+    await this.#rows('noteKnownNetwork', userId, network, at);
+  }
+
+  async isKnownNetwork(userId: string, network: string, since: Date): Promise<boolean> {
+    return (await this.#rows('isKnownNetwork', userId, network, since)).length > 0;
   }
 
   #rows<Row extends object>(name: keyof typeof SQL, ...values: unknown[]): Promise<Row[]> {
-    const statement: Statement = { name: `identity-${name}`, text: SQL[name] };
-    return this.postgres.rows<Row>(statement, values);
+    return this.postgres.rows<Row>(statement(name), values);
   }
+}
+
+function statement(name: keyof typeof SQL): Statement {
+  return { name: `identity-${name}`, text: SQL[name] };
 }
 
 function userValues(user: UserRecord): unknown[] {

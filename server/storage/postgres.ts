@@ -10,6 +10,9 @@ export interface Statement {
   readonly text: string;
 }
 
+/** Runs one statement of a transaction. */
+export type RunStatement = <Row extends object>(statement: Statement, values: readonly unknown[]) => Promise<Row[]>;
+
 /** Runs statements; every failure is a catalogue error (STORAGE_UNAVAILABLE, STORAGE_REFUSED). */
 export class Postgres {
   /** When a connection broke the last time. */
@@ -28,6 +31,29 @@ export class Postgres {
   async adHocRows<Row extends object>(text: string, values: readonly unknown[]): Promise<Row[]> {
     const result = await this.#run<Row>({ text, values: [...values] });
     return result.rows;
+  }
+
+  /**
+   * Runs statements on one connection as one transaction. Each sees what was committed before it began (READ COMMITTED),
+   * so that one after a lock sees what the lock waited for. Throws what the work throws, having undone everything.
+   */
+  async transaction<T>(work: (rows: RunStatement) => Promise<T>): Promise<T> {
+    let client: PoolClient | undefined;
+    try {
+      const held = (client = await poolOf(this.dataSource).connect());
+      await held.query('BEGIN');
+      const result = await work(async <Row extends object>({ name, text }: Statement, values: readonly unknown[]) => {
+        const { rows } = await held.query<Row & Record<string, unknown>>({ name, text, values: [...values] });
+        return rows;
+      });
+      await held.query('COMMIT');
+      held.release();
+      return result;
+    } catch (error) {
+      // Whatever the transaction held goes with its connection.
+      client?.release(true);
+      throw asStorageError(error);
+    }
   }
 
   /**

@@ -1,11 +1,20 @@
 /** People, sessions and tokens in memory; passes the same contract suite as PostgreSQL. */
-import type { IdentityStore, LoginSession, TokenRecord, UserRecord } from '../../server/domain/ports.js';
+import type {
+  Expiry,
+  IdentityStore,
+  LoginSession,
+  PasswordChange,
+  TokenRecord,
+  UserRecord,
+} from '../../server/domain/ports.js';
 
 export class MemoryIdentityStore implements IdentityStore {
   readonly #users = new Map<string, UserRecord>();
   readonly #sessions = new Map<string, LoginSession>();
   readonly #tokens = new Map<string, TokenRecord>();
   #failures: { key: string; at: Date }[] = [];
+  /** When a user last logged in from a network, by user and network. */
+  readonly #networks = new Map<string, Date>();
 
   findUser(id: string) {
     return Promise.resolve(this.#users.get(id));
@@ -26,15 +35,26 @@ export class MemoryIdentityStore implements IdentityStore {
     return Promise.resolve(true);
   }
 
-  setPassword(userId: string, passwordHash: string, mustChangePassword: boolean) {
+  setPassword(
+    userId: string,
+    passwordHash: string,
+    mustChange: boolean,
+    { keepSession, replaces }: PasswordChange = {},
+  ) {
     const user = this.#users.get(userId);
-    if (user) this.#users.set(userId, { ...user, passwordHash, mustChangePassword });
-    return Promise.resolve();
+    if (!user || (replaces !== undefined && user.passwordHash !== replaces)) return Promise.resolve(false);
+    this.#users.set(userId, { ...user, passwordHash, mustChangePassword: mustChange });
+    return this.deleteSessionsOf(userId, keepSession).then(() => true);
   }
 
-  saveSession(session: LoginSession) {
+  saveSession(session: LoginSession, passwordHash: string, keepOthers: number) {
+    const user = this.#users.get(session.userId);
+    if (!user || user.disabled || user.passwordHash !== passwordHash) return Promise.resolve(false);
+    const others = [...this.#sessions.values()].filter((other) => other.userId === user.id);
+    others.sort((a, b) => b.lastUsedAt.getTime() - a.lastUsedAt.getTime() || (a.idHash < b.idHash ? -1 : 1));
+    for (const surplus of others.slice(keepOthers)) this.#sessions.delete(surplus.idHash);
     this.#sessions.set(session.idHash, session);
-    return Promise.resolve();
+    return Promise.resolve(true);
   }
 
   findSession(idHash: string) {
@@ -43,7 +63,7 @@ export class MemoryIdentityStore implements IdentityStore {
 
   touchSession(idHash: string, lastUsedAt: Date) {
     const session = this.#sessions.get(idHash);
-    if (session) this.#sessions.set(idHash, { ...session, lastUsedAt });
+    if (session && session.lastUsedAt < lastUsedAt) this.#sessions.set(idHash, { ...session, lastUsedAt });
     return Promise.resolve();
   }
 
@@ -59,13 +79,14 @@ export class MemoryIdentityStore implements IdentityStore {
     return Promise.resolve();
   }
 
-  deleteExpired(now: Date, attemptsBefore: Date) {
-    const ended = [...this.#sessions.values()].filter((session) => session.expiresAt <= now);
-    for (const session of ended) this.#sessions.delete(session.idHash);
-    const kept = this.#failures.filter((failure) => failure.at >= attemptsBefore);
-    const removed = ended.length + this.#failures.length - kept.length;
-    this.#failures = kept;
-    return Promise.resolve(removed);
+  deleteExpired({ now, unusedSince, attemptsBefore, networksBefore }: Expiry) {
+    const before = this.#size;
+    for (const [idHash, session] of this.#sessions) {
+      if (session.expiresAt <= now || session.lastUsedAt <= unusedSince) this.#sessions.delete(idHash);
+    }
+    this.#failures = this.#failures.filter((failure) => failure.at >= attemptsBefore);
+    for (const [key, at] of this.#networks) if (at < networksBefore) this.#networks.delete(key);
+    return Promise.resolve(before - this.#size);
   }
 
   saveToken(token: TokenRecord) {
@@ -79,7 +100,8 @@ export class MemoryIdentityStore implements IdentityStore {
 
   touchToken(secretHash: string, lastUsedAt: Date) {
     const token = this.#tokens.get(secretHash);
-    if (token) this.#tokens.set(secretHash, { ...token, lastUsedAt });
+    if (token && (token.lastUsedAt === null || token.lastUsedAt < lastUsedAt))
+      this.#tokens.set(secretHash, { ...token, lastUsedAt });
     return Promise.resolve();
   }
 
@@ -94,8 +116,24 @@ export class MemoryIdentityStore implements IdentityStore {
     return Promise.resolve({ count: failures.length, latest });
   }
 
-  clearFailedLogins(key: string) {
-    this.#failures = this.#failures.filter((failure) => failure.key !== key);
+  clearFailedLogins(keyPrefix: string) {
+    this.#failures = this.#failures.filter((failure) => !failure.key.startsWith(keyPrefix));
     return Promise.resolve();
+  }
+
+  noteKnownNetwork(userId: string, network: string, at: Date) {
+    const key = JSON.stringify([userId, network]);
+    const noted = this.#networks.get(key);
+    if (!noted || noted < at) this.#networks.set(key, at);
+    return Promise.resolve();
+  }
+
+  isKnownNetwork(userId: string, network: string, since: Date) {
+    const at = this.#networks.get(JSON.stringify([userId, network]));
+    return Promise.resolve(at !== undefined && at >= since);
+  }
+
+  get #size(): number {
+    return this.#sessions.size + this.#failures.length + this.#networks.size;
   }
 }

@@ -1,22 +1,11 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Auth, AUTH_DEFAULTS, hashOf } from '../../server/domain/auth.js';
-import type { PasswordHasher } from '../../server/domain/ports.js';
+import { Auth, AUTH_DEFAULTS } from '../../server/domain/auth.js';
+import { hashOf } from '../../server/domain/secrets.js';
 import { Users } from '../../server/domain/users.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryIdentityStore } from '../support/memory-identity-store.js';
+import { PlainHasher } from '../support/plain-hasher.js';
 import { silentLog } from '../support/silent-log.js';
-
-/** Hashes nothing, and counts: what is tested here is what is asked of a hasher, not the hashing. */
-class PlainHasher implements PasswordHasher {
-  verified = 0;
-  hash(password: string) {
-    return Promise.resolve(`plain:${password}`);
-  }
-  verify(hash: string, password: string) {
-    this.verified++;
-    return Promise.resolve(hash === `plain:${password}`);
-  }
-}
 
 const MINUTE = 60_000;
 const ORIGIN = { address: '10.0.0.7', userAgent: 'test' };
@@ -76,6 +65,52 @@ describe('a login', () => {
     const record = await store.findUser('ssx');
     await store.saveUser({ ...(record as NonNullable<typeof record>), disabled: true });
     await expect(auth.login('ssx', PASSWORD, ORIGIN)).rejects.toMatchObject({ code: 'LOGIN_FAILED' });
+  });
+
+  it('takes the user name to the letter', async () => {
+    for (const name of ['SSX', ' ssx', 'ssx ']) expect(await failLogin(name)).toMatchObject({ code: 'LOGIN_FAILED' });
+    await expect(auth.login('Ssx', PASSWORD, ORIGIN)).rejects.toMatchObject({ code: 'LOGIN_FAILED' });
+  });
+
+  it('has a new token every time, of 256 bits', async () => {
+    const tokens = [await auth.login('ssx', PASSWORD, ORIGIN), await auth.login('ssx', PASSWORD, ORIGIN)];
+    expect(tokens[0]?.token).toMatch(/^tds_[\w-]{43}$/);
+    expect(tokens[0]?.token).not.toBe(tokens[1]?.token);
+  });
+
+  it('keeps address and user agent, cut to what fits and without control characters', async () => {
+    const origin = { address: 'f'.repeat(500), userAgent: `Mozilla\r\n\u0000${'x'.repeat(500)}` };
+    const { token } = await auth.login('ssx', PASSWORD, origin);
+    const session = await store.findSession(hashOf(token));
+    expect(session?.address).toBe('f'.repeat(64));
+    expect(session?.userAgent).toBe(`Mozilla${'x'.repeat(249)}`);
+  });
+
+  it('fails when the password is changed while it is being verified', async () => {
+    hasher.beforeVerify = () => users.setPassword('ssx', 'another password');
+    await expect(auth.login('ssx', PASSWORD, ORIGIN)).rejects.toMatchObject({ code: 'LOGIN_FAILED' });
+  });
+
+  it('beyond a hundred ends the session that was not used for longest', async () => {
+    const { token: first } = await auth.login('ssx', PASSWORD, ORIGIN);
+    clock.advance(1000);
+    for (let n = 0; n < 99; n++) await auth.login('ssx', PASSWORD, ORIGIN);
+    expect(await auth.authenticate({ cookie: first, address: '' })).toBeDefined();
+    const { token: last } = await auth.login('ssx', PASSWORD, ORIGIN);
+    clock.advance(2000);
+    expect(await auth.authenticate({ cookie: first, address: '' })).toBeUndefined();
+    expect(await auth.authenticate({ cookie: last, address: '' })).toBeDefined();
+  });
+
+  it('tells the log who was refused where, and no password or hash or name that nobody has', async () => {
+    const lines: string[] = [];
+    const info = (details: object, message: string) => void lines.push(JSON.stringify([details, message]));
+    const observed = new Auth(store, hasher, clock, { ...silentLog, info });
+    for (const name of ['ssx', 'my-secret-password']) await observed.login(name, 'guess', ORIGIN).catch(() => {});
+    expect(lines).toEqual([
+      '[{"address":"10.0.0.7","user":"ssx"},"a password was refused"]',
+      '[{"address":"10.0.0.7","user":null},"a password was refused"]',
+    ]);
   });
 
   it('has to wait after five failures, twice as long after each more, and is always let through in the end', async () => {
@@ -145,6 +180,15 @@ describe('a session', () => {
     expect(await auth.authenticate({ cookie: token, address: '' })).toMatchObject({ memberships: new Map() });
   });
 
+  it('of a disabled user is nobody’s within two seconds', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, ORIGIN);
+    await auth.authenticate({ cookie: token, address: '' });
+    const record = await store.findUser('ssx');
+    await store.saveUser({ ...(record as NonNullable<typeof record>), disabled: true });
+    clock.advance(2000);
+    expect(await auth.authenticate({ cookie: token, address: '' })).toBeUndefined();
+  });
+
   it('is no answer to a bearer that is wrong: that is an error', async () => {
     await expect(auth.authenticate({ bearer: 'tds_wrong', address: '' })).rejects.toMatchObject({
       code: 'NOT_LOGGED_IN',
@@ -191,27 +235,111 @@ describe('changing a password', () => {
   });
 });
 
-describe('the first administrator', () => {
-  it('is made once, with a generated password that has to be changed', async () => {
-    const empty = new MemoryIdentityStore();
-    const first = new Users(empty, hasher, clock);
-    const made = await first.ensureFirstAdministrator({ username: 'admin', password: undefined });
-    expect(made).toMatchObject({ created: true });
-    expect(made.password?.length).toBeGreaterThanOrEqual(20);
-    expect(await empty.findUser('admin')).toMatchObject({ administrator: true, mustChangePassword: true });
-    expect(await first.ensureFirstAdministrator({ username: 'admin', password: undefined })).toEqual({
-      created: false,
-      password: undefined,
+describe('a password that has to be changed', () => {
+  it('opens nothing but the change, and the change opens everything at once', async () => {
+    const record = await store.findUser('ssx');
+    await store.saveUser({ ...(record as NonNullable<typeof record>), administrator: true, mustChangePassword: true });
+    const { token, user } = await auth.login('ssx', PASSWORD, ORIGIN);
+    expect(user.mustChangePassword).toBe(true);
+    const own = { bearer: token, address: '' };
+    const before = await auth.authenticate(own);
+    expect(before).toEqual({ kind: 'user', id: 'ssx', administrator: false, memberships: new Map() });
+    if (before?.kind !== 'user') throw new Error('not logged in');
+    expect(await auth.describe(before)).toMatchObject({ mustChangePassword: true, administrator: true });
+    await auth.changePassword(before, own, PASSWORD, 'new password');
+    expect(await auth.authenticate(own)).toMatchObject({
+      administrator: true,
+      memberships: new Map([['mx', 'member']]),
     });
   });
 
-  it('takes a configured password as it is and never tells it', async () => {
-    const empty = new MemoryIdentityStore();
-    const made = await new Users(empty, hasher, clock).ensureFirstAdministrator({
-      username: 'root',
+  it('is not changed to itself, to the user name, or beyond the lengths', async () => {
+    await users.add({
+      id: 'long user name',
+      displayName: 'x',
       password: PASSWORD,
+      administrator: false,
+      memberships: new Map(),
     });
-    expect(made).toEqual({ created: true, password: undefined });
-    expect(await empty.findUser('root')).toMatchObject({ mustChangePassword: false });
+    const { token } = await auth.login('long user name', PASSWORD, ORIGIN);
+    const own = { cookie: token, address: '' };
+    const user = await auth.authenticate(own);
+    if (user?.kind !== 'user') throw new Error('not logged in');
+    for (const next of [PASSWORD, 'long user name', '1234567', 'x'.repeat(1025)]) {
+      await expect(auth.changePassword(user, own, PASSWORD, next)).rejects.toMatchObject({
+        code: 'REQUEST_INVALID',
+        violations: [{ field: 'new_password' }],
+      });
+    }
+    await auth.changePassword(user, own, PASSWORD, 'x'.repeat(1024));
+    await auth.changePassword(user, own, 'x'.repeat(1024), '12345678');
+  });
+
+  it('is not changed when an operator has set another meanwhile', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, ORIGIN);
+    const own = { cookie: token, address: '' };
+    const user = await auth.authenticate(own);
+    if (user?.kind !== 'user') throw new Error('not logged in');
+    hasher.beforeVerify = () => users.setPassword('ssx', 'set by operator');
+    await expect(auth.changePassword(user, own, PASSWORD, 'new password')).rejects.toMatchObject({
+      code: 'LOGIN_FAILED',
+    });
+    expect(await store.findUser('ssx')).toMatchObject({ passwordHash: 'plain:set by operator' });
+    expect(await auth.authenticate(own)).toBeUndefined();
+  });
+});
+
+describe('what has ended', () => {
+  const TEN_MINUTES_MS = 10 * MINUTE;
+  const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+  it('is removed every ten minutes from start to stop', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, ORIGIN);
+    await failLogin();
+    auth.start();
+    auth.start();
+    expect(clock.pendingTimers).toBe(1);
+    for (let passedMs = 0; passedMs < AUTH_DEFAULTS.idleMs; passedMs += TEN_MINUTES_MS) {
+      clock.advance(TEN_MINUTES_MS);
+      await settle();
+    }
+    expect(await store.findSession(hashOf(token))).toBeUndefined();
+    expect((await store.failedLogins('account:"ssx"', new Date(0))).count).toBe(0);
+    await auth.stop();
+    await auth.stop();
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('is tried again after the database was away', async () => {
+    const warnings: string[] = [];
+    const log = { ...silentLog, warn: (_details: object, message: string) => void warnings.push(message) };
+    const away = new MemoryIdentityStore();
+    let calls = 0;
+    away.deleteExpired = () => (++calls === 1 ? Promise.reject(new Error('away')) : Promise.resolve(0));
+    const observed = new Auth(away, hasher, clock, log);
+    observed.start();
+    for (let n = 0; n < 2; n++) {
+      clock.advance(TEN_MINUTES_MS);
+      await settle();
+    }
+    expect([calls, warnings.length]).toEqual([2, 1]);
+    await observed.stop();
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('keeps a stop waiting while it is being removed, and starts no timer after it', async () => {
+    const slow = new MemoryIdentityStore();
+    let finish = () => {};
+    slow.deleteExpired = () => new Promise((resolve) => (finish = () => resolve(0)));
+    const observed = new Auth(slow, hasher, clock, silentLog);
+    observed.start();
+    clock.advance(TEN_MINUTES_MS);
+    let stopped = false;
+    const stopping = observed.stop().then(() => (stopped = true));
+    await settle();
+    expect(stopped).toBe(false);
+    finish();
+    await stopping;
+    expect(clock.pendingTimers).toBe(0);
   });
 });

@@ -1,0 +1,170 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Auth } from '../../server/domain/auth.js';
+import { TaskDashError } from '../../server/domain/errors.js';
+import { Users } from '../../server/domain/users.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { MemoryIdentityStore } from '../support/memory-identity-store.js';
+import { PlainHasher } from '../support/plain-hasher.js';
+import { silentLog } from '../support/silent-log.js';
+
+/** Counts what it is asked, and can be made to fail or to wait. */
+class CountingStore extends MemoryIdentityStore {
+  asked = 0;
+  touched = 0;
+  failure: Error | undefined;
+  gate: Promise<void> = Promise.resolve();
+
+  override async findSession(idHash: string) {
+    this.asked++;
+    await this.gate;
+    if (this.failure) throw this.failure;
+    return super.findSession(idHash);
+  }
+
+  override async findTokenByHash(secretHash: string) {
+    this.asked++;
+    await this.gate;
+    if (this.failure) throw this.failure;
+    return super.findTokenByHash(secretHash);
+  }
+
+  override touchSession(idHash: string, lastUsedAt: Date) {
+    this.touched++;
+    return super.touchSession(idHash, lastUsedAt);
+  }
+
+  override touchToken(secretHash: string, lastUsedAt: Date) {
+    this.touched++;
+    return super.touchToken(secretHash, lastUsedAt);
+  }
+}
+
+const PASSWORD = 'correct horse';
+const HOME = { address: '10.0.0.7', userAgent: 'test' };
+
+let clock: ManualClock;
+let store: CountingStore;
+let auth: Auth;
+let users: Users;
+
+beforeEach(async () => {
+  clock = new ManualClock();
+  store = new CountingStore();
+  const hasher = new PlainHasher();
+  auth = new Auth(store, hasher, clock, silentLog);
+  users = new Users(store, hasher, clock);
+  await users.add({
+    id: 'ssx',
+    displayName: 'ssx',
+    password: PASSWORD,
+    administrator: false,
+    memberships: new Map([['mx', 'member']]),
+  });
+});
+
+const wellFormed = (n: number, prefix = 'tds_') => prefix + n.toString().padStart(43, '0');
+const askAs = (cookie: string, address = '') => auth.authenticate({ cookie, address });
+
+describe('who a session is', () => {
+  it('is asked of the database once for a thousand callers at once, and again after two seconds', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    await Promise.all(Array.from({ length: 1000 }, (_, n) => askAs(token, `10.0.${n % 250}.1`)));
+    expect(store.asked).toBe(1);
+    clock.advance(1999);
+    await askAs(token);
+    expect(store.asked).toBe(1);
+    clock.advance(1);
+    await askAs(token);
+    expect(store.asked).toBe(2);
+  });
+
+  it('is noted as used once a minute at most', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    for (let second = 0; second < 180; second += 3) {
+      clock.advance(3000);
+      await askAs(token);
+    }
+    expect(store.touched).toBe(3);
+  });
+
+  it('is not remembered when the database could not tell', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    store.failure = new TaskDashError('STORAGE_UNAVAILABLE');
+    await expect(askAs(token)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+    store.failure = undefined;
+    expect(await askAs(token)).toMatchObject({ id: 'ssx' });
+  });
+
+  it('is forgotten at logout, whatever address asked before', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    await askAs(token, '10.0.0.7');
+    await askAs(token, '10.0.0.8');
+    await auth.logout({ bearer: token, address: '10.0.0.9' });
+    expect(await askAs(token, '10.0.0.7')).toBeUndefined();
+    expect(await askAs(token, '10.0.0.8')).toBeUndefined();
+  });
+
+  it('is not asked of the database for what cannot be a credential', async () => {
+    for (const cookie of ['', 'x', 'tds_short', 'tds_' + 'ä'.repeat(43), wellFormed(1, 'xyz_'), 'y'.repeat(100_000)])
+      expect(await askAs(cookie)).toBeUndefined();
+    expect(store.asked).toBe(0);
+  });
+
+  it('stays remembered, while it is used, through a flood of invented ones', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    await askAs(token);
+    for (let n = 0; n < 12_000; n++) {
+      await askAs(wellFormed(n));
+      if (n % 1000 === 0) await askAs(token);
+    }
+    const before = store.asked;
+    await askAs(token);
+    expect(store.asked).toBe(before);
+  });
+
+  it('is refused as OVERLOADED when a thousand others are being looked up', async () => {
+    let open = () => {};
+    store.gate = new Promise((resolve) => (open = resolve));
+    const waiting = Array.from({ length: 1000 }, (_, n) => askAs(wellFormed(n)));
+    await expect(askAs(wellFormed(1001))).rejects.toMatchObject({ code: 'OVERLOADED' });
+    open();
+    await Promise.all(waiting);
+    expect(await askAs(wellFormed(1001))).toBeUndefined();
+  });
+});
+
+describe('who a service token is', () => {
+  it('is remembered for thirty seconds, for services at any address, each with its own', async () => {
+    const { secret } = await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['read'] });
+    expect(await auth.authenticate({ bearer: secret, address: '10.0.0.1' })).toMatchObject({ address: '10.0.0.1' });
+    clock.advance(29_999);
+    expect(await auth.authenticate({ bearer: secret, address: '10.0.0.2' })).toMatchObject({ address: '10.0.0.2' });
+    expect(store.asked).toBe(1);
+    clock.advance(1);
+    await auth.authenticate({ bearer: secret, address: '10.0.0.2' });
+    expect(store.asked).toBe(2);
+  });
+
+  it('ends with its end date, not when it is looked up next', async () => {
+    const expiresAt = new Date(clock.now().getTime() + 60_000);
+    const { secret } = await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['read'], expiresAt });
+    clock.advance(59_999);
+    expect(await auth.authenticate({ bearer: secret, address: '' })).toMatchObject({ name: 'ci' });
+    clock.advance(1);
+    await expect(auth.authenticate({ bearer: secret, address: '' })).rejects.toMatchObject({ code: 'NOT_LOGGED_IN' });
+  });
+
+  it('is nobody when it comes as a cookie', async () => {
+    const { secret } = await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['read'] });
+    expect(await askAs(secret)).toBeUndefined();
+  });
+
+  it('is noted as used once a minute at most', async () => {
+    const { secret } = await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['read'] });
+    for (let second = 0; second < 180; second += 5) {
+      await auth.authenticate({ bearer: secret, address: '' });
+      clock.advance(5000);
+    }
+    expect(store.touched).toBe(3);
+  });
+});

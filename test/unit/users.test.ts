@@ -1,0 +1,172 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Auth } from '../../server/domain/auth.js';
+import { Users, type NewUser } from '../../server/domain/users.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { MemoryIdentityStore } from '../support/memory-identity-store.js';
+import { PlainHasher } from '../support/plain-hasher.js';
+import { silentLog } from '../support/silent-log.js';
+
+const ORIGIN = { address: '10.0.0.7', userAgent: 'test' };
+const PASSWORD = 'correct horse';
+const SSX: NewUser = {
+  id: 'ssx',
+  displayName: '孙小小',
+  password: PASSWORD,
+  administrator: false,
+  memberships: new Map([['mx', 'member']]),
+};
+
+let clock: ManualClock;
+let store: MemoryIdentityStore;
+let hasher: PlainHasher;
+let auth: Auth;
+let users: Users;
+
+beforeEach(() => {
+  clock = new ManualClock();
+  store = new MemoryIdentityStore();
+  hasher = new PlainHasher();
+  auth = new Auth(store, hasher, clock, silentLog);
+  users = new Users(store, hasher, clock);
+});
+
+const refusal = (field: string) => ({ code: 'REQUEST_INVALID', violations: [{ field }] });
+
+describe('adding a user', () => {
+  it('stores them with a hash and their memberships', async () => {
+    await users.add(SSX);
+    expect(await store.findUser('ssx')).toEqual({
+      id: 'ssx',
+      displayName: '孙小小',
+      passwordHash: `plain:${PASSWORD}`,
+      administrator: false,
+      disabled: false,
+      mustChangePassword: false,
+      memberships: new Map([['mx', 'member']]),
+    });
+  });
+
+  it('who exists replaces them and ends their sessions', async () => {
+    await users.add(SSX);
+    const { token } = await auth.login('ssx', PASSWORD, ORIGIN);
+    await users.add({ ...SSX, password: 'another password', memberships: new Map() });
+    expect(await auth.authenticate({ cookie: token, address: '' })).toBeUndefined();
+    await expect(auth.login('ssx', 'another password', ORIGIN)).resolves.toBeDefined();
+  });
+
+  it('without a password keeps the one that they have', async () => {
+    const { password: _, ...withoutPassword } = SSX;
+    await users.add(SSX);
+    await users.add({ ...withoutPassword, administrator: true });
+    await expect(auth.login('ssx', PASSWORD, ORIGIN)).resolves.toMatchObject({ user: { administrator: true } });
+  });
+
+  it('without a password lets nobody in until one is set', async () => {
+    const { password: _, ...withoutPassword } = SSX;
+    await users.add(withoutPassword);
+    for (const guess of ['', 'undefined', 'plain:'])
+      await expect(auth.login('ssx', guess, ORIGIN)).rejects.toMatchObject({ code: 'LOGIN_FAILED' });
+    await users.setPassword('ssx', PASSWORD);
+    await expect(auth.login('ssx', PASSWORD, ORIGIN)).resolves.toBeDefined();
+  });
+
+  it.each([
+    [{ id: '' }, 'id'],
+    [{ id: 'a\nb' }, 'id'],
+    [{ id: 'x'.repeat(257) }, 'id'],
+    [{ id: '\ud800' }, 'id'],
+    [{ displayName: '' }, 'display_name'],
+    [{ memberships: new Map([['', 'member'] as const]) }, 'group'],
+    [{ password: '1234567' }, 'new_password'],
+    [{ id: 'username', password: 'username' }, 'new_password'],
+  ])('refuses %j', async (wrong, field) => {
+    await expect(users.add({ ...SSX, ...wrong })).rejects.toMatchObject(refusal(field));
+    expect(await store.countUsers()).toBe(0);
+  });
+});
+
+describe('setting a password', () => {
+  it('ends all sessions and lets the new one in', async () => {
+    await users.add(SSX);
+    const { token } = await auth.login('ssx', PASSWORD, ORIGIN);
+    await users.setPassword('ssx', 'another password');
+    expect(await auth.authenticate({ cookie: token, address: '' })).toBeUndefined();
+    await expect(auth.login('ssx', PASSWORD, ORIGIN)).rejects.toMatchObject({ code: 'LOGIN_FAILED' });
+    await expect(auth.login('ssx', 'another password', ORIGIN)).resolves.toBeDefined();
+  });
+
+  it('of nobody is refused with the name', async () => {
+    await expect(users.setPassword('nobody', PASSWORD)).rejects.toMatchObject({
+      ...refusal('id'),
+      message: 'The id names no user: "nobody".',
+    });
+  });
+});
+
+describe('a service token', () => {
+  it('has a secret of 256 bits that is stored only as a hash, and a prefix to be recognised by', async () => {
+    const { secret, record } = await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['register', 'read'] });
+    expect(secret).toMatch(/^tdt_[\w-]{43}$/);
+    expect(record).toMatchObject({ prefix: secret.slice(0, 12), groupId: 'mx', expiresAt: null, lastUsedAt: null });
+    expect(JSON.stringify(record)).not.toContain(secret.slice(12));
+    expect(await store.findTokenByHash(record.secretHash)).toEqual(record);
+  });
+
+  it('names each scope once', async () => {
+    const { record } = await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['read', 'read'] });
+    expect(record.scopes).toEqual(['read']);
+  });
+
+  it.each([
+    [{ name: '' }, 'name'],
+    [{ groupId: 'a\u0000' }, 'group'],
+    [{ scopes: [] }, 'scopes'],
+    [{ expiresAt: new Date('2026-01-01T00:00:00Z') }, 'expires_at'],
+  ])('refuses %j', async (wrong, field) => {
+    const token = { name: 'ci', groupId: 'mx', scopes: ['read'] as const };
+    await expect(users.createToken({ ...token, ...wrong })).rejects.toMatchObject(refusal(field));
+  });
+});
+
+describe('the first administrator', () => {
+  it('is made once, with a generated password that has to be changed', async () => {
+    const made = await users.ensureFirstAdministrator({ username: 'admin', password: undefined });
+    expect(made.created).toBe(true);
+    expect(made.password).toMatch(/^\w{5}-\w{5}-\w{5}-\w{5}$/);
+    expect(await store.findUser('admin')).toMatchObject({ administrator: true, mustChangePassword: true });
+    const login = await auth.login('admin', made.password ?? '', ORIGIN);
+    expect(login.user.mustChangePassword).toBe(true);
+    const again = await users.ensureFirstAdministrator({ username: 'admin', password: undefined });
+    expect(again).toEqual({ created: false, password: undefined });
+  });
+
+  it('takes a configured password as it is and never tells it', async () => {
+    const made = await users.ensureFirstAdministrator({ username: 'root', password: PASSWORD });
+    expect(made).toEqual({ created: true, password: undefined });
+    expect(await store.findUser('root')).toMatchObject({ administrator: true, mustChangePassword: false });
+  });
+
+  it('is one, with one password told, when nodes start at once', async () => {
+    const made = await Promise.all(
+      Array.from({ length: 5 }, (_, n) =>
+        users.ensureFirstAdministrator({ username: `admin-${n}`, password: undefined }),
+      ),
+    );
+    expect(made.filter(({ created, password }) => created && password !== undefined)).toHaveLength(1);
+    expect(made.filter(({ created, password }) => !created && password === undefined)).toHaveLength(4);
+    expect(await store.countUsers()).toBe(1);
+  });
+
+  it('is not made where there is a user already, whatever the settings say', async () => {
+    await users.add(SSX);
+    const made = await users.ensureFirstAdministrator({ username: '', password: 'x' });
+    expect(made).toEqual({ created: false, password: undefined });
+  });
+
+  it.each([
+    [{ username: 'a\nb', password: PASSWORD }, 'id'],
+    [{ username: 'administrator', password: 'administrator' }, 'new_password'],
+  ])('refuses %j', async (first, field) => {
+    await expect(users.ensureFirstAdministrator(first)).rejects.toMatchObject(refusal(field));
+  });
+});
