@@ -29,7 +29,7 @@ const LAYERS: readonly Layer[] = [
   {
     name: 'transports',
     files: /^server\/transports\//,
-    may: [/^server\/(domain|transports)\//, generated, /^@(grpc|connectrpc|bufbuild)\//, /^sirv$/, /^node:/],
+    may: [/^server\/(domain|transports)\//, generated, /^@(grpc|connectrpc|bufbuild)\//, /^node:/],
   },
   { name: 'wiring', files: /^server\/(cli\/)?[^/]+\.ts$/, may: [/^server\//, /^node:/, /^[a-z@]/] },
   { name: 'client', files: /^client\//, may: [/^client\//, generated, /^@(connectrpc|bufbuild)\//] },
