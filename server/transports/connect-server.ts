@@ -2,6 +2,7 @@
  * The HTTP door: Connect, gRPC-Web and plain JSON over HTTP/1.1, with the page and the addresses of operators on the same
  * port.
  */
+import { setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -79,7 +80,9 @@ export class HttpServer {
       shutdownSignal: this.#shutdown.signal,
       grpc: false,
     });
-    this.#server = createListener(options.tls, (request, response) => this.#answer(request, response));
+    // Every call listens for the stop; Node warns of more than ten as of a leak.
+    setMaxListeners(Infinity, this.#shutdown.signal);
+    this.#server = createListener(options.tls, (request, response) => this.#guard(request, response));
     this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
@@ -121,12 +124,23 @@ export class HttpServer {
     return this.#stopping;
   }
 
+  /** Keeps a defect in answering one request from ending the server. */
+  #guard(request: IncomingMessage, response: ServerResponse): void {
+    try {
+      this.#answer(request, response);
+    } catch (defect) {
+      this.options.log.error({ err: defect, method: request.method }, 'a request failed by a defect');
+      if (response.headersSent) response.destroy();
+      else plain(response, 500, 'Something went wrong on the server; the log says what.');
+    }
+  }
+
   #answer(request: IncomingMessage, response: ServerResponse): void {
     for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value);
     if (this.options.tls) response.setHeader('Strict-Transport-Security', STRICT_TRANSPORT);
     // A connection whose last answer went out while the door closes would wait for its keep-alive to end.
     response.once('close', () => void (this.#stopping && setImmediate(() => this.#server.closeIdleConnections())));
-    const path = (request.url ?? '/').split('?', 1)[0];
+    const path = request.url?.split('?', 1)[0]?.replace(/(?<=.)\/$/, '');
     // Before everything else: load balancers ask these without naming a host.
     if (path === '/healthz') return plain(response, 200, 'ok');
     if (path === '/readyz') return void this.#ready(response);

@@ -1,4 +1,5 @@
 /** The gRPC door: the services of the contract, health and reflection. */
+import { setMaxListeners } from 'node:events';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { Health } from '../../proto/gen/grpc/health/v1/health_pb.js';
 import { ServerReflection } from '../../proto/gen/grpc/reflection/v1/reflection_pb.js';
@@ -40,6 +41,8 @@ export class GrpcServer {
 
   constructor({ services, readiness, clock, limits }: GrpcServerOptions) {
     this.#clock = clock;
+    // Every call listens for the stop; Node warns of more than ten as of a leak.
+    setMaxListeners(Infinity, this.#shutdown.signal);
     this.#server = new Server({
       'grpc.max_receive_message_length': limits.maxMessageBytes,
       'grpc.max_send_message_length': limits.maxMessageBytes,

@@ -1,5 +1,10 @@
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { systemClock } from '../../server/domain/clock.js';
+import { HttpServer, type HttpServerOptions } from '../../server/transports/connect-server.js';
+import { Readiness } from '../../server/transports/readiness.js';
+import { KeptLog } from '../support/liveness-bench.js';
 import { RpcRig } from '../support/rpc-rig.js';
 
 let rig: RpcRig;
@@ -61,6 +66,54 @@ describe('an address that is none', () => {
       expect(await raw(`GET ${path} HTTP/1.1\r\nHost: x`)).toMatch(/^HTTP\/1\.1 (400|404|503) /);
     },
   );
+});
+
+describe('a defect in answering a request', () => {
+  it('is told in the log and to the caller, and ends nothing else', async () => {
+    const log = new KeptLog();
+    let isBroken = false;
+    const options: HttpServerOptions = {
+      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, limits: { maxMessageBytes: 65_536 } },
+      readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
+      metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
+    };
+    const http = new HttpServer(
+      Object.defineProperty(options, 'tls', {
+        get: () => {
+          if (isBroken) throw new Error('a defect');
+        },
+      }),
+    );
+    await http.start({ host: '127.0.0.1', port: 0 });
+    const { address } = http;
+    isBroken = true;
+    const answer = await fetch(address);
+    isBroken = false;
+    expect([answer.status, await answer.text()]).toEqual([
+      500,
+      'Something went wrong on the server; the log says what.\n',
+    ]);
+    expect(log.lines.map(({ level }) => level)).toEqual(['error']);
+    expect((await fetch(`${address}/healthz`)).status).toBe(200);
+    await http.stop(1_000);
+  });
+});
+
+describe('many calls at once', () => {
+  it.each(['grpc', 'http'] as const)('are no leak to be warned of: %s', async (door) => {
+    const warnings: Error[] = [];
+    const keep = (warning: Error) => warnings.push(warning);
+    process.on('warning', keep);
+    const tasks = rig.client(TaskService, door, await rig.token());
+    const before = rig.heldReads;
+    const release = rig.holdReads();
+    const calls = Array.from({ length: 20 }, () => tasks.listTasks({}));
+    await expect.poll(() => rig.heldReads - before).toBe(20);
+    release();
+    await Promise.all(calls);
+    process.off('warning', keep);
+    expect(warnings.map(String)).toEqual([]);
+  });
 });
 
 describe('bad input gets an error in the form of the protocol', () => {
