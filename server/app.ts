@@ -189,16 +189,17 @@ interface Parts extends Awaited<ReturnType<typeof startCore>> {
 async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addresses> {
   const { metrics, clock, log } = parts;
   const readiness = new Readiness(parts.storage.health, clock);
+  const limits = { maxMessageBytes: config.rpcMaxMessageBytes };
   const services = createRpcServices({
     ...parts,
     marksOf: (task) => parts.liveness.marks.marksOf(task),
     maxStreams: config.rpcMaxStreams,
+    limits,
     observer: {
       onCall: ({ door, method, code, durationMs }) => metrics.calls.observe({ door, method, code }, durationMs / 1000),
       onStream: (door, change) => metrics.openStreams.inc({ door }, change),
     },
   });
-  const limits = { maxMessageBytes: config.rpcMaxMessageBytes };
   const grpc = new GrpcServer({ services, readiness, clock, limits });
   const http = new HttpServer({
     services,

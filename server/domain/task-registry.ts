@@ -27,7 +27,7 @@ import type {
   TaskWrite,
   TaskWriteResult,
 } from './ports.js';
-import { checkId, checkTexts, revisionOfEtag, type Task, type TaskEvent, type TaskTexts } from './task.js';
+import { checkId, checkTexts, revisionOfEtag, sentBytesOf, type Task, type TaskEvent, type TaskTexts } from './task.js';
 import type { TokenSealer } from './token-sealer.js';
 import type { WriteBatcher } from './write-batcher.js';
 
@@ -68,6 +68,8 @@ export interface ListQuery {
   /** 0 means the default. */
   readonly pageSize: number;
   readonly pageToken: string;
+  /** What the records of the page may measure together: it ends before, but has one at least. */
+  readonly maxBytes: number;
 }
 
 export const DEFAULT_PAGE_SIZE = 50;
@@ -173,12 +175,12 @@ export class TaskRegistry {
       this.store.list(scope, { ...query, limit: limit + 1, ...(after && { after }) }),
       this.store.count(scope, query.filter, TOTAL_BOUND + 1),
     ]);
-    const page = tasks.slice(0, limit);
+    const page = fitting(tasks.slice(0, limit), query.maxBytes);
     const last = page.at(-1);
     return {
       tasks: page,
       nextPageToken:
-        tasks.length > limit && last ? this.sealer.seal('list', binding, positionOf(last, query.orderBy)) : '',
+        tasks.length > page.length && last ? this.sealer.seal('list', binding, positionOf(last, query.orderBy)) : '',
       totalSize: Math.min(total, TOTAL_BOUND),
       totalExceeded: total > TOTAL_BOUND,
     };
@@ -261,6 +263,13 @@ export function pageSizeOf(asked: number): number {
     message: `page_size ${violation.description}.`,
     violations: [violation],
   });
+}
+
+/** The first of these tasks, as many as measure no more than `maxBytes` together; one at least. */
+function fitting(tasks: readonly Task[], maxBytes: number): readonly Task[] {
+  let bytes = 0;
+  const beyond = tasks.findIndex((task, index) => (bytes += sentBytesOf(task)) > maxBytes && index > 0);
+  return beyond < 0 ? tasks : tasks.slice(0, beyond);
 }
 
 /** Where a task stands in an order, as a page token keeps it. */

@@ -43,6 +43,15 @@ export const TASK_LIMITS: Readonly<Record<'id' | keyof TaskTexts, number>> = {
   stop_time: 64,
 };
 
+/** What a record measures beside its texts, at most: names of fields, times, marks. */
+const SENT_BESIDE_TEXTS_BYTES = 1_500;
+
+/** How many bytes a record takes at most in any form that doors send it in; JSON with its escapes is the longest. */
+export function sentBytesOf(task: TaskTexts & { readonly id: string }): number {
+  const texts = [task.id, ...TASK_TEXT_FIELDS.map((field) => task[field])];
+  return texts.reduce((sum, text) => sum + Buffer.byteLength(JSON.stringify(text)), SENT_BESIDE_TEXTS_BYTES);
+}
+
 /** The documented statuses; any other text is kept and shown as sent. */
 export const DOCUMENTED_STATUSES = ['running', 'finish', 'shutdown', 'restart'] as const;
 

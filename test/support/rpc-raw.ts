@@ -11,8 +11,9 @@ export interface RawAnswer {
 }
 
 /** A message with its five bytes in front. */
-export function framed(message: Uint8Array): Buffer {
+export function framed(message: Uint8Array, isCompressed = false): Buffer {
   const head = Buffer.alloc(5);
+  head[0] = isCompressed ? 1 : 0;
   head.writeUInt32BE(message.length, 1);
   return Buffer.concat([head, message]);
 }
@@ -23,6 +24,7 @@ export function rawCall(
   path: string,
   headers: OutgoingHttpHeaders,
   message: Uint8Array = Buffer.alloc(0),
+  isCompressed = false,
 ): Promise<RawAnswer> {
   return new Promise((resolve, reject) => {
     const session = connect(`http://${address}`);
@@ -44,6 +46,6 @@ export function rawCall(
         body: Buffer.concat(chunks),
       });
     });
-    stream.end(framed(message));
+    stream.end(framed(message, isCompressed));
   });
 }

@@ -109,6 +109,7 @@ export class RpcRig {
       ...{ node: { id: 'a', name: 'node-a' }, lapses: this.store, writes: this.#batcher, nodes, sessions },
       ...{ hints, clock, log, ttlMs: 30_000, reconnectGraceMs: undefined },
     });
+    const limits = { maxMessageBytes: options.maxMessageBytes ?? 4 * 1024 * 1024 };
     const services = createRpcServices({
       registry: new TaskRegistry(this.store, this.#batcher, hints, sealer),
       watcher: new TaskWatcher(this.feed, sealer, clock, { idleMs: 15_000, recheckMs: options.recheckMs ?? 3_000 }),
@@ -120,13 +121,13 @@ export class RpcRig {
         onCall: (report) => this.reports.push(report),
         onStream: (_door, change) => (this.openStreams += change),
       },
-      ...{ sealer, clock, log },
+      ...{ sealer, clock, log, limits },
     });
     const shared = {
       services: [...services, ...(options.services ?? [])],
       readiness: new Readiness({ check: () => this.#checkHealth() }, clock),
       clock,
-      limits: { maxMessageBytes: options.maxMessageBytes ?? 4 * 1024 * 1024 },
+      limits,
     };
     this.grpc = new GrpcServer(shared);
     this.http = new HttpServer({

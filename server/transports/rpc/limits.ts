@@ -6,3 +6,8 @@ export interface RpcLimits {
 
 /** The longest time-out that a call may name: a day, in milliseconds. A call that names none may last longer. */
 export const MAX_TIMEOUT_MS = 86_400_000;
+
+/** How much of a message the records of an answer may take; the rest is for tokens and totals. */
+export function recordBytes({ maxMessageBytes }: RpcLimits): number {
+  return maxMessageBytes - 8_192;
+}

@@ -11,7 +11,7 @@ import { actorOf, type Principal } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { StatusCount } from '../../domain/ports.js';
-import { checkId, TASK_LIMITS, type Task } from '../../domain/task.js';
+import { checkId, sentBytesOf, TASK_LIMITS, type Task } from '../../domain/task.js';
 import { MAX_BATCH_REGISTRATIONS, type Claimant, type TaskRegistry } from '../../domain/task-registry.js';
 import type { TaskWatcher } from '../../domain/task-watch.js';
 import type { Calls } from './call.js';
@@ -29,6 +29,7 @@ import {
 } from './convert.js';
 import { requirePrincipal } from './guard.js';
 import type { Leases } from './lease-handlers.js';
+import { recordBytes, type RpcLimits } from './limits.js';
 import { WatchMessages, type WatchAnswer } from './watch-messages.js';
 
 /** What the handlers work with. */
@@ -41,6 +42,7 @@ export interface TaskHandlersOptions {
   readonly leases: Pick<Leases, 'leaseSession'>;
   /** Watches that may be open at once. */
   readonly maxStreams: number;
+  readonly limits: RpcLimits;
 }
 
 const MAX_STATUSES = 20;
@@ -70,6 +72,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
             { field: 'tasks', description: `must have 1 to ${MAX_BATCH_REGISTRATIONS} records, has ${count}` },
           ]);
         }
+        refuseLongAnswer(request.tasks, recordBytes(options.limits));
         const claimant = await claimantOf(principal, request.leaseId);
         const outcomes = request.tasks.map((task, index) =>
           register(principal, task, `tasks[${index}].`, claimant).catch(asOutcome),
@@ -109,6 +112,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
           ascending,
           pageSize,
           pageToken,
+          maxBytes: recordBytes(options.limits),
         });
         return {
           tasks: page.tasks.map((task) => taskMessage(task, marksOf)),
@@ -181,6 +185,15 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
       openStreams--;
     }
   }
+}
+
+/** Throws REQUEST_INVALID where the answer, which has every record, would not fit into a message. */
+function refuseLongAnswer(tasks: readonly TaskMessage[], maxBytes: number): void {
+  const bytes = tasks.reduce((sum, task) => sum + sentBytesOf({ id: task.id, ...textsOf(task) }), 0);
+  if (bytes <= maxBytes) return;
+  throw requestInvalid([
+    { field: 'tasks', description: `would be answered with ${bytes} bytes, of which there may be ${maxBytes}; send fewer` },
+  ]);
 }
 
 function asOutcome(thrown: unknown): TaskDashError {

@@ -1,0 +1,164 @@
+import { connect } from 'node:http2';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
+import {
+  RegisterTaskRequestSchema,
+  TaskOrderField,
+  TaskService,
+} from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { framed, rawCall } from '../support/rpc-raw.js';
+import { RpcRig, type RigDoor } from '../support/rpc-rig.js';
+
+const LIMIT = 4 * 1024 * 1024;
+const REGISTER = '/taskdash.task.v1.TaskService/RegisterTask';
+const DOORS: readonly RigDoor[] = ['grpc', 'http', 'web'];
+
+let rig: RpcRig;
+let token: string;
+
+beforeAll(async () => {
+  rig = await RpcRig.start();
+  token = await rig.token();
+});
+afterAll(() => rig.stop());
+
+/** Every form that a message comes in: how it is sent, and the code that the call ends with. */
+const FORMS: Record<string, (message: Uint8Array) => Promise<Code | undefined>> = {
+  gRPC: (message) => overGrpc(message),
+  'gRPC, packed': (message) => overGrpc(gzipSync(message), 'gzip'),
+  Connect: (message) => overHttp('application/proto', message),
+  'Connect, packed': (message) => overHttp('application/proto', gzipSync(message), { 'content-encoding': 'gzip' }),
+  'gRPC-Web': (message) => overHttp('application/grpc-web+proto', framed(message)),
+  JSON: (message) => overHttp('application/json', Buffer.from(jsonOf(message.length))),
+};
+
+async function overGrpc(message: Uint8Array, encoding?: string): Promise<Code | undefined> {
+  const headers = { authorization: `Bearer ${token}`, ...(encoding && { 'grpc-encoding': encoding }) };
+  const { status } = await rawCall(rig.grpc.address, REGISTER, headers, message, encoding !== undefined);
+  return Number(status);
+}
+
+async function overHttp(type: string, body: Uint8Array, headers: Record<string, string> = {}) {
+  const answer = await fetch(rig.http.address + REGISTER, {
+    method: 'POST',
+    body: new Uint8Array(body),
+    headers: { authorization: `Bearer ${token}`, 'content-type': type, ...headers },
+  });
+  const text = await answer.text();
+  const told = /grpc-status: (\d+)/.exec(text)?.[1];
+  if (told !== undefined) return Number(told) as Code;
+  return { resource_exhausted: Code.ResourceExhausted, invalid_argument: Code.InvalidArgument }[
+    (JSON.parse(text) as { code: 'resource_exhausted' | 'invalid_argument' }).code
+  ];
+}
+
+/** A registration of exactly this size, which no task could have. */
+function messageOf(bytes: number): Uint8Array {
+  const sized = (length: number) => {
+    const task = { id: 'long', groupId: 'mx', description: 'x'.repeat(length) };
+    return toBinary(RegisterTaskRequestSchema, create(RegisterTaskRequestSchema, { task }));
+  };
+  return sized(2 * (bytes - 32) - sized(bytes - 32).length + 32);
+}
+
+function jsonOf(bytes: number): string {
+  const [before, after] = ['{"task":{"id":"long","description":"', '"}}'];
+  return before + 'x'.repeat(bytes - before.length - after.length) + after;
+}
+
+describe('a message', () => {
+  it.each(Object.keys(FORMS))('of the limit is read, and one of a byte more refused: %s', async (form) => {
+    const send = FORMS[form] as (message: Uint8Array) => Promise<Code>;
+    expect(messageOf(LIMIT)).toHaveLength(LIMIT);
+    expect(await send(messageOf(LIMIT))).toBe(Code.InvalidArgument);
+    expect(await send(messageOf(LIMIT + 1))).toBe(Code.ResourceExhausted);
+  });
+
+  it('that unpacks to a quarter of a gigabyte is refused, and takes no memory', async () => {
+    const zeros = Buffer.alloc(2 ** 28);
+    const [gzip, brotli] = [gzipSync(zeros, { level: 1 }), brotliCompressSync(zeros, { params: { 1: 1 } })];
+    let peak = 0;
+    const watch = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 5);
+    const before = process.memoryUsage.rss();
+    const codes = [
+      await overGrpc(gzip, 'gzip'),
+      await overHttp('application/proto', gzip, { 'content-encoding': 'gzip' }),
+      await overHttp('application/proto', brotli, { 'content-encoding': 'br' }),
+    ];
+    clearInterval(watch);
+    expect(codes).toEqual([Code.ResourceExhausted, Code.ResourceExhausted, Code.ResourceExhausted]);
+    expect(peak - before).toBeLessThan(100 * 1024 * 1024);
+  });
+});
+
+describe('an answer', () => {
+  let small: RpcRig;
+  beforeAll(async () => {
+    small = await RpcRig.start({ maxMessageBytes: 256 * 1024 });
+  });
+  afterAll(() => small.stop());
+
+  const long = { groupId: 'long', description: '字'.repeat(8_192), url: '\u0001'.repeat(2_048) };
+
+  it.each(DOORS)('of long records comes in pages that fit into a message, none left out: %s', async (door) => {
+    const tasks = small.client(TaskService, door, await small.token('long'));
+    for (let n = 0; n < 30; n++) await tasks.registerTask({ task: { ...long, id: `long-${1_000 + n}` } });
+    const seen: string[] = [];
+    let [pageToken, pages] = ['', 0];
+    do {
+      const page = await tasks.listTasks({
+        ...{ pageSize: 1_000, pageToken, orderBy: TaskOrderField.ID, ascending: true },
+      });
+      seen.push(...page.tasks.map(({ id }) => id));
+      pageToken = page.nextPageToken;
+      pages++;
+    } while (pageToken !== '');
+    expect(seen).toEqual(Array.from({ length: 30 }, (_, n) => `long-${1_000 + n}`));
+    expect(pages).toBeGreaterThan(1);
+  });
+
+  it.each(DOORS)('that would not fit keeps its batch from being written: %s', async (door) => {
+    const tasks = small.client(TaskService, door, await small.token('batch'));
+    const batch = Array.from({ length: 10 }, (_, n) => ({
+      ...long,
+      url: '',
+      groupId: 'batch',
+      id: `batch-${door}-${n}`,
+    }));
+    const refused = ConnectError.from(
+      await tasks.batchRegisterTasks({ tasks: batch }).catch((error: unknown) => error),
+    );
+    expect(refused.rawMessage).toMatch(/^The request is not valid: tasks would be answered with \d+ bytes/);
+    await expect(tasks.getTask({ id: `batch-${door}-0` })).rejects.toThrow('not_found');
+    const { results } = await tasks.batchRegisterTasks({ tasks: batch.slice(0, 9) });
+    expect(results.every(({ outcome }) => outcome.case === 'task')).toBe(true);
+  });
+});
+
+describe('a connection that floods', () => {
+  it('with streams that it ends at once is closed, and the server serves on', async () => {
+    const session = connect(`http://${rig.grpc.address}`);
+    const closed = new Promise((resolve) => session.once('close', resolve));
+    session.on('error', () => {});
+    let opened = 0;
+    while (opened < 20_000 && !session.destroyed && !session.closed) {
+      for (let n = 0; n < 200 && !session.destroyed && !session.closed; n++, opened++) {
+        const stream = session.request({ ':method': 'POST', ':path': REGISTER, 'content-type': 'application/grpc' });
+        stream.on('error', () => {});
+        stream.close(8);
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    session.destroy();
+    await closed;
+    expect((await rig.client(TaskService, 'grpc', token).listTasks({})).totalSize).toBe(0);
+  });
+
+  it('with headers is refused', async () => {
+    const headers = Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`x-${n}`, 'v']));
+    await expect(rawCall(rig.grpc.address, REGISTER, headers)).rejects.toThrow('ENHANCE_YOUR_CALM');
+    expect((await rig.client(TaskService, 'grpc', token).listTasks({})).totalSize).toBe(0);
+  });
+});
