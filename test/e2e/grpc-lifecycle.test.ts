@@ -1,12 +1,16 @@
+import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { ErrorInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.js';
 import { Health } from '../../proto/gen/grpc/health/v1/health_pb.js';
 import { ServerReflection } from '../../proto/gen/grpc/reflection/v1/reflection_pb.js';
-import { LeaseService } from '../../proto/gen/taskdash/task/v1/lease_service_pb.js';
+import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
+import { LeaseService, type KeepAliveResponse } from '../../proto/gen/taskdash/task/v1/lease_service_pb.js';
 import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { TaskDashError } from '../../server/domain/errors.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { rawCall } from '../support/rpc-raw.js';
-import { RpcRig, type RigDoor } from '../support/rpc-rig.js';
+import { RIG_PASSWORD, RpcRig, type RigDoor } from '../support/rpc-rig.js';
 
 let rig: RpcRig;
 let token: string;
@@ -126,6 +130,52 @@ describe('a stream that its caller leaves', () => {
     expect(rig.openStreams).toBe(1);
     cut.abort();
     await expect.poll(() => rig.openStreams).toBe(0);
+  });
+});
+
+describe('a stream of beats', () => {
+  let clock: ManualClock;
+  let byHand: RpcRig;
+  beforeEach(async () => {
+    clock = new ManualClock();
+    byHand = await RpcRig.start({ clock });
+    await byHand.addUser('lena', { mx: 'manager' });
+  });
+  afterEach(async () => {
+    const stopped = byHand.stop();
+    clock.advance(2_000);
+    await stopped;
+  });
+
+  /** Opens a stream; the returned function sends a beat and returns its answer. */
+  async function beating(): Promise<() => Promise<unknown>> {
+    const login = { username: 'lena', password: RIG_PASSWORD, issueToken: true };
+    const session = (await byHand.client(AuthService, 'http').login(login)).token;
+    const leases = byHand.client(LeaseService, 'grpc', session);
+    const leaseId = (await leases.grantLease({})).lease?.id ?? '';
+    const beats = new PassThrough({ objectMode: true });
+    const answers = leases.keepAlive(beats as AsyncIterable<{ leaseId: string }>)[Symbol.asyncIterator]();
+    return async () => {
+      beats.write({ leaseId });
+      return ((await answers.next()) as IteratorYieldResult<KeepAliveResponse>).value.lease?.id === leaseId;
+    };
+  }
+
+  it('ends within seconds when its caller may no longer register', async () => {
+    const beat = await beating();
+    expect(await beat()).toBe(true);
+    const lena = await byHand.identity.findUser('lena');
+    await byHand.identity.saveUser({ ...(lena as NonNullable<typeof lena>), memberships: new Map() });
+    clock.advance(2_000);
+    await expect(beat()).rejects.toThrow('[permission_denied] user:lena may not register or update tasks.');
+  });
+
+  it('goes on while the database is away', async () => {
+    const beat = await beating();
+    expect(await beat()).toBe(true);
+    byHand.identity.findSession = () => Promise.reject(new TaskDashError('STORAGE_UNAVAILABLE'));
+    clock.advance(2_000);
+    expect(await beat()).toBe(true);
   });
 });
 

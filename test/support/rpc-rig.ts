@@ -64,6 +64,7 @@ class DirectHints implements ChangeHints {
 
 export class RpcRig {
   readonly database = new MemoryTaskDatabase();
+  readonly identity = new MemoryIdentityStore();
   readonly reports: CallReport[] = [];
   openStreams = 0;
   /** Why the database is away; undefined: it is there. */
@@ -84,7 +85,7 @@ export class RpcRig {
   private constructor(options: RpcRigOptions) {
     const { clock = systemClock, log = silentLog } = options;
     const hints = new DirectHints();
-    const identity = new MemoryIdentityStore();
+    const { identity } = this;
     const sealer = new TokenSealer(Buffer.alloc(32, 7));
     this.store = new MemoryTaskStore(this.database, clock, 'node-a');
     const list = this.store.list.bind(this.store);

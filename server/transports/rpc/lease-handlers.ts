@@ -5,14 +5,11 @@ import { durationFromMs, durationMs, type Duration } from '@bufbuild/protobuf/wk
 import type { LeaseSchema, LeaseService } from '../../../proto/gen/taskdash/task/v1/lease_service_pb.js';
 import { actorOf, requireSomeWriting } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
-import type { Clock } from '../../domain/clock.js';
+import { TaskDashError } from '../../domain/errors.js';
 import type { LeaseTerms, Liveness } from '../../domain/liveness.js';
 import type { HandlerContext } from '@connectrpc/connect';
 import type { Calls } from './call.js';
 import { callerKey, requirePrincipal } from './guard.js';
-
-/** How often a stream looks again whether its caller still may: beats must not become queries. */
-const RECHECK_MS = 60_000;
 
 /** What leases need of liveness. */
 export type Leases = Pick<Liveness, 'grantLease' | 'keepAlive' | 'leaseSession' | 'revokeLease'>;
@@ -22,15 +19,23 @@ export function createLeaseHandlers(options: {
   leases: Leases;
   auth: Authenticator;
   calls: Calls;
-  clock: Clock;
 }): ServiceImpl<typeof LeaseService> {
-  const { leases, auth, calls, clock } = options;
+  const { leases, auth, calls } = options;
 
   /** The caller as the owner of leases: one who may register. */
   async function ownerOf(context: HandlerContext): Promise<string> {
     const principal = await requirePrincipal(auth, context);
     requireSomeWriting(principal);
     return actorOf(principal);
+  }
+
+  /** Whether a stream may go on. That nobody can be looked up ends none: an outage of the database is no client's fault. */
+  async function requireStill(context: HandlerContext): Promise<void> {
+    try {
+      await ownerOf(context);
+    } catch (error) {
+      if (TaskDashError.from(error).code !== 'STORAGE_UNAVAILABLE') throw error;
+    }
   }
 
   return {
@@ -44,13 +49,9 @@ export function createLeaseHandlers(options: {
 
     keepAlive: (requests, context) =>
       calls.stream(context, async function* () {
-        let owner = await ownerOf(context);
-        let checkedAtMs = clock.monotonicMs();
+        const owner = await ownerOf(context);
         for await (const { leaseId } of requests) {
-          if (clock.monotonicMs() - checkedAtMs >= RECHECK_MS) {
-            owner = await ownerOf(context);
-            checkedAtMs = clock.monotonicMs();
-          }
+          await requireStill(context);
           yield { lease: leaseMessage(await leases.keepAlive(leaseId, owner)) };
         }
       }),

@@ -6,7 +6,6 @@ import { SessionService } from '../../../proto/gen/taskdash/task/v1/session_serv
 import { TaskService } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
-import type { Clock } from '../../domain/clock.js';
 import type { Log } from '../../domain/ports.js';
 import type { TokenSealer } from '../../domain/token-sealer.js';
 import { createAuthHandlers } from './auth-handlers.js';
@@ -19,7 +18,6 @@ import { createTaskHandlers, type TaskHandlersOptions } from './task-handlers.js
 export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls' | 'leases'> {
   readonly liveness: Leases & Sessions;
   readonly sealer: TokenSealer;
-  readonly clock: Clock;
   readonly log: Log;
   readonly observer: CallObserver;
 }
@@ -32,12 +30,12 @@ export interface RpcService<S extends DescService = DescService> {
 
 /** Builds the handlers of every service. */
 export function createRpcServices(options: RpcServicesOptions): readonly RpcService[] {
-  const { auth, clock, liveness } = options;
+  const { auth, liveness } = options;
   const calls = new Calls(options.log, options.observer);
   const sessionOptions = { auth, calls, sessions: liveness, sealer: options.sealer };
   return [
     pair(TaskService, createTaskHandlers({ ...options, calls, leases: liveness })),
-    pair(LeaseService, createLeaseHandlers({ auth, calls, clock, leases: liveness })),
+    pair(LeaseService, createLeaseHandlers({ auth, calls, leases: liveness })),
     pair(SessionService, createSessionHandlers(sessionOptions)),
     pair(AdminService, createAdminHandlers(sessionOptions)),
     pair(AuthService, createAuthHandlers({ auth, calls })),

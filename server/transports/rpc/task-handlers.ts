@@ -192,7 +192,10 @@ function refuseLongAnswer(tasks: readonly TaskMessage[], maxBytes: number): void
   const bytes = tasks.reduce((sum, task) => sum + sentBytesOf({ id: task.id, ...textsOf(task) }), 0);
   if (bytes <= maxBytes) return;
   throw requestInvalid([
-    { field: 'tasks', description: `would be answered with ${bytes} bytes, of which there may be ${maxBytes}; send fewer` },
+    {
+      field: 'tasks',
+      description: `would be answered with ${bytes} bytes, of which there may be ${maxBytes}; send fewer`,
+    },
   ]);
 }
 
