@@ -18,6 +18,7 @@ export interface SessionKeeper {
   nowMs(): number;
   onClosed(session: LiveSession): void;
   onClaimed(session: LiveSession, taskId: string, epoch: number): void;
+  onConcluded(session: LiveSession, taskId: string, epoch: number): void;
   /** A sign of life of a session that was not fresh. */
   onHeardAgain(session: LiveSession, gapMs: number): void;
   /** The first heartbeat of a session that never claimed a task. */
@@ -113,6 +114,10 @@ export class LiveSession implements Session, WheelEntry, Condemned {
 
   claimed(taskId: string, epoch: number): void {
     this.keeper.onClaimed(this, taskId, epoch);
+  }
+
+  concluded(taskId: string, epoch: number): void {
+    this.keeper.onConcluded(this, taskId, epoch);
   }
 
   /** The tasks that the session vouches for, with the epoch of its claim. */

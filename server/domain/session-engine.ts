@@ -252,6 +252,14 @@ export class SessionEngine implements SessionKeeper {
     else if (isFirst) this.hooks.onChanged(session);
   }
 
+  /** The task is taken from whoever had it, and kept for nobody: a session that lives long may end any number of tasks. */
+  onConcluded(session: LiveSession, taskId: string, epoch: number): void {
+    const isFirst = !session.hasClaimed;
+    if (!this.#hold(session, taskId, epoch)) return;
+    this.release(session, taskId, epoch);
+    if (isFirst || session.state === 'ended') this.hooks.onChanged(session);
+  }
+
   onHeardAgain(session: LiveSession, gapMs: number): void {
     if (session.state !== 'open') return;
     if (session.hearing === 'held') this.#stopHolding(session);

@@ -3,7 +3,8 @@
  *
  * A session whose record is out of date is noted once, however often it changes before the next write; what is written is
  * how it stands then. So the journal is never longer than the sessions that changed, and a session that came and went in
- * between costs nothing. While the database is away the notes wait.
+ * between costs nothing unless it claimed a task, from which it is then taken off. While the database is away the notes
+ * wait.
  *
  * The records are for others: who takes over when this node dies, who looks for its tasks after a reconnect, who lists
  * sessions elsewhere. A record that is missing after a crash loses nothing: the tasks themselves name their session, and
@@ -43,7 +44,7 @@ export class SessionJournal {
 
   /** Notes that a session's record is out of date. */
   note(session: LiveSession): void {
-    if (session.state === 'ended' && !session.isWrittenDown) this.#changed.delete(session);
+    if (session.state === 'ended' && !session.isWrittenDown && !session.hasClaimed) this.#changed.delete(session);
     else this.#changed.add(session);
     this.#arm(FLUSH_MS);
   }

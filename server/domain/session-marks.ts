@@ -11,13 +11,10 @@ import type { Clock } from './clock.js';
 import type { PeerNode, SessionStore } from './liveness-ports.js';
 import type { Log } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
-import type { Task, TaskMark } from './task.js';
+import { hasEnded, type Task, type TaskMark } from './task.js';
 
 /** The part of a task that its marks depend on. */
 export type MarkedTask = Pick<Task, 'id' | 'sessionId' | 'status'>;
-
-/** Statuses of tasks that have ended: whether their service is still there says nothing about them. */
-const ENDED: readonly string[] = ['finish', 'shutdown'];
 
 /** Sessions of other nodes whose marks are kept, and flapping tasks. */
 const MAX_MARKED = 50_000;
@@ -39,7 +36,8 @@ export class SessionMarks {
   /** The marks of a task as it was read. */
   marksOf(task: MarkedTask): TaskMark[] {
     const marks: TaskMark[] = [];
-    const sessionId = ENDED.includes(task.status) ? null : task.sessionId;
+    // Whether its service is still there says nothing about a task that has ended.
+    const sessionId = hasEnded(task.status) ? null : task.sessionId;
     const mark = sessionId === null ? undefined : this.markOf(sessionId);
     if (mark) marks.push(mark);
     const flapsUntilMs = this.#flapping.size === 0 ? undefined : this.#flapping.get(task.id);

@@ -27,7 +27,16 @@ import type {
   TaskWrite,
   TaskWriteResult,
 } from './ports.js';
-import { checkId, checkTexts, revisionOfEtag, sentBytesOf, type Task, type TaskEvent, type TaskTexts } from './task.js';
+import {
+  checkId,
+  checkTexts,
+  hasEnded,
+  revisionOfEtag,
+  sentBytesOf,
+  type Task,
+  type TaskEvent,
+  type TaskTexts,
+} from './task.js';
 import type { TokenSealer } from './token-sealer.js';
 import type { WriteBatcher } from './write-batcher.js';
 
@@ -36,6 +45,8 @@ export interface Claimant {
   readonly id: string;
   /** Told after a write of this session is durable. */
   claimed(taskId: string, epoch: number): void;
+  /** Told instead when that write says that the task has ended: nobody has to vouch for it any more. */
+  concluded(taskId: string, epoch: number): void;
 }
 
 /** How a write is meant. */
@@ -213,7 +224,8 @@ export class TaskRegistry {
     if (result.outcome === 'changed') throw new TaskDashError('TASK_CHANGED');
     if (result.outcome !== 'written')
       throw new TaskDashError('INTERNAL', { cause: `unexpected outcome ${result.outcome}` });
-    if (write.sessionId) options.claimant?.claimed(write.id, result.epoch);
+    if (write.sessionId)
+      options.claimant?.[hasEnded(write.texts.status) ? 'concluded' : 'claimed'](write.id, result.epoch);
     this.hints.announce();
     return result.task;
   }

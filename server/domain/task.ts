@@ -55,6 +55,11 @@ export function sentBytesOf(task: TaskTexts & { readonly id: string }): number {
 /** The documented statuses; any other text is kept and shown as sent. */
 export const DOCUMENTED_STATUSES = ['running', 'finish', 'shutdown', 'restart'] as const;
 
+/** Whether a status says that a task is over, so that nobody has to vouch for it any more. */
+export function hasEnded(status: string | undefined): boolean {
+  return status === 'finish' || status === 'shutdown';
+}
+
 /** What made a status what it is. */
 export type Cause = 'client' | 'heartbeat_timeout' | 'connection_closed' | 'node_failover' | 'operator' | 'restored';
 

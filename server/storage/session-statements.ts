@@ -8,6 +8,9 @@ const RECORD = `id, door, address, owner, ttl_ms, state, is_protected,
   round(extract(epoch FROM now() - opened_at) * 1000)::float8 AS opened_ago_ms,
   round(extract(epoch FROM now() - silent_since) * 1000)::float8 AS silent_ms`;
 
+/** A task that has not ended. Of one that has, a session keeps nothing but its name, until it ends itself. */
+const RUNS = `status NOT IN ('finish', 'shutdown')`;
+
 /** What lapsed for the sake of a session, and is as it was then. */
 const IS_LAPSED = `status = 'shutdown' AND status_before <> ''`;
 
@@ -18,7 +21,7 @@ function idRange(nodeId: string): string {
 }
 
 /**
- * Moves the sessions that \`picked\` names, with \`changes\`, and raises the epochs of their tasks; answers with their
+ * Moves the sessions that \`picked\` names, with \`changes\`, and raises the epochs of their running tasks; answers with their
  * records and tasks, and what lapsed for their sake if \`withLapsed\`.
  */
 function move(picked: string, changes: string, lapsed: string): string {
@@ -27,7 +30,7 @@ WITH ${picked}, moved AS (
   UPDATE session s SET node_id = $1, ended_at = NULL, is_protected = false, ${changes}
   FROM picked p WHERE s.id = p.id RETURNING s.*
 ), locked AS MATERIALIZED (
-  SELECT id FROM task WHERE session_id IN (SELECT id FROM moved) ORDER BY id FOR NO KEY UPDATE
+  SELECT id FROM task WHERE session_id IN (SELECT id FROM moved) AND ${RUNS} ORDER BY id FOR NO KEY UPDATE
 ), raised AS (
   UPDATE task t SET epoch = t.epoch + 1 FROM locked l
   WHERE t.id = l.id AND t.session_id IN (SELECT id FROM moved) RETURNING t.id, t.session_id, t.epoch
@@ -65,10 +68,10 @@ WITH ours AS MATERIALIZED (
   WHERE NOT EXISTS (SELECT FROM session s WHERE s.id = r.id AND s.node_id <> $1::uuid)
 ), leftover AS MATERIALIZED (
   SELECT t.id, t.session_id, t.epoch FROM task t
-  WHERE t.session_id IN (SELECT id FROM ours) AND t.status NOT IN ('finish', 'shutdown')
+  WHERE t.session_id IN (SELECT id FROM ours) AND t.${RUNS}
 ), done AS (
   UPDATE task t SET session_id = NULL
-  WHERE t.session_id IN (SELECT id FROM ours) AND t.status IN ('finish', 'shutdown')
+  WHERE t.session_id IN (SELECT id FROM ours) AND NOT t.${RUNS}
 ), over AS MATERIALIZED (
   SELECT id, silent_ms, EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = ours.id AND ${IS_LAPSED}) AS is_kept
   FROM ours WHERE id NOT IN (SELECT session_id FROM leftover)
@@ -160,14 +163,14 @@ WHERE lapsed_session_id = ANY ($1::uuid[]) AND ${IS_LAPSED} GROUP BY lapsed_sess
 
 export const UNATTENDED: Statement = {
   name: 'session_unattended',
-  text: `SELECT id, session_id, epoch, addr FROM task WHERE session_id BETWEEN ${idRange('$1')}
+  text: `SELECT id, session_id, epoch, addr FROM task WHERE session_id BETWEEN ${idRange('$1')} AND ${RUNS}
   AND NOT EXISTS (SELECT FROM session s WHERE s.id = task.session_id)`,
 };
 
 export const WHEREABOUTS: Statement = {
   name: 'session_whereabouts',
   text: `SELECT r.id, coalesce(s.node_id <> $1::uuid, false) AS "isElsewhere",
-  EXISTS (SELECT FROM task t WHERE t.session_id = r.id) AS "hasTasks"
+  EXISTS (SELECT FROM task t WHERE t.session_id = r.id AND t.${RUNS}) AS "hasTasks"
 FROM unnest($2::uuid[]) AS r (id) LEFT JOIN session s ON s.id = r.id`,
 };
 
@@ -182,13 +185,13 @@ CROSS JOIN LATERAL (
   WHERE s.address = r.address AND s.state <> 'open' AND s.owner = r.owner AND s.id <> r.session_id
     AND s.silent_since >= now() - $5 * interval '1 ms'
     AND s.silent_since <= now() - (r.opened_ago_ms - ${NEWS_MS}) * interval '1 ms'
-    AND (EXISTS (SELECT FROM task t WHERE t.session_id = s.id)
+    AND (EXISTS (SELECT FROM task t WHERE t.session_id = s.id AND t.${RUNS})
       OR EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = s.id AND ${IS_LAPSED}))
   LIMIT 2
 ) AS lost
 CROSS JOIN LATERAL (
   SELECT jsonb_agg(jsonb_build_array(id, revision)) AS tasks FROM (
-    SELECT id, revision FROM task WHERE session_id = lost.id
+    SELECT id, revision FROM task WHERE session_id = lost.id AND ${RUNS}
     UNION ALL SELECT id, revision FROM task WHERE lapsed_session_id = lost.id AND ${IS_LAPSED}
   ) AS t
 ) AS held`,
@@ -196,7 +199,7 @@ CROSS JOIN LATERAL (
 
 export const TASKS_OF: Statement = {
   name: 'session_tasks_of',
-  text: `SELECT id, revision FROM task WHERE session_id = $1 AND status NOT IN ('finish', 'shutdown')`,
+  text: `SELECT id, revision FROM task WHERE session_id = $1 AND ${RUNS}`,
 };
 
 export const MARKED: Statement = {
@@ -223,7 +226,9 @@ ORDER BY s.id LIMIT $2`;
 
 export const LIST_ALL: Statement = {
   name: 'session_list_all',
-  text: list('CROSS JOIN LATERAL (SELECT count(*)::int AS tasks FROM task WHERE session_id = s.id) AS counted'),
+  text: list(
+    `CROSS JOIN LATERAL (SELECT count(*)::int AS tasks FROM task WHERE session_id = s.id AND ${RUNS}) AS counted`,
+  ),
 };
 
 /** $3 groups of which everything is visible, $4 groups of which the own tasks are, $5 the user. */
@@ -231,7 +236,7 @@ export const LIST_SCOPED: Statement = {
   name: 'session_list_scoped',
   text: list(
     `JOIN (
-  SELECT session_id, count(*)::int AS tasks FROM task
+  SELECT session_id, (count(*) FILTER (WHERE ${RUNS}))::int AS tasks FROM task
   WHERE session_id > $1 AND (group_id = ANY ($3::text[]) OR (user_id = $5 AND group_id = ANY ($4::text[])))
   GROUP BY session_id
 ) AS counted ON counted.session_id = s.id`,

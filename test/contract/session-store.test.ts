@@ -239,6 +239,17 @@ describe.each([
       expect(await bench.sessions.adopt(alive.id, 100)).toEqual([]);
     });
 
+    it('loses nothing but the name of a task that has ended: its epoch stays', async () => {
+      const [dead, alive] = [await startNode(bench), await startNode(bench)];
+      const session = sessionIdOf(dead);
+      await bench.sessions.save(dead.id, [recordOf(session)]);
+      await bench.putTask('runs', session);
+      await bench.putTask('done', session, { status: 'finish' });
+      await bench.expireLease(dead.id);
+      expect(await bench.sessions.adopt(alive.id, 100)).toMatchObject([{ tasks: [{ taskId: 'runs', epoch: 2 }] }]);
+      expect(await bench.task('done')).toMatchObject({ sessionId: session, epoch: 1 });
+    });
+
     it('loses them in parts, and to several takers without any of them twice', async () => {
       const [dead, one, other] = [await startNode(bench), await startNode(bench), await startNode(bench)];
       const ids = Array.from({ length: 50 }, () => sessionIdOf(dead));
@@ -426,6 +437,7 @@ describe.each([
     await bench.putTask('a', written);
     await bench.putTask('b', unwritten);
     await bench.putTask('c', sessionIdOf(other));
+    await bench.putTask('done', unwritten, { status: 'finish' });
     expect(await bench.sessions.unattended(node.id)).toEqual([
       { taskId: 'b', sessionId: unwritten, epoch: 1, address: '10.0.0.1' },
     ]);
@@ -436,6 +448,7 @@ describe.each([
     const [busy, idle, unknown] = [sessionIdOf(node), sessionIdOf(node), sessionIdOf(node)];
     await bench.sessions.save(node.id, [recordOf(busy), recordOf(idle)]);
     await bench.putTask('a', busy);
+    await bench.putTask('done', idle, { status: 'finish' });
     expect(await bench.sessions.whereabouts(node.id, [busy, idle, unknown])).toEqual(
       new Map([
         [busy, { isElsewhere: false, hasTasks: true }],
@@ -507,6 +520,12 @@ describe.each([
       expect(await bench.sessions.resumable([ask()])).toEqual([]);
     });
 
+    it('is no session whose tasks have all ended', async () => {
+      const lost = await lose('closing', 'a');
+      await bench.putTask('a', lost, { status: 'finish' });
+      expect(await bench.sessions.resumable([ask()])).toEqual([]);
+    });
+
     it('is told for each of several', async () => {
       await lose('closing', 'a');
       await lose('lapsed', 'b');
@@ -573,6 +592,8 @@ describe.each([
       expect(await bench.sessions.list(member, undefined, 10)).toMatchObject([{ id: mine, tasks: 1 }]);
       const viewer = { user: 'ssx', ownGroups: [], wholeGroups: ['mx'] };
       expect(await bench.sessions.list(viewer, undefined, 10)).toMatchObject([{ id: mine, tasks: 2 }]);
+      await bench.putTask('a', mine, { status: 'finish' });
+      expect(await bench.sessions.list(member, undefined, 10)).toMatchObject([{ id: mine, tasks: 0 }]);
     });
   });
 });

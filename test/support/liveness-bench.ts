@@ -4,6 +4,7 @@ import { TaskDashError } from '../../server/domain/errors.js';
 import { Liveness, type LivenessOptions } from '../../server/domain/liveness.js';
 import type { Log } from '../../server/domain/ports.js';
 import type { Session, SessionOpening } from '../../server/domain/sessions.js';
+import { hasEnded } from '../../server/domain/task.js';
 import { ManualClock } from './manual-clock.js';
 import { MemoryConnection, MemoryDatabase, type MemoryTask } from './memory-liveness-stores.js';
 
@@ -161,7 +162,7 @@ export class TestNode {
       expectedRevision: undefined,
       returnsTask: false,
     });
-    if (result.outcome === 'written') session.claimed(taskId, result.epoch);
+    if (result.outcome === 'written') session[hasEnded(status) ? 'concluded' : 'claimed'](taskId, result.epoch);
   }
 
   /** A connection that holds a task. */

@@ -23,7 +23,7 @@ import {
   type Whereabouts,
 } from '../../server/domain/liveness-ports.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
-import type { TaskMark } from '../../server/domain/task.js';
+import { hasEnded, type TaskMark } from '../../server/domain/task.js';
 
 /** A task as far as liveness is concerned. */
 export interface MemoryTask {
@@ -165,7 +165,7 @@ function setStatus(task: MemoryTask, status: string, cause: string): void {
 
 function applyLapse(database: MemoryDatabase, lapse: Lapse): boolean {
   const task = database.tasks.get(lapse.taskId) as MemoryTask;
-  if (hasEnded(task)) return false;
+  if (hasEnded(task.status)) return false;
   task.sessionId = null;
   database.rowsWritten++;
   task.statusBefore = task.status;
@@ -176,10 +176,6 @@ function applyLapse(database: MemoryDatabase, lapse: Lapse): boolean {
   task.changesAtMs.push(database.nowMs);
   database.lapsed.push(lapse);
   return true;
-}
-
-function hasEnded({ status }: MemoryTask): boolean {
-  return status === 'finish' || status === 'shutdown';
 }
 
 class MemoryNodeStore implements NodeStore {
@@ -275,7 +271,7 @@ class MemorySessionStore implements SessionStore {
     return this.connection.run((database) => {
       const ours = ended.filter(({ id }) => (database.sessions.get(id)?.nodeId ?? nodeId) === nodeId);
       const held = ours.flatMap(({ id }) => tasksHeldBy(database, id));
-      for (const task of held) if (hasEnded(task)) task.sessionId = null;
+      for (const task of held) if (hasEnded(task.status)) task.sessionId = null;
       const leftovers = held
         .filter(({ sessionId }) => sessionId !== null)
         .map(({ id, sessionId, epoch }) => ({ taskId: id, sessionId: sessionId as string, epoch }));
@@ -340,12 +336,14 @@ class MemorySessionStore implements SessionStore {
 
   unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]> {
     return this.connection.run((database) =>
-      unrecorded(database, nodeId).map(({ id, epoch, sessionId, addr }) => ({
-        taskId: id,
-        epoch,
-        sessionId: sessionId as string,
-        address: addr,
-      })),
+      unrecorded(database, nodeId)
+        .filter(({ status }) => !hasEnded(status))
+        .map(({ id, epoch, sessionId, addr }) => ({
+          taskId: id,
+          epoch,
+          sessionId: sessionId as string,
+          address: addr,
+        })),
     );
   }
 
@@ -357,7 +355,7 @@ class MemorySessionStore implements SessionStore {
             id,
             {
               isElsewhere: (database.sessions.get(id)?.nodeId ?? nodeId) !== nodeId,
-              hasTasks: tasksHeldBy(database, id).length > 0,
+              hasTasks: runningTasksOf(database, id).length > 0,
             },
           ]),
         ),
@@ -381,9 +379,7 @@ class MemorySessionStore implements SessionStore {
 
   tasksOf(sessionId: string): Promise<TaskVersion[]> {
     return this.connection.run((database) =>
-      tasksHeldBy(database, sessionId)
-        .filter((task) => !hasEnded(task))
-        .map(({ id, revision }) => ({ taskId: id, revision })),
+      runningTasksOf(database, sessionId).map(({ id, revision }) => ({ taskId: id, revision })),
     );
   }
 
@@ -413,8 +409,12 @@ class MemorySessionStore implements SessionStore {
     return this.connection.run((database) =>
       [...database.sessions.values()]
         .filter((session) => session.state !== 'ended')
+        .filter(
+          ({ record: { id } }) =>
+            scope === 'everything' || tasksHeldBy(database, id).some((task) => isVisible(scope, task)),
+        )
         .map((session) => listedOf(database, session, scope))
-        .filter(({ tasks, id }) => (scope === 'everything' || tasks > 0) && id > (afterId ?? ''))
+        .filter(({ id }) => id > (afterId ?? ''))
         .sort((a, b) => (a.id < b.id ? -1 : 1))
         .slice(0, limit),
     );
@@ -446,6 +446,10 @@ function tasksHeldBy(database: MemoryDatabase, sessionId: string): MemoryTask[] 
   return [...database.tasks.values()].filter((task) => task.sessionId === sessionId);
 }
 
+function runningTasksOf(database: MemoryDatabase, sessionId: string): MemoryTask[] {
+  return tasksHeldBy(database, sessionId).filter((task) => !hasEnded(task.status));
+}
+
 function lapsedFor(database: MemoryDatabase, sessionId: string): TaskVersion[] {
   return [...database.tasks.values()]
     .filter((task) => task.lapsedSessionId === sessionId && task.status === 'shutdown' && task.statusBefore !== '')
@@ -453,7 +457,7 @@ function lapsedFor(database: MemoryDatabase, sessionId: string): TaskVersion[] {
 }
 
 function versionsOf(database: MemoryDatabase, sessionId: string): TaskVersion[] {
-  const held = tasksHeldBy(database, sessionId).map(({ id, revision }) => ({ taskId: id, revision }));
+  const held = runningTasksOf(database, sessionId).map(({ id, revision }) => ({ taskId: id, revision }));
   return [...held, ...lapsedFor(database, sessionId)];
 }
 
@@ -477,7 +481,7 @@ function move(
   session.state = state;
   session.record = { ...session.record, state };
   if (state === 'open') session.silentSinceMs = null;
-  const held = tasksHeldBy(database, session.record.id);
+  const held = runningTasksOf(database, session.record.id);
   for (const task of held) task.epoch++;
   return {
     ...recordOf(database, session),
@@ -515,7 +519,7 @@ function isCandidate(database: MemoryDatabase, session: MemorySession, request: 
 
 function listedOf(database: MemoryDatabase, session: MemorySession, scope: Scope): ListedSession {
   const node = database.nodes.get(session.nodeId);
-  const visible = tasksHeldBy(database, session.record.id).filter((task) => isVisible(scope, task));
+  const visible = runningTasksOf(database, session.record.id).filter((task) => isVisible(scope, task));
   return {
     ...recordOf(database, session),
     nodeId: session.nodeId,

@@ -50,6 +50,10 @@ export class NotedSession implements Session {
     this.claims.push(taskId);
   }
 
+  concluded(taskId: string): void {
+    this.claims.splice(this.claims.indexOf(taskId) >>> 0, 1);
+  }
+
   /** What the registry does when the session was silent for too long. */
   expire(): void {
     this.opening.onExpired();

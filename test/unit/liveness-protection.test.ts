@@ -133,6 +133,19 @@ describe('few silent sessions', () => {
     expect(node.heard).toEqual([]);
   });
 
+  it('are those that close after their tasks have ended: that is how jobs go', async () => {
+    const crowd = await Crowd.of(100, 50);
+    for (const [i, session] of crowd.silent.entries()) {
+      await node.register(session, `task-${i}`, 'finish');
+      session.close();
+    }
+    const dead = await node.openWith('dead');
+    dead.close();
+    await crowd.pass(40_000);
+    expect(node.heard).toEqual([]);
+    expect(lapsed()).toEqual(['dead']);
+  });
+
   it('that expire one after the other are not mass silence', async () => {
     const crowd = await Crowd.of(100, 0);
     const mute = { heartbeat: () => {} } as Session;

@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TaskDashError } from '../../server/domain/errors.js';
+import type { LiveSession } from '../../server/domain/liveness-session.js';
+import type { Session } from '../../server/domain/sessions.js';
 import { LivenessBench, type TestNode } from '../support/liveness-bench.js';
 
 let bench: LivenessBench;
@@ -11,6 +13,7 @@ beforeEach(() => {
 
 afterEach(() => bench.stop());
 
+const held = (session: Session) => [...(session as LiveSession).tasks.keys()];
 const lapsedTasks = () => bench.database.lapsed.map(({ taskId }) => taskId);
 
 describe('a silent session', () => {
@@ -70,6 +73,21 @@ describe('a silent session', () => {
     await node.register(session, 'a', 'finish');
     await bench.pass(31_000);
     expect(bench.task('a')).toMatchObject({ status: 'finish', sessionId: null });
+    expect(lapsedTasks()).toEqual([]);
+  });
+
+  it('keeps no memory of tasks that have ended, however many it runs in its life', async () => {
+    const session = await node.openWith('runs');
+    for (let i = 0; i < 100; i++) {
+      await node.register(session, `job-${i}`);
+      await node.register(session, `job-${i}`, i % 2 ? 'finish' : 'shutdown');
+    }
+    expect(held(session)).toEqual(['runs']);
+    await node.register(session, 'job-0');
+    expect(held(session)).toEqual(['runs', 'job-0']);
+    await bench.pass(31_000);
+    expect(lapsedTasks()).toEqual(['runs', 'job-0']);
+    expect(bench.task('job-1')).toMatchObject({ status: 'finish', sessionId: null });
   });
 
   it('lapses with many others in few statements', async () => {
@@ -122,6 +140,30 @@ describe('a closed connection', () => {
     expect(node.liveness.size).toBe(1);
     await bench.passBeating(40_000, [after]);
     expect(lapsedTasks()).toEqual([]);
+  });
+
+  it('whose tasks have all ended has nothing left to wait for, and is taken off them', async () => {
+    node = await bench.startNode();
+    const session = await node.openWith('a');
+    await node.register(session, 'a', 'finish');
+    session.close();
+    expect(node.liveness.size).toBe(0);
+    await bench.pass(1000);
+    expect(bench.task('a')).toMatchObject({ status: 'finish', sessionId: null });
+    expect(bench.database.sessions.size).toBe(0);
+  });
+
+  it('is taken off a task that turns out to have ended after it closed', async () => {
+    node = await bench.startNode();
+    const session = await node.openWith('a');
+    session.close();
+    await node.register(session, 'a', 'finish');
+    expect(node.liveness.size).toBe(0);
+    await bench.pass(1000);
+    expect(bench.task('a')).toMatchObject({ status: 'finish', sessionId: null });
+    await node.register(session, 'b', 'finish');
+    await bench.pass(1000);
+    expect(bench.task('b')).toMatchObject({ status: 'finish', sessionId: null });
   });
 
   it('still answers for a claim that becomes durable after it closed', async () => {
