@@ -50,8 +50,8 @@ interface Incident {
 
 export class Protection {
   #incident: Incident | undefined;
-  /** What expired lately, oldest first: it was lost too. */
-  #expired: { readonly atMs: number; readonly sessions: number }[] = [];
+  /** When those were lost who expired within the last TTL: they were lost too. */
+  #expired: number[] = [];
 
   constructor(
     private readonly options: ProtectionOptions,
@@ -72,9 +72,9 @@ export class Protection {
     this.onEvent({ kind: 'began', ...census });
   }
 
-  /** Counts sessions that expired unprotected. */
-  noteExpired(sessions: number, nowMs: number): void {
-    if (sessions > 0) this.#expired.push({ atMs: nowMs, sessions });
+  /** Counts a session that expired unprotected, by when it was lost. */
+  noteExpired(lostAtMs: number): void {
+    if (this.options.maxMs > 0) this.#expired.push(lostAtMs);
   }
 
   /** Whether it is over, and why; to be asked regularly while active. `held`: how many sessions are held. */
@@ -114,9 +114,8 @@ export class Protection {
   }
 
   #withExpired({ lost, of }: Census, nowMs: number): Census {
-    // Those who are still here fell silent half a TTL to a TTL ago; these are the ones before them.
-    this.#expired = this.#expired.filter(({ atMs }) => atMs > nowMs - this.options.ttlMs / 2);
-    const expired = this.#expired.reduce((sum, { sessions }) => sum + sessions, 0);
+    this.#expired = this.#expired.filter((lostAtMs) => lostAtMs > nowMs - this.options.ttlMs);
+    const expired = this.#expired.length;
     return { lost: lost + expired, of: of + expired };
   }
 

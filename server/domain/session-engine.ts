@@ -385,7 +385,7 @@ export class SessionEngine implements SessionKeeper {
     this.#postpone(accused.filter((session) => this.#isAwaited(session)));
     const ripe = accused.filter((session) => !this.#isAwaited(session));
     const doubted = ripe.filter(isProtectable);
-    if (doubted.length > 0) this.#protection.consider(this.#census(), this.nowMs());
+    if (doubted.length > 0) this.#protection.consider(this.#census(doubted), this.nowMs());
     const isHeld = (session: LiveSession) => this.#protection.isActive && isProtectable(session);
     for (const session of doubted) if (isHeld(session)) this.#holdBack(session);
     this.#condemn(ripe.filter((session) => !isHeld(session)));
@@ -401,7 +401,6 @@ export class SessionEngine implements SessionKeeper {
 
   #condemn(sessions: readonly LiveSession[]): void {
     const nowMs = this.nowMs();
-    this.#protection.noteExpired(sessions.filter(isProtectable).length, nowMs);
     for (const session of sessions) {
       session.stateBefore = session.state;
       session.condemnedAtMs = nowMs;
@@ -428,6 +427,7 @@ export class SessionEngine implements SessionKeeper {
     const lapsed = given.filter(({ taskId }) => changed.has(taskId)).length;
     if (lapsed > 0) this.hooks.onLapsed(session.cause, lapsed);
     const { stateBefore } = session;
+    if (isProtectable(session)) this.#protection.noteExpired(lostAtMs(session));
     for (const { taskId, epoch } of given) this.release(session, taskId, epoch);
     session.graceEndsMs = Math.min(session.graceEndsMs || Infinity, this.nowMs());
     session.isReleased = true;
@@ -457,13 +457,19 @@ export class SessionEngine implements SessionKeeper {
     if (end) this.#releaseHeld(end);
   }
 
-  /** Sessions lost within the last TTL, or held since before, among all that could have been. */
-  #census(): Census {
-    const sinceMs = this.nowMs() - this.options.ttlMs;
+  /**
+   * Sessions lost within one TTL, or held since before, among all that could have been. The TTL is the latest one, or an
+   * earlier one in which the first of the accused was lost, where they were waited for so long.
+   */
+  #census(accused: readonly LiveSession[] = []): Census {
+    const { ttlMs } = this.options;
+    const closedAtMs = accused.filter(({ state }) => state === 'closing').map((session) => session.closedAtMs);
+    const sinceMs = closedAtMs.reduce((first, next) => Math.min(first, next), this.nowMs() - ttlMs);
     let lost = 0;
     for (const session of this.#suspects) if (!session.isReleased) lost++;
     for (const session of this.#closing) {
-      if (!session.isReleased && (session.closedAtMs >= sinceMs || session.hearing === 'held')) lost++;
+      const isRecent = session.closedAtMs >= sinceMs && session.closedAtMs <= sinceMs + ttlMs;
+      if (!session.isReleased && (isRecent || session.hearing === 'held')) lost++;
     }
     return { lost, of: this.#sessions.size - this.#orphans.size };
   }
@@ -531,5 +537,11 @@ function isWaiting(state: SessionState): boolean {
 
 /** Protection is about tasks of connections of this node that nobody has decided on. */
 function isProtectable(session: LiveSession): boolean {
-  return session.state !== 'orphan' && !session.isReleased && session.tasks.size > 0;
+  const state = session.state === 'condemned' ? session.stateBefore : session.state;
+  return state !== 'orphan' && !session.isReleased && session.tasks.size > 0;
+}
+
+/** When a session that is judged dead was lost: its connection, or, while that is open, the first beat that it missed. */
+function lostAtMs({ stateBefore, closedAtMs, lastSeenMs, suspectAfterMs }: LiveSession): number {
+  return stateBefore === 'closing' ? closedAtMs : lastSeenMs + suspectAfterMs;
 }

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TaskDashError } from '../../server/domain/errors.js';
 import type { Session } from '../../server/domain/sessions.js';
 import { LivenessBench, type TestNode } from '../support/liveness-bench.js';
 
@@ -38,6 +39,15 @@ class Crowd {
       sessions.forEach((session, index) => index % 20 === turn && session.heartbeat());
       await bench.pass(500);
       this.#elapsedMs += 500;
+    }
+  }
+
+  /** Those who are to fall silent close their connections instead, beating until then. */
+  async leaveOneByOne(everyMs: number): Promise<void> {
+    for (let session = this.silent.shift(); session; session = this.silent.shift()) {
+      session.close();
+      for (const staying of this.silent) staying.heartbeat();
+      await this.pass(everyMs);
     }
   }
 
@@ -119,6 +129,67 @@ describe('mass silence', () => {
     await crowd.pass(40_000);
     expect(node.liveness.protections()).toEqual([]);
     expect(lapsed()).toEqual([]);
+  });
+});
+
+describe('sessions that close', () => {
+  it('right after a sign of life count like all others: busy services behind a load balancer', async () => {
+    const crowd = await Crowd.of(100, 40);
+    // Not at the very moment of a sweep, so that the verdict comes a little later than the TTL.
+    await bench.pass(50);
+    for (const session of crowd.silent) session.beat();
+    for (const session of crowd.silent) session.close();
+    await crowd.pass(40_000);
+    expect(lapsed()).toEqual([]);
+    expect(node.liveness.counts()).toMatchObject({ held: 40, closing: 40 });
+  });
+
+  it.each([
+    { everyMs: 1500, expired: 15, why: 'the sixteenth within one TTL is one too many of a hundred' },
+    { everyMs: 3000, expired: 20, why: 'no more than eleven go within one TTL' },
+  ])('one by one without any grace, every $everyMs ms: $why', async ({ everyMs, expired }) => {
+    await bench.stop();
+    node = await bench.startNode({ reconnectGraceMs: 0 });
+    const crowd = await Crowd.of(100, 20);
+    await crowd.leaveOneByOne(everyMs);
+    expect(lapsed()).toHaveLength(expired);
+    expect(node.liveness.counts().held).toBe(20 - expired);
+  });
+
+  it('and are waited for longer than a TTL, count with those of the same TTL only', async () => {
+    await bench.stop();
+    node = await bench.startNode({ reconnectGraceMs: 300_000 });
+    const crowd = await Crowd.of(100, 20);
+    await crowd.leaveOneByOne(5000);
+    await crowd.pass(320_000);
+    expect(lapsed()).toHaveLength(20);
+    expect(node.heard).toEqual([]);
+  });
+});
+
+describe('the bound', () => {
+  it.each([
+    { total: 10, silent: 10, protects: true },
+    { total: 66, silent: 10, protects: true },
+    { total: 67, silent: 10, protects: false },
+    { total: 200, silent: 30, protects: false },
+    { total: 200, silent: 31, protects: true },
+  ])('of ten and 15 %: $silent of $total', async ({ total, silent, protects }) => {
+    const crowd = await Crowd.of(total, silent);
+    await crowd.pass(31_000);
+    expect(node.heard).toEqual(protects ? ['protection began'] : []);
+    expect(lapsed()).toHaveLength(protects ? 0 : silent);
+  });
+
+  it('counts nobody twice whose verdict has to wait for the database', async () => {
+    const crowd = await Crowd.of(100, 10);
+    await crowd.pass(19_000);
+    node.connection.tasks.lapse = () => Promise.reject(new TaskDashError('STORAGE_UNAVAILABLE'));
+    await crowd.pass(10_000);
+    Reflect.deleteProperty(node.connection.tasks, 'lapse');
+    await crowd.pass(10_000);
+    expect(node.heard).toEqual([]);
+    expect(lapsed()).toHaveLength(10);
   });
 });
 
