@@ -185,17 +185,16 @@ export class SessionEngine implements SessionKeeper {
     return session;
   }
 
-  /** A closing session or an orphan of this node is back. */
+  /** A closing session or an orphan of this node is back; a verdict on it that is not carried out yet becomes void. */
   continue(session: LiveSession): void {
-    if (session.state === 'open' || session.state === 'condemned') return;
-    this.#closing.delete(session);
-    this.#orphans.delete(session);
-    this.#held.delete(session);
-    session.state = 'open';
+    const isCondemned = session.state === 'condemned';
+    if ((isCondemned ? session.stateBefore : session.state) === 'open') return;
+    for (const set of [this.#closing, this.#orphans, this.#held]) set.delete(session);
+    session[isCondemned ? 'stateBefore' : 'state'] = 'open';
     session.cause = 'heartbeat_timeout';
     session.hearing = 'fresh';
     this.#sessions.set(session.id, session);
-    this.#wheel.put(session, session.lastSeenMs + session.suspectAfterMs);
+    if (!isCondemned) this.#wheel.put(session, session.lastSeenMs + session.suspectAfterMs);
     this.hooks.onChanged(session);
   }
 
@@ -412,7 +411,7 @@ export class SessionEngine implements SessionKeeper {
 
   /** A sign of life since the verdict makes it void. */
   #verdictStands(session: LiveSession): boolean {
-    if (session.stateBefore !== 'open' || session.lastSeenMs <= session.condemnedAtMs) return true;
+    if (session.stateBefore !== 'open' || session.lastSeenMs < session.condemnedAtMs) return true;
     this.#withdraw(session, 0);
     this.onHeardAgain(session, session.ttlMs);
     return false;

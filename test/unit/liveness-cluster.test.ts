@@ -335,6 +335,27 @@ describe('a lease of a service', () => {
     expect(lapsed()).toEqual([]);
   });
 
+  it('that is heard again while its verdict waits for the database, after the failover grace too, lives', async () => {
+    const before = await bench.startNode();
+    const { sessionId } = before.liveness.grantLease({ address: '10.0.0.1', owner });
+    await before.register(await before.liveness.leaseSession(sessionId, owner), 'a');
+    await bench.pass(1000);
+    before.kill();
+    const after = await bench.startNode();
+    await bench.pass(70_000);
+    after.connection.tasks.lapse = () => Promise.reject(new TaskDashError('STORAGE_UNAVAILABLE'));
+    await bench.pass(8000);
+    expect(after.liveness.counts()).toMatchObject({ orphan: 1, condemned: 1 });
+    await after.liveness.keepAlive(sessionId, owner);
+    Reflect.deleteProperty(after.connection.tasks, 'lapse');
+    for (let beats = 0; beats < 5; beats++) {
+      await bench.pass(8000);
+      await after.liveness.keepAlive(sessionId, owner);
+    }
+    expect(lapsed()).toEqual([]);
+    expect(after.liveness.counts()).toMatchObject({ open: 1, orphan: 0, condemned: 0 });
+  });
+
   it('that says goodbye shuts its running tasks down as its own word, and is not known any more', async () => {
     const node = await bench.startNode();
     const { sessionId } = node.liveness.grantLease({ address: '10.0.0.1', owner });
