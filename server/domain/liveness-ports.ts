@@ -59,7 +59,7 @@ export interface ProtectionOrder {
 export interface NodeRenewal {
   /** Whether there was no lease, or it had run out before this renewal, so that others may have taken sessions over. */
   readonly lapsed: boolean;
-  /** A decision that arrived on another node; given once. */
+  /** A decision that arrived on another node; given again until a renewal says that it is carried out. */
   readonly order: ProtectionOrder | undefined;
   /** All other nodes whose lease holds. */
   readonly peers: readonly PeerNode[];
@@ -80,11 +80,14 @@ export type NodeEventKind =
 
 /** The nodes' leases. */
 export interface NodeStore {
-  /** Begins or prolongs the lease: it holds for `leaseMs` from now on the database's clock. */
-  renew(node: NodeIdentity, leaseMs: number, report: NodeReport): Promise<NodeRenewal>;
+  /**
+   * Begins or prolongs the lease: it holds for `leaseMs` from now on the database's clock. `carriedOut`: the order that
+   * the latest answer brought.
+   */
+  renew(node: NodeIdentity, leaseMs: number, report: NodeReport, carriedOut?: ProtectionOrder): Promise<NodeRenewal>;
   /** Ends the lease now: others may take the node's sessions over at once. */
   release(nodeId: string): Promise<void>;
-  /** Leaves a decision for another node; false when no node of that name holds a lease. */
+  /** Leaves a decision for another node; false when no node of that name holds a lease and reports a protection. */
   order(nodeName: string, order: ProtectionOrder): Promise<boolean>;
   /** Keeps an event, as of now. */
   note(nodeName: string, kind: NodeEventKind, details: NodeEvent['details']): Promise<void>;

@@ -43,7 +43,7 @@ export class NodeLease {
   #heldSinceMs = Infinity;
   #trustedFromMs = Infinity;
   #isLost = false;
-  #order: ProtectionOrder | undefined;
+  #carriedOut: ProtectionOrder | undefined;
   #timer: Timer | undefined;
   #watch: Timer | undefined;
   #renewing: Promise<void> = Promise.resolve();
@@ -104,12 +104,11 @@ export class NodeLease {
     const { clock, log, leaseMs, ttlMs } = this.options;
     const sentAtMs = clock.monotonicMs();
     try {
-      const renewal = this.#withOrder(await this.#renew());
+      const renewal = await this.#renew();
       // What took longer than the lease says nothing any more.
       if (clock.monotonicMs() >= sentAtMs + leaseMs) return this.#arm(0);
       const regained = !this.isHeld || renewal.lapsed;
       if (regained) this.#trustedFromMs = clock.monotonicMs() + ttlMs;
-      this.#order = undefined;
       this.#onHeld(sentAtMs, renewal, regained);
       this.#arm(this.#renewEveryMs);
     } catch (error) {
@@ -118,14 +117,9 @@ export class NodeLease {
     }
   }
 
-  /** The database gives an order once; it must not go down with an answer that came too late. */
-  #withOrder(renewal: NodeRenewal): NodeRenewal {
-    this.#order = renewal.order ?? this.#order;
-    return { ...renewal, order: this.#order };
-  }
-
   #renew(): Promise<NodeRenewal> {
-    return this.options.store.renew(this.options.node, this.options.leaseMs, this.options.report());
+    const { store, node, leaseMs, report } = this.options;
+    return store.renew(node, leaseMs, report(), this.#carriedOut);
   }
 
   #onHeld(sentAtMs: number, renewal: NodeRenewal, regained: boolean): void {
@@ -133,7 +127,9 @@ export class NodeLease {
     if (regained) this.#isLost = false;
     this.#heldUntilMs = sentAtMs + this.options.leaseMs;
     this.#watchEnd();
-    if (!this.#stopped) this.options.onRenewed(renewal, regained);
+    if (this.#stopped) return;
+    this.options.onRenewed(renewal, regained);
+    this.#carriedOut = renewal.order;
   }
 
   /** Notices the loss when it happens, for log and metrics; what may be decided is asked of the clock each time. */

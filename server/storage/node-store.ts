@@ -15,6 +15,9 @@ import type {
 } from '../domain/liveness-ports.js';
 import type { Postgres, Statement } from './postgres.js';
 
+const IS_OPEN = '(ordered_decision, ordered_by) IS DISTINCT FROM ($5::text, $6::text)';
+
+/** $1 id, $2 name, $3 length of the lease, $4 report, $5 and $6 the order that has been carried out. */
 const RENEW: Statement = {
   name: 'node_renew',
   text: `
@@ -22,7 +25,8 @@ WITH before AS MATERIALIZED (
   SELECT lease_until, ordered_decision, ordered_by FROM node WHERE id = $1 FOR UPDATE
 ), known AS MATERIALIZED (
   SELECT count(*) AS nodes, coalesce(bool_or(lease_until <= clock_timestamp()), true) AS lapsed,
-         min(ordered_decision) AS ordered_decision, min(ordered_by) AS ordered_by
+         min(ordered_decision) FILTER (WHERE ${IS_OPEN}) AS ordered_decision,
+         min(ordered_by) FILTER (WHERE ${IS_OPEN}) AS ordered_by
   FROM before
 ), renewed AS (
   INSERT INTO node (id, name, started_at, renewed_at, lease_until, is_settled, report)
@@ -30,7 +34,8 @@ WITH before AS MATERIALIZED (
   FROM known
   ON CONFLICT (id) DO UPDATE SET
     renewed_at = excluded.renewed_at, lease_until = excluded.lease_until, is_settled = false,
-    report = excluded.report, ordered_decision = NULL, ordered_by = NULL
+    report = excluded.report,
+    ordered_decision = (SELECT ordered_decision FROM known), ordered_by = (SELECT ordered_by FROM known)
 )
 SELECT lapsed, ordered_decision, ordered_by,
   (SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -47,7 +52,8 @@ const RELEASE: Statement = {
 
 const ORDER: Statement = {
   name: 'node_order',
-  text: `UPDATE node SET ordered_decision = $2, ordered_by = $3 WHERE name = $1 AND lease_until > now() RETURNING id`,
+  text: `UPDATE node SET ordered_decision = $2, ordered_by = $3 WHERE name = $1 AND lease_until > now()
+  AND jsonb_typeof(report -> 'protection') = 'object' RETURNING id`,
 };
 
 const NOTE: Statement = {
@@ -76,8 +82,14 @@ const EVENTS_KEPT_MS = 90 * 24 * 3_600_000;
 export class PostgresNodeStore implements NodeStore {
   constructor(private readonly postgres: Postgres) {}
 
-  async renew(node: NodeIdentity, leaseMs: number, report: NodeReport): Promise<NodeRenewal> {
-    const values = [node.id, node.name, leaseMs, JSON.stringify(report)];
+  async renew(
+    node: NodeIdentity,
+    leaseMs: number,
+    report: NodeReport,
+    carriedOut?: ProtectionOrder,
+  ): Promise<NodeRenewal> {
+    const done = [carriedOut?.decision, carriedOut?.actor];
+    const values = [node.id, node.name, leaseMs, JSON.stringify(report), ...done];
     const [row] = await this.postgres.rows<RenewalRow>(RENEW, values);
     if (!row) throw new Error('a renewal always answers with one row');
     const { lapsed, ordered_decision: decision, ordered_by: actor, peers } = row;

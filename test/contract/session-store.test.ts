@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { NodeReport, NodeStore, SessionRecord, SessionStore } from '../../server/domain/liveness-ports.js';
+import type {
+  NodeReport,
+  NodeStore,
+  ProtectionOrder,
+  SessionRecord,
+  SessionStore,
+} from '../../server/domain/liveness-ports.js';
 import { createDataSource } from '../../server/storage/data-source.js';
 import { PostgresNodeStore } from '../../server/storage/node-store.js';
 import { Postgres } from '../../server/storage/postgres.js';
@@ -39,6 +45,7 @@ interface Bench {
 
 const LEASE_MS = 10_000;
 const report: NodeReport = { sessions: 0, suspects: [], marked: 0, protection: null };
+const protection = { sinceMs: 0, endsInMs: 900_000, lost: 20, of: 100, held: 20, heldBy: '' };
 
 function memoryBench(): Bench {
   const clock = new ManualClock();
@@ -197,13 +204,33 @@ describe.each([
       expect((await bench.nodes.renew(a, LEASE_MS, report)).peers).toEqual([]);
     });
 
-    it('brings an order that was left for the node, once', async () => {
+    it('brings an order that was left for the node, until it is told that it was carried out', async () => {
       const node = await startNode(bench, 'a');
-      expect(await bench.nodes.order('nobody', { decision: 'hold', actor: 'user:ssx' })).toBe(false);
-      expect(await bench.nodes.order('a', { decision: 'expire_now', actor: 'user:ssx' })).toBe(true);
-      const { order } = await bench.nodes.renew(node, LEASE_MS, report);
-      expect(order).toEqual({ decision: 'expire_now', actor: 'user:ssx' });
-      expect((await bench.nodes.renew(node, LEASE_MS, report)).order).toBeUndefined();
+      const protecting = { ...report, protection };
+      const renew = async (carriedOut?: ProtectionOrder) =>
+        (await bench.nodes.renew(node, LEASE_MS, protecting, carriedOut)).order;
+      await renew();
+      const [first, second] = [
+        { decision: 'expire_now', actor: 'user:ssx' },
+        { decision: 'hold', actor: 'user:ssx' },
+      ] as const;
+      expect(await bench.nodes.order('a', first)).toBe(true);
+      expect([await renew(), await renew()]).toEqual([first, first]);
+      expect(await bench.nodes.order('a', second)).toBe(true);
+      // What was carried out meanwhile is not what is ordered now.
+      expect([await renew(first), await renew(first)]).toEqual([second, second]);
+      expect([await renew(second), await renew(second), await renew()]).toEqual([undefined, undefined, undefined]);
+    });
+
+    it('takes an order only for a node that holds its lease and protects something', async () => {
+      const order = { decision: 'hold', actor: 'user:ssx' } as const;
+      const node = await startNode(bench, 'a');
+      expect(await bench.nodes.order('nobody', order)).toBe(false);
+      expect(await bench.nodes.order('a', order)).toBe(false);
+      await bench.nodes.renew(node, LEASE_MS, { ...report, protection });
+      expect(await bench.nodes.order('a', order)).toBe(true);
+      await bench.expireLease(node.id);
+      expect(await bench.nodes.order('a', order)).toBe(false);
     });
 
     it('keeps events, the newest first', async () => {

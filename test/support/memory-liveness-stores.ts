@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Scope } from '../../server/domain/access.js';
 import { isVisible } from '../../server/domain/access.js';
 import type { Clock } from '../../server/domain/clock.js';
@@ -181,9 +182,10 @@ function applyLapse(database: MemoryDatabase, lapse: Lapse): boolean {
 class MemoryNodeStore implements NodeStore {
   constructor(private readonly connection: MemoryConnection) {}
 
-  renew(node: NodeIdentity, leaseMs: number, report: NodeReport): Promise<NodeRenewal> {
+  renew(node: NodeIdentity, leaseMs: number, report: NodeReport, carriedOut?: ProtectionOrder): Promise<NodeRenewal> {
     return this.connection.run((database) => {
       const known = database.nodes.get(node.id);
+      const order = isDeepStrictEqual(known?.order, carriedOut) ? undefined : known?.order;
       const { nowMs } = database;
       database.nodes.set(node.id, {
         ...node,
@@ -191,13 +193,13 @@ class MemoryNodeStore implements NodeStore {
         leaseUntilMs: nowMs + leaseMs,
         renewedAtMs: nowMs,
         isSettled: false,
-        order: undefined,
+        order,
       });
       database.rowsWritten++;
       const peers = [...database.nodes.values()]
         .filter(({ id, leaseUntilMs }) => id !== node.id && leaseUntilMs > nowMs)
         .map(({ id, name, renewedAtMs, report }) => ({ id, name, renewedAgoMs: nowMs - renewedAtMs, report }));
-      return { lapsed: !known || known.leaseUntilMs <= nowMs, order: known?.order, peers };
+      return { lapsed: !known || known.leaseUntilMs <= nowMs, order, peers };
     });
   }
 
@@ -211,7 +213,8 @@ class MemoryNodeStore implements NodeStore {
   order(nodeName: string, order: ProtectionOrder): Promise<boolean> {
     return this.connection.run((database) => {
       const node = [...database.nodes.values()].find(
-        ({ name, leaseUntilMs }) => name === nodeName && leaseUntilMs > database.nowMs,
+        ({ name, leaseUntilMs, report: { protection } }) =>
+          name === nodeName && leaseUntilMs > database.nowMs && protection !== null,
       );
       if (node) node.order = order;
       return node !== undefined;

@@ -286,12 +286,35 @@ describe('an administrator', () => {
     expect(await other.liveness.expireNow('node-1', 'user:boss')).toBe(true);
     await crowd.pass(5000);
     expect(lapsed()).toHaveLength(50);
+    expect(await other.liveness.nodeEvents(1)).toMatchObject([
+      { node: 'node-1', kind: 'protection_ended', details: { reason: 'operator', actor: 'user:boss', held: 50 } },
+    ]);
+  });
+
+  it('is obeyed though the answer that brought the decision was lost, and once', async () => {
+    const other = await bench.startNode();
+    const crowd = await Crowd.of(100, 50);
+    await crowd.pass(45_000);
+    const renew = node.connection.nodes.renew.bind(node.connection.nodes);
+    let lost = 0;
+    node.connection.nodes.renew = async (...args) => {
+      const renewal = await renew(...args);
+      if (renewal.order && lost++ === 0) throw new TaskDashError('STORAGE_UNAVAILABLE');
+      return renewal;
+    };
+    expect(await other.liveness.hold('node-1', 'user:boss')).toBe(true);
+    await crowd.pass(10_000);
+    expect(lost).toBe(2);
+    expect(node.heard).toEqual(['protection began', 'protection held']);
+    expect(other.liveness.protections()).toMatchObject([{ protection: { heldBy: 'user:boss' } }]);
   });
 
   it('has nothing to decide where nothing is protected', async () => {
     expect(await node.liveness.expireNow('node-1', 'user:boss')).toBe(false);
     expect(await node.liveness.hold('node-1', 'user:boss')).toBe(false);
     expect(await node.liveness.hold('nobody', 'user:boss')).toBe(false);
+    await bench.startNode();
+    expect(await node.liveness.hold('node-2', 'user:boss')).toBe(false);
   });
 });
 
