@@ -51,6 +51,8 @@ export class TaskFeed {
   #watchers = 0;
   #pumping: Promise<void> | undefined;
   #pumpAgain = false;
+  /** A watcher stands beyond the head: the next read moves it there though it finds nothing. */
+  #mustMove = false;
   #poll: Timer | undefined;
   #stopListening: (() => void) | undefined;
   #waiters = new Set<() => void>();
@@ -108,10 +110,10 @@ export class TaskFeed {
     return this.#readBehind(position);
   }
 
-  /** Resolves when the head moves on, the time is up or the signal aborts. For FeedWatch. */
-  changed(timeoutMs: number, signal: AbortSignal): Promise<void> {
+  /** Resolves when the head is no longer at the position, the time is up or the signal aborts. For FeedWatch. */
+  changed(position: FeedPosition, timeoutMs: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
-      if (signal.aborted || this.#stopped) return resolve();
+      if (signal.aborted || this.#stopped || !this.#isAtHead(position)) return resolve();
       const finish = () => {
         timer.cancel();
         this.#waiters.delete(finish);
@@ -134,16 +136,25 @@ export class TaskFeed {
     return this.options.maxCatchUp;
   }
 
+  #isAtHead(position: FeedPosition): boolean {
+    return this.#head !== undefined && keyOf(this.#head) === keyOf(position);
+  }
+
   async #readBehind(position: FeedPosition): Promise<FeedSegment> {
     const until = position.until ?? (await this.#headBeyond(position.from));
     const { events } = await this.store.between(position.from, until, position.afterId ?? 0, this.options.pageSize);
     return segmentOf(position.from, until, events, events.length < this.options.pageSize);
   }
 
-  /** A mark of this node's head that lies at or after `from`, so that reading up to it never goes back. */
+  /**
+   * A mark of this node's head that lies at or after `from`, so that reading up to it never goes back. A head that lies
+   * before is moved, over an empty segment where nothing has changed: else the watcher would read on for ever, from one
+   * mark of its own to the next, and never meet the head.
+   */
   async #headBeyond(from: FeedMark): Promise<FeedMark> {
     const head = await this.#ensureHead();
     if (!head.until && this.store.reaches(head.from, from)) return head.from;
+    this.#mustMove = true;
     await this.#pump();
     const pumped = await this.#ensureHead();
     if (!pumped.until && this.store.reaches(pumped.from, from)) return pumped.from;
@@ -151,11 +162,11 @@ export class TaskFeed {
   }
 
   async #ensureHead(): Promise<FeedPosition> {
-    if (!this.#head) {
-      const from = await this.store.mark();
-      this.#head ??= { from };
-    }
-    return this.#head;
+    if (this.#head) return this.#head;
+    const from = await this.store.mark();
+    // Nobody watches any more: who comes next begins at their own now.
+    if (this.#watchers === 0) return { from };
+    return (this.#head ??= { from });
   }
 
   #onHint(): void {
@@ -182,7 +193,7 @@ export class TaskFeed {
         this.log.warn({ err: error }, 'the change feed could not be read');
         return;
       }
-    } while (this.#pumpAgain && !this.#stopped);
+    } while (this.#pumpAgain && this.#watchers > 0 && !this.#stopped);
   }
 
   async #readPage(): Promise<void> {
@@ -193,18 +204,19 @@ export class TaskFeed {
     if (this.#head !== head) return;
     const segment = segmentOf(head.from, page.until, page.events, complete);
     // An empty read moves nothing: the old head still bounds the same events, and idle watchers keep their place.
-    if (segment.events.length === 0 && !head.until) return;
+    if (segment.events.length === 0 && !head.until && !this.#mustMove) return;
+    this.#mustMove = false;
     this.#append(head, segment);
   }
 
   #append(head: FeedPosition, segment: FeedSegment): void {
     this.#ring.set(keyOf(head), segment);
-    this.#ringEvents += segment.events.length;
+    this.#ringEvents += sizeOf(segment);
     this.#head = segment.end;
     for (const [key, oldest] of this.#ring) {
       if (this.#ringEvents <= this.options.ringSize || oldest === segment) break;
       this.#ring.delete(key);
-      this.#ringEvents -= oldest.events.length;
+      this.#ringEvents -= sizeOf(oldest);
     }
     this.#wakeAll();
   }
@@ -257,7 +269,7 @@ export class FeedWatch {
   }
 
   async #readAfterChange(timeoutMs: number, signal: AbortSignal): Promise<FeedSegment | undefined> {
-    await this.feed.changed(timeoutMs, signal);
+    await this.feed.changed(this.position, timeoutMs, signal);
     return signal.aborted ? undefined : this.#read();
   }
 
@@ -282,6 +294,11 @@ function segmentOf(from: FeedMark, until: FeedMark, events: readonly FeedEvent[]
   const inside = (index: number): FeedPosition => ({ from, until, afterId: (events[index] as FeedEvent).event.id });
   const end: FeedPosition = complete ? { from: until } : inside(events.length - 1);
   return { events, positionAfter: (index) => (complete && index === events.length - 1 ? end : inside(index)), end };
+}
+
+/** What a segment counts in the ring; an empty one takes room too. */
+function sizeOf({ events }: FeedSegment): number {
+  return Math.max(1, events.length);
 }
 
 function keyOf(position: FeedPosition): string {

@@ -1,17 +1,22 @@
-/** The change feed in memory. Everything commits in order here, so a mark is how many events there were. */
+/**
+ * The change feed in memory. Everything commits in order here, so a mark is how many events there were, and how many
+ * transactions without an event: they move marks on as they do in a real database.
+ */
 import { TaskDashError } from '../../server/domain/errors.js';
 import type { FeedEvent, FeedMark, FeedStore } from '../../server/domain/ports.js';
 import type { MemoryTaskDatabase } from './memory-task-store.js';
 
 export class MemoryFeedStore implements FeedStore {
-  constructor(private readonly database: Pick<MemoryTaskDatabase, 'history'>) {}
+  constructor(private readonly database: Pick<MemoryTaskDatabase, 'history' | 'otherTransactions'>) {}
 
   mark(): Promise<FeedMark> {
-    return Promise.resolve(`seen:${this.database.history.length}`);
+    const { history, otherTransactions } = this.database;
+    return Promise.resolve(`seen:${history.length}+${otherTransactions}`);
   }
 
   reaches(later: FeedMark, earlier: FeedMark): boolean {
-    return seenBy(later) >= seenBy(earlier);
+    const [one, other] = [seenBy(later), seenBy(earlier)];
+    return one.events >= other.events && one.others >= other.others;
   }
 
   async between(
@@ -20,16 +25,17 @@ export class MemoryFeedStore implements FeedStore {
     afterId: number,
     limit: number,
   ): Promise<{ until: FeedMark; events: FeedEvent[] }> {
-    const end = until ?? (await this.mark());
-    const total = this.database.history.length;
-    if (Math.max(seenBy(from), seenBy(end)) > total) throw new TaskDashError('RESUME_TOKEN_INVALID');
-    const events = this.database.history.slice(seenBy(from), seenBy(end)).filter(({ event }) => event.id > afterId);
+    const now = await this.mark();
+    const end = until ?? now;
+    if (!this.reaches(now, from) || !this.reaches(now, end)) throw new TaskDashError('RESUME_TOKEN_INVALID');
+    const between = this.database.history.slice(seenBy(from).events, seenBy(end).events);
+    const events = between.filter(({ event }) => event.id > afterId);
     return { until: end, events: events.slice(0, limit) };
   }
 }
 
-function seenBy(mark: FeedMark): number {
-  const match = /^seen:(\d{1,15})$/.exec(mark);
+function seenBy(mark: FeedMark): { events: number; others: number } {
+  const match = /^seen:(\d{1,15})\+(\d{1,15})$/.exec(mark);
   if (!match) throw new TaskDashError('RESUME_TOKEN_INVALID');
-  return Number(match[1]);
+  return { events: Number(match[1]), others: Number(match[2]) };
 }

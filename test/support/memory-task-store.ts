@@ -123,6 +123,8 @@ export class MemoryTaskDatabase {
   readonly tasks = new Map<string, StoredTask>();
   /** The event with id n stands at index n − 1. */
   readonly history: FeedEvent[] = [];
+  /** Transactions that changed no task. */
+  otherTransactions = 0;
 
   commit(before: StoredTask | undefined, change: Change, actor: string, node: string): void {
     const { silentSince: _silentSince, lapsedSessionId: _lapsedSessionId, ...task } = change.task;

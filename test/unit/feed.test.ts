@@ -1,0 +1,340 @@
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { TaskDashError } from '../../server/domain/errors.js';
+import type { FeedMark, FeedStore } from '../../server/domain/ports.js';
+import { TaskFeed, type FeedPosition, type FeedWatch, type TaskFeedOptions } from '../../server/domain/task-feed.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { MemoryFeedStore } from '../support/memory-feed-store.js';
+import { MemoryTaskDatabase, MemoryTaskStore } from '../support/memory-task-store.js';
+import { silentLog } from '../support/silent-log.js';
+import { registration } from '../support/task-writes.js';
+
+const OPTIONS: TaskFeedOptions = { pollMs: 1000, pageSize: 4, ringSize: 12, maxCatchUp: 1000 };
+const never = new AbortController().signal;
+
+let clock: ManualClock;
+let database: MemoryTaskDatabase;
+let tasks: MemoryTaskStore;
+
+beforeEach(() => {
+  clock = new ManualClock();
+  database = new MemoryTaskDatabase();
+  tasks = new MemoryTaskStore(database, clock, 'node-a');
+});
+
+/** Everything that only waits for promises happens. */
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 100; turn++) await Promise.resolve();
+}
+
+/** A store that counts what is asked of it. */
+class CountingStore implements FeedStore {
+  reads = 0;
+  failure: TaskDashError | undefined;
+  readonly #store = new MemoryFeedStore(database);
+
+  async mark(): Promise<FeedMark> {
+    this.#count();
+    return this.#store.mark();
+  }
+
+  reaches(later: FeedMark, earlier: FeedMark): boolean {
+    return this.#store.reaches(later, earlier);
+  }
+
+  between(...range: Parameters<FeedStore['between']>): ReturnType<FeedStore['between']> {
+    this.#count();
+    return this.#store.between(...range);
+  }
+
+  #count(): void {
+    this.reads++;
+    if (this.failure) throw this.failure;
+  }
+}
+
+/** A node: its feed, and the hints that reach it. */
+class Node {
+  readonly store = new CountingStore();
+  readonly feed: TaskFeed;
+  #onHint: () => void = () => {};
+
+  constructor(options: Partial<TaskFeedOptions> = {}) {
+    const hints = { announce: () => {}, listen: (onHint: () => void) => ((this.#onHint = onHint), () => {}) };
+    this.feed = new TaskFeed(this.store, hints, clock, { ...OPTIONS, ...options }, silentLog);
+    this.feed.start();
+  }
+
+  hint(): void {
+    this.#onHint();
+  }
+}
+
+const write = (...ids: string[]) => tasks.writeBatch(ids.map((id) => registration(id)));
+const range = (count: number, prefix = 'task') => Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
+
+/** A watcher that keeps what it is told. */
+class Watcher {
+  readonly told: string[] = [];
+  steps = 0;
+  failure: unknown;
+  #watch: FeedWatch | undefined;
+  #running: Promise<void> | undefined;
+  readonly #end = new AbortController();
+
+  async begin(node: Node, position?: FeedPosition): Promise<this> {
+    this.#watch = await node.feed.open(position);
+    this.#running = this.#run(this.#watch).catch((error: unknown) => void (this.failure = error));
+    return this;
+  }
+
+  get at(): FeedPosition {
+    return (this.#watch as FeedWatch).at;
+  }
+
+  async end(): Promise<void> {
+    this.#end.abort();
+    await this.#running;
+    this.#watch?.close();
+  }
+
+  async #run(watch: FeedWatch): Promise<void> {
+    while (!this.#end.signal.aborted) {
+      const segment = await watch.next(3000, this.#end.signal);
+      if (this.steps++ > 1000) throw new Error('it spins');
+      this.told.push(...(segment?.events ?? []).map(({ event }) => event.taskId));
+    }
+  }
+}
+
+describe('a watcher', () => {
+  it('is told upon a hint, and at the next look where the hint was lost', async () => {
+    const node = new Node();
+    const watcher = await new Watcher().begin(node);
+    await write('a');
+    node.hint();
+    await settle();
+    expect(watcher.told).toEqual(['a']);
+    await write('b');
+    clock.advance(999);
+    await settle();
+    expect(watcher.told).toEqual(['a']);
+    clock.advance(1);
+    await settle();
+    expect(watcher.told).toEqual(['a', 'b']);
+    await watcher.end();
+  });
+
+  it('begins with what comes after it, also where others had watched before', async () => {
+    const node = new Node();
+    const first = await new Watcher().begin(node);
+    // The last watcher goes while a read is under way that another hint wants to be followed by one more.
+    const read = node.store.between.bind(node.store);
+    let answer: () => void = () => {};
+    const answered = new Promise<void>((resolve) => (answer = resolve));
+    node.store.between = async (...asked) => answered.then(() => read(...asked));
+    node.hint();
+    await settle();
+    node.hint();
+    await first.end();
+    answer();
+    await settle();
+    Reflect.deleteProperty(node.store, 'between');
+    await write('unseen');
+    const second = await new Watcher().begin(node);
+    await settle();
+    await write('seen');
+    node.hint();
+    await settle();
+    expect(second.told).toEqual(['seen']);
+    await second.end();
+  });
+
+  it('misses no change that arrives while it is about to wait', async () => {
+    const node = new Node();
+    const watch = await node.feed.open();
+    // Whatever the turn in which it begins to wait.
+    for (let turns = 0; turns < 20; turns++) {
+      await write(`change-${turns}`);
+      node.hint();
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+      const next = watch.next(60_000, never);
+      await settle();
+      const told = await Promise.race([next, Promise.resolve('nothing yet')]);
+      expect([turns, told]).toMatchObject([turns, { events: [{ event: { taskId: `change-${turns}` } }] }]);
+    }
+    watch.close();
+  });
+
+  it('waits quietly at a place that another node gave it, where nothing has changed since', async () => {
+    const node = new Node();
+    const beside = await new Watcher().begin(node);
+    database.otherTransactions += 5;
+    const position = { from: await new MemoryFeedStore(database).mark() };
+    const watcher = await new Watcher().begin(node, position);
+    await settle();
+    const { reads } = node.store;
+    expect([reads < 10, watcher.steps < 5]).toEqual([true, true]);
+    await settle();
+    expect(node.store.reads).toBe(reads);
+    await write('a');
+    node.hint();
+    await settle();
+    expect([watcher.told, beside.told]).toEqual([['a'], ['a']]);
+    await watcher.end();
+    await beside.end();
+  });
+
+  it('that fell behind further than it may is told to begin anew', async () => {
+    const node = new Node({ maxCatchUp: 20 });
+    const start = { from: await node.store.mark() };
+    await write(...range(25));
+    const watcher = await new Watcher().begin(node, start);
+    await settle();
+    expect(watcher.failure).toMatchObject({ code: 'RESUME_TOKEN_EXPIRED' });
+    await watcher.end();
+  });
+
+  it('goes on where it was when the database is back', async () => {
+    const node = new Node();
+    const watcher = await new Watcher().begin(node);
+    node.store.failure = new TaskDashError('STORAGE_UNAVAILABLE');
+    await write('a');
+    node.hint();
+    await settle();
+    clock.advance(1000);
+    await settle();
+    expect([watcher.told, watcher.failure]).toEqual([[], undefined]);
+    node.store.failure = undefined;
+    clock.advance(1000);
+    await settle();
+    expect(watcher.told).toEqual(['a']);
+    await watcher.end();
+  });
+});
+
+describe('a thousand watchers', () => {
+  it('cost one read of the database for all', async () => {
+    const node = new Node({ pageSize: 100, ringSize: 1000 });
+    const watchers = await Promise.all(Array.from({ length: 1000 }, () => new Watcher().begin(node)));
+    await settle();
+    const { reads } = node.store;
+    await write(...range(50));
+    node.hint();
+    await settle();
+    expect(node.store.reads - reads).toBe(1);
+    expect(watchers.every(({ told }) => told.length === 50)).toBe(true);
+    await Promise.all(watchers.map((watcher) => watcher.end()));
+    expect(node.feed.watchers).toBe(0);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('that come from another node cost a few reads, and then none but the one for all', async () => {
+    const node = new Node({ pageSize: 100, ringSize: 1000 });
+    const beside = await new Watcher().begin(node);
+    const watchers: Watcher[] = [];
+    for (let count = 0; count < 1000; count++) {
+      database.otherTransactions++;
+      const position = { from: await new MemoryFeedStore(database).mark() };
+      watchers.push(await new Watcher().begin(node, position));
+    }
+    await settle();
+    expect(node.store.reads).toBeLessThanOrEqual(4000);
+    const { reads } = node.store;
+    await write('a');
+    node.hint();
+    await settle();
+    expect(node.store.reads - reads).toBe(1);
+    expect(watchers.every(({ told }) => told.length === 1)).toBe(true);
+    await Promise.all([...watchers, beside].map((watcher) => watcher.end()));
+  });
+});
+
+describe('the ring', () => {
+  it('keeps no more than it may: who is slower reads the database, and is told everything once', async () => {
+    const node = new Node();
+    const slow = await node.feed.open();
+    const fast = await new Watcher().begin(node);
+    for (let burst = 0; burst < 10; burst++) {
+      await write(...range(5, `burst-${burst}`));
+      node.hint();
+      await settle();
+    }
+    const { reads } = node.store;
+    const told: string[] = [];
+    for (let segment = await slow.next(0, never); segment; segment = await nextNow(slow))
+      told.push(...segment.events.map(({ event }) => event.taskId));
+    expect(told).toEqual(fast.told);
+    expect(told).toHaveLength(50);
+    // Fifty events less the twelve of the ring, four in a read.
+    expect(node.store.reads - reads).toBeGreaterThanOrEqual(9);
+    expect(node.store.reads - reads).toBeLessThanOrEqual(14);
+    slow.close();
+    await fast.end();
+  });
+
+  async function nextNow(watch: FeedWatch) {
+    const next = watch.next(1, never);
+    await settle();
+    clock.advance(1);
+    return next;
+  }
+});
+
+it('every change is told once, in order, to watchers that are cut off at random and go on anywhere', async () => {
+  const index = fc.nat({ max: 2 });
+  const step = fc.oneof(
+    { weight: 4, arbitrary: fc.record({ do: fc.constant('write' as const), count: fc.integer({ min: 1, max: 9 }) }) },
+    { weight: 3, arbitrary: fc.record({ do: fc.constant('hint' as const), node: index }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('other' as const) }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 1, max: 1500 }) }) },
+    { weight: 3, arbitrary: fc.record({ do: fc.constant('move' as const), watcher: index, node: index }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('fail' as const, 'mend' as const), node: index }) },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
+      clock = new ManualClock();
+      database = new MemoryTaskDatabase();
+      tasks = new MemoryTaskStore(database, clock, 'node-a');
+      const nodes = [new Node(), new Node({ ringSize: 4 }), new Node({ pageSize: 1 })];
+      const told: string[][] = [[], [], []];
+      const places: FeedPosition[] = Array.from({ length: 3 }, () => ({ from: 'seen:0+0' }));
+      const watchers: (Watcher | undefined)[] = [];
+      const move = async (which: number, to: number) => {
+        const watcher = watchers[which];
+        if (watcher) {
+          await watcher.end();
+          places[which] = watcher.at;
+          told[which]?.push(...watcher.told);
+        }
+        const next = new Watcher();
+        watchers[which] = await next.begin(nodes[to] as Node, places[which]).catch(() => undefined);
+      };
+      let written = 0;
+      for (let i = 0; i < 3; i++) await move(i, i);
+      for (const taken of steps) {
+        if (taken.do === 'write') await write(...range(taken.count, `t${written++}`));
+        else if (taken.do === 'hint') nodes[taken.node]?.hint();
+        else if (taken.do === 'other') database.otherTransactions++;
+        else if (taken.do === 'wait') clock.advance(taken.ms);
+        else if (taken.do === 'move') await move(taken.watcher, taken.node);
+        else if (taken.do === 'fail')
+          (nodes[taken.node] as Node).store.failure = new TaskDashError('STORAGE_UNAVAILABLE');
+        else (nodes[taken.node] as Node).store.failure = undefined;
+        if (taken.do !== 'write') await settle();
+      }
+      for (const node of nodes) node.store.failure = undefined;
+      for (let i = 0; i < 3; i++) await move(i, i);
+      for (let second = 0; second < 3; second++) {
+        clock.advance(1000);
+        await settle();
+        await settle();
+      }
+      for (let i = 0; i < 3; i++) await move(i, i);
+      const all = database.history.map(({ event }) => event.taskId);
+      expect(told).toEqual([all, all, all]);
+      await Promise.all(watchers.map((watcher) => watcher?.end()));
+    }),
+    { numRuns: 150 },
+  );
+});
