@@ -333,7 +333,7 @@ it('every change is told once, in order, to watchers that are cut off at random 
       for (let i = 0; i < 3; i++) await move(i, i);
       const all = database.history.map(({ event }) => event.taskId);
       expect(told).toEqual([all, all, all]);
-      await Promise.all(watchers.map((watcher) => watcher?.end()));
+      for (const watcher of watchers) await watcher?.end();
     }),
     { numRuns: 150 },
   );
