@@ -6,7 +6,8 @@ import type { Log } from '../../server/domain/ports.js';
 import type { Session, SessionOpening } from '../../server/domain/sessions.js';
 import { hasEnded } from '../../server/domain/task.js';
 import { ManualClock } from './manual-clock.js';
-import { MemoryConnection, MemoryDatabase, type MemoryTask } from './memory-liveness-stores.js';
+import { MemoryConnection, MemoryDatabase } from './memory-liveness-stores.js';
+import type { StoredTask } from './memory-task-store.js';
 
 /** A log that keeps its lines. */
 export class KeptLog implements Log {
@@ -92,7 +93,7 @@ export class LivenessBench {
     }
   }
 
-  task(id: string): MemoryTask {
+  task(id: string): StoredTask {
     const task = this.database.tasks.get(id);
     if (!task) throw new Error(`no task ${id}`);
     return task;
@@ -122,7 +123,7 @@ export class TestNode {
     readonly name: string,
     options: Partial<LivenessOptions>,
   ) {
-    this.connection = new MemoryConnection(bench.database);
+    this.connection = new MemoryConnection(bench.database, name);
     this.process = new ProcessClock(bench.clock);
     this.liveness = new Liveness({
       node: { id: this.id, name },

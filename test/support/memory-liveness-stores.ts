@@ -25,22 +25,7 @@ import {
 } from '../../server/domain/liveness-ports.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import { hasEnded, type TaskMark } from '../../server/domain/task.js';
-
-/** A task as far as liveness is concerned. */
-export interface MemoryTask {
-  id: string;
-  user: string;
-  group_id: string;
-  status: string;
-  statusBefore: string;
-  cause: string;
-  addr: string;
-  sessionId: string | null;
-  lapsedSessionId: string | null;
-  epoch: number;
-  revision: number;
-  changesAtMs: number[];
-}
+import { MemoryTaskDatabase, MemoryTaskStore, type StoredTask } from './memory-task-store.js';
 
 const FLAPS = 5;
 const FLAP_WINDOW_MS = 600_000;
@@ -64,7 +49,8 @@ interface MemorySession {
 
 /** The database as liveness sees it, in memory: tasks, sessions and nodes, on a clock that plays the database's. */
 export class MemoryDatabase {
-  readonly tasks = new Map<string, MemoryTask>();
+  /** The tasks and their history. */
+  readonly written = new MemoryTaskDatabase();
   readonly sessions = new Map<string, MemorySession>();
   readonly nodes = new Map<string, MemoryNode>();
   readonly lapsed: Lapse[] = [];
@@ -80,8 +66,12 @@ export class MemoryDatabase {
     return this.clock.monotonicMs();
   }
 
+  get tasks(): Map<string, StoredTask> {
+    return this.written.tasks;
+  }
+
   /** Runs a statement, as far away as the next turn. */
-  async run<T>(statement: () => T): Promise<T> {
+  async run<T>(statement: () => T | Promise<T>): Promise<T> {
     this.statements++;
     await Promise.resolve();
     if (this.failure) throw this.failure;
@@ -92,13 +82,18 @@ export class MemoryDatabase {
 /** One node's connection to the database; `failure` cuts this node off alone. */
 export class MemoryConnection {
   failure: TaskDashError | undefined;
-  readonly tasks = new MemoryTaskWrites(this);
+  readonly tasks: MemoryTaskWrites;
   readonly nodes: NodeStore = new MemoryNodeStore(this);
   readonly sessions: SessionStore = new MemorySessionStore(this);
 
-  constructor(readonly database: MemoryDatabase) {}
+  constructor(
+    readonly database: MemoryDatabase,
+    nodeName = 'node',
+  ) {
+    this.tasks = new MemoryTaskWrites(this, nodeName);
+  }
 
-  run<T>(statement: (database: MemoryDatabase) => T): Promise<T> {
+  run<T>(statement: (database: MemoryDatabase) => T | Promise<T>): Promise<T> {
     if (this.failure) return Promise.reject(this.failure);
     return this.database.run(() => {
       if (this.failure) throw this.failure;
@@ -107,76 +102,34 @@ export class MemoryConnection {
   }
 }
 
-/** Registers, updates and lapses, one by one. */
+/** Registers, updates and lapses, one by one, as every task store does them. */
 export class MemoryTaskWrites {
-  constructor(private readonly connection: MemoryConnection) {}
+  readonly #store: MemoryTaskStore;
+
+  constructor(
+    private readonly connection: MemoryConnection,
+    nodeName: string,
+  ) {
+    const { clock, written } = connection.database;
+    this.#store = new MemoryTaskStore(written, clock, nodeName);
+  }
 
   submit(write: TaskWrite): Promise<TaskWriteResult> {
-    return this.connection.run((database) => {
-      const stored = database.tasks.get(write.id);
-      if (!stored && write.kind === 'update') return { outcome: 'not_found' };
-      if (stored && write.expectedRevision !== undefined && stored.revision !== write.expectedRevision)
-        return { outcome: 'changed' };
-      const task = stored ?? newTask(write.id);
-      database.tasks.set(write.id, task);
-      database.rowsWritten++;
-      const { status } = task;
-      applyWrite(task, write);
-      if (stored && task.status !== status) task.changesAtMs.push(database.nowMs);
-      return { outcome: 'written', revision: task.revision, epoch: task.epoch };
+    return this.connection.run(async (database) => {
+      const [result] = await this.#store.writeBatch([write]);
+      if (result?.outcome === 'written') database.rowsWritten++;
+      return result as TaskWriteResult;
     });
   }
 
   lapse(lapses: readonly Lapse[]): Promise<string[]> {
-    return this.connection.run((database) => {
-      const held = lapses.filter(({ taskId, sessionId, epoch }) => {
-        const task = database.tasks.get(taskId);
-        return task?.sessionId === sessionId && task.epoch === epoch;
-      });
-      return held.filter((lapse) => applyLapse(database, lapse)).map(({ taskId }) => taskId);
+    return this.connection.run(async (database) => {
+      const changed = await this.#store.lapse(lapses);
+      database.rowsWritten += changed.length;
+      database.lapsed.push(...lapses.filter(({ taskId }) => changed.includes(taskId)));
+      return changed;
     });
   }
-}
-
-function newTask(id: string): MemoryTask {
-  const texts = { user: '', group_id: '', status: '', statusBefore: '', cause: 'client', addr: '' };
-  return { id, ...texts, sessionId: null, lapsedSessionId: null, epoch: 0, revision: 0, changesAtMs: [] };
-}
-
-function applyWrite(task: MemoryTask, write: TaskWrite): void {
-  const isClaim = write.sessionId !== undefined;
-  if (write.texts.status) setStatus(task, write.texts.status, write.cause);
-  else if (isClaim && write.sessionId !== null && task.statusBefore !== '')
-    setStatus(task, task.statusBefore, 'restored');
-  task.user = write.texts.user ?? task.user;
-  task.group_id = write.texts.group_id ?? task.group_id;
-  task.addr = write.addr ?? task.addr;
-  task.revision++;
-  if (!isClaim) return;
-  task.sessionId = write.sessionId ?? null;
-  task.lapsedSessionId = null;
-  task.epoch++;
-}
-
-function setStatus(task: MemoryTask, status: string, cause: string): void {
-  task.status = status;
-  task.statusBefore = '';
-  task.cause = cause;
-}
-
-function applyLapse(database: MemoryDatabase, lapse: Lapse): boolean {
-  const task = database.tasks.get(lapse.taskId) as MemoryTask;
-  if (hasEnded(task.status)) return false;
-  task.sessionId = null;
-  database.rowsWritten++;
-  task.statusBefore = task.status;
-  task.status = 'shutdown';
-  task.cause = lapse.cause;
-  task.lapsedSessionId = lapse.sessionId;
-  task.revision++;
-  task.changesAtMs.push(database.nowMs);
-  database.lapsed.push(lapse);
-  return true;
 }
 
 class MemoryNodeStore implements NodeStore {
@@ -251,7 +204,7 @@ function hasLeftovers(database: MemoryDatabase, nodeId: string): boolean {
 }
 
 /** Tasks of sessions that a node opened and nobody wrote down. */
-function unrecorded(database: MemoryDatabase, nodeId: string): MemoryTask[] {
+function unrecorded(database: MemoryDatabase, nodeId: string): StoredTask[] {
   return [...database.tasks.values()].filter(
     ({ sessionId }) => sessionId?.startsWith(nodeId.slice(0, 13)) && !database.sessions.has(sessionId),
   );
@@ -399,9 +352,10 @@ class MemorySessionStore implements SessionStore {
 
   flapping(limit: number): Promise<ReadonlyMap<string, number>> {
     return this.connection.run((database) => {
-      const flapping = [...database.tasks.values()].flatMap(({ id, changesAtMs }): [string, number][] => {
+      const nowMs = database.clock.now().getTime();
+      const flapping = [...changesByTask(database)].flatMap(([id, changesAtMs]): [string, number][] => {
         const fifthLast = changesAtMs.at(-FLAPS);
-        const forMs = fifthLast === undefined ? 0 : fifthLast + FLAP_WINDOW_MS - database.nowMs;
+        const forMs = fifthLast === undefined ? 0 : fifthLast + FLAP_WINDOW_MS - nowMs;
         return forMs > 0 ? [[id, forMs]] : [];
       });
       return new Map(flapping.sort(([, one], [, other]) => other - one).slice(0, limit));
@@ -434,6 +388,16 @@ class MemorySessionStore implements SessionStore {
   }
 }
 
+/** When the status of each task changed, which its first registration is not. */
+function changesByTask({ written }: MemoryDatabase): Map<string, number[]> {
+  const changes = new Map<string, number[]>();
+  for (const { event } of written.history) {
+    if (event.revision === 1 || event.fromStatus === event.toStatus) continue;
+    changes.set(event.taskId, [...(changes.get(event.taskId) ?? []), event.at.getTime()]);
+  }
+  return changes;
+}
+
 function sessionOf(database: MemoryDatabase, nodeId: string, record: SessionRecord): MemorySession {
   return {
     record,
@@ -445,11 +409,11 @@ function sessionOf(database: MemoryDatabase, nodeId: string, record: SessionReco
   };
 }
 
-function tasksHeldBy(database: MemoryDatabase, sessionId: string): MemoryTask[] {
+function tasksHeldBy(database: MemoryDatabase, sessionId: string): StoredTask[] {
   return [...database.tasks.values()].filter((task) => task.sessionId === sessionId);
 }
 
-function runningTasksOf(database: MemoryDatabase, sessionId: string): MemoryTask[] {
+function runningTasksOf(database: MemoryDatabase, sessionId: string): StoredTask[] {
   return tasksHeldBy(database, sessionId).filter((task) => !hasEnded(task.status));
 }
 
