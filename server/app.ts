@@ -50,8 +50,11 @@ export interface App {
   stop(): Promise<void>;
 }
 
-/** The most writes in one transaction. */
-const MAX_WRITE_BATCH = 1000;
+/**
+ * The most writes in one transaction: enough that the commit costs next to nothing a write, and few enough that a
+ * thousand callers are several batches, so that the database writes one while the answers to another are on their way.
+ */
+const MAX_WRITE_BATCH = 256;
 const FEED_OPTIONS = { pollMs: 1_000, pageSize: 1_000, ringSize: 20_000, maxCatchUp: 200_000 };
 const WATCH_OPTIONS = { idleMs: 15_000, recheckMs: 3_000 };
 /** The page's build: beside this file's build, or where the sources run from, below dist. */

@@ -112,11 +112,12 @@ export class TaskRegistry {
   ): Promise<Task | undefined> {
     const prefix = options.pathPrefix ?? '';
     const groups = requireSomeWriting(principal);
-    const full = { ...EMPTY_TEXTS, ...checkTexts(texts, prefix) };
+    const full: TaskTexts = { ...EMPTY_TEXTS, ...checkTexts(texts, prefix) };
+    full.status ||= 'running';
     const write: TaskWrite = {
       kind: 'register',
       id: checkId(id, `${prefix}id`),
-      texts: { ...full, status: full.status || 'running' },
+      texts: full,
       addr: addressOf(principal),
       sessionId: options.claimant?.id ?? null,
       cause: causeOf(principal),
