@@ -55,6 +55,7 @@ export interface App {
  * thousand callers are several batches, so that the database writes one while the answers to another are on their way.
  */
 const MAX_WRITE_BATCH = 256;
+const MAX_BATCHES_IN_FLIGHT = 2;
 const FEED_OPTIONS = { pollMs: 1_000, pageSize: 1_000, ringSize: 20_000, maxCatchUp: 200_000 };
 const WATCH_OPTIONS = { idleMs: 15_000, recheckMs: 3_000 };
 /** The page's build: beside this file's build, or where the sources run from, below dist. */
@@ -147,7 +148,12 @@ async function startIdentity(config: Config, storage: Storage, log: Log, clock: 
 async function startCore(config: Config, storage: Storage, nodeName: string, log: Log, clock: Clock, undo: Undo) {
   const metrics = new Metrics();
   const feed = new TaskFeed(storage.feed, storage.hints, clock, FEED_OPTIONS, log);
-  const options = { maxBatch: MAX_WRITE_BATCH, capacity: config.writeQueue, deadlineMs: config.writeDeadline };
+  const options = {
+    maxBatch: MAX_WRITE_BATCH,
+    maxInFlight: MAX_BATCHES_IN_FLIGHT,
+    capacity: config.writeQueue,
+    deadlineMs: config.writeDeadline,
+  };
   const batcher = new WriteBatcher(storage.tasks, clock, options, (report) => {
     metrics.onBatch(report);
     if (report.failed) liveness.onWritesFailed();

@@ -1,16 +1,17 @@
 /**
  * Group commit: many callers, one transaction.
  *
- * At most one batch is in flight. What arrives while it is under way waits in arrival order and forms the next batch;
- * there is no timer, so a lone caller never waits for company. Each caller is answered after the commit that holds its
- * write.
+ * A few batches at most are in flight. What arrives while they are under way waits in arrival order and forms the next
+ * one; there is no timer, so a lone caller never waits for company. Each caller is answered after the commit that holds
+ * its write. More than one batch in flight keeps the database busy while the answers to another are on their way.
  *
  *   idle ──submit──► in flight ──commit──► in flight again (writes waiting) or idle
  *                        │
  *                        └─ database away: the batch is tried again until its callers' deadlines pass, with back-off
  *
  * Invariants
- * - Two writes of one id never share a batch and never overtake each other, so the store sees them in arrival order.
+ * - Two writes of one id are never in flight together and never overtake each other, so the store sees them in arrival
+ *   order.
  * - A write is answered exactly once: with its result, or with an error at its deadline. An error after the database
  *   took the statement but before it answered says "unknown", never "written".
  * - No more than `capacity` writes wait; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask
@@ -26,6 +27,8 @@ import type { TaskStore, TaskWrite, TaskWriteResult } from './ports.js';
 export interface WriteBatcherOptions {
   /** Writes in one transaction at most. */
   readonly maxBatch: number;
+  /** Batches in flight at most. */
+  readonly maxInFlight: number;
   /** Writes that may wait or be in flight. */
   readonly capacity: number;
   /** How long a write may take, database outages included, in milliseconds. */
@@ -53,7 +56,10 @@ const RETRY_MAX_MS = 500;
 export class WriteBatcher {
   #queue: Waiting[] = [];
   #pending = 0;
-  #running = false;
+  readonly #inFlight = new Set<readonly Waiting[]>();
+  /** What the batches in flight write. */
+  readonly #busyIds = new Set<string>();
+  #starting = false;
   #stopping = false;
   #expiry: Timer | undefined;
   #roomWaiters: (() => void)[] = [];
@@ -93,7 +99,7 @@ export class WriteBatcher {
       const deadlineAtMs = this.clock.monotonicMs() + this.options.deadlineMs;
       this.#queue.push({ write, resolve, reject, deadlineAtMs, answered: false });
       this.#pending++;
-      if (!this.#running) void this.#run();
+      this.#startSoon();
     });
   }
 
@@ -105,20 +111,37 @@ export class WriteBatcher {
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  async #run(): Promise<void> {
-    this.#running = true;
-    // Callers of this turn of the event loop share the first batch.
-    await Promise.resolve();
-    while (this.#queue.length > 0) {
-      const batch = this.#takeBatch();
-      this.#armExpiry(batch);
-      await this.#writeUntilSettled(batch);
-      this.#expiry?.cancel();
-    }
-    this.#running = false;
+  /** Callers of this turn of the event loop share a batch. */
+  #startSoon(): void {
+    if (this.#starting || this.#inFlight.size === this.options.maxInFlight) return;
+    this.#starting = true;
+    queueMicrotask(() => {
+      this.#starting = false;
+      this.#start();
+    });
   }
 
-  /** The longest head of the queue, at most `maxBatch`, that names no id twice; the rest keeps its order. */
+  #start(): void {
+    while (this.#inFlight.size < this.options.maxInFlight) {
+      const batch = this.#takeBatch();
+      if (batch.length === 0) return;
+      void this.#run(batch);
+    }
+  }
+
+  async #run(batch: Waiting[]): Promise<void> {
+    const ids = batch.map(({ write }) => write.id);
+    this.#inFlight.add(batch);
+    for (const id of ids) this.#busyIds.add(id);
+    this.#armExpiry();
+    await this.#writeUntilSettled(batch);
+    this.#inFlight.delete(batch);
+    for (const id of ids) this.#busyIds.delete(id);
+    if (this.#pending === 0) this.#disarmExpiry();
+    this.#start();
+  }
+
+  /** The longest head of the queue, at most `maxBatch`, that names no id twice or in flight; the rest keeps its order. */
   #takeBatch(): Waiting[] {
     const batch: Waiting[] = [];
     const held: Waiting[] = [];
@@ -127,8 +150,9 @@ export class WriteBatcher {
     for (; next < this.#queue.length && batch.length < this.options.maxBatch; next++) {
       const waiting = this.#queue[next] as Waiting;
       if (waiting.answered) continue;
-      (ids.has(waiting.write.id) ? held : batch).push(waiting);
-      ids.add(waiting.write.id);
+      const { id } = waiting.write;
+      (ids.has(id) || this.#busyIds.has(id) ? held : batch).push(waiting);
+      ids.add(id);
     }
     this.#queue = held.length === 0 ? this.#queue.slice(next) : held.concat(this.#queue.slice(next));
     return batch;
@@ -196,19 +220,24 @@ export class WriteBatcher {
     return true;
   }
 
-  /** Keeps one timer at the earliest deadline among the batch in flight and everything behind it. */
-  #armExpiry(batch: readonly Waiting[]): void {
-    // Both are in the order of arrival, which is the order of their deadlines.
-    const heads = [batch, this.#queue].map(
-      (list) => list.find((waiting) => !waiting.answered)?.deadlineAtMs ?? Infinity,
-    );
-    const earliestMs = Math.min(...heads);
+  /** Keeps one timer at the earliest deadline among the batches in flight and everything behind them. */
+  #armExpiry(): void {
+    if (this.#expiry) return;
+    // All are in the order of arrival, which is the order of their deadlines.
+    const heads = [...this.#inFlight, this.#queue].map((list) => list.find((waiting) => !waiting.answered));
+    const earliestMs = Math.min(...heads.map((waiting) => waiting?.deadlineAtMs ?? Infinity));
     if (earliestMs === Infinity) return;
     this.#expiry = this.clock.schedule(Math.max(1, earliestMs - this.clock.monotonicMs()), () => {
-      this.#expire(batch);
+      this.#expiry = undefined;
+      for (const batch of this.#inFlight) this.#expire(batch);
       this.#expire(this.#queue);
-      this.#armExpiry(batch);
+      this.#armExpiry();
     });
+  }
+
+  #disarmExpiry(): void {
+    this.#expiry?.cancel();
+    this.#expiry = undefined;
   }
 
   #expire(list: readonly Waiting[]): void {

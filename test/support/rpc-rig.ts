@@ -96,7 +96,12 @@ export class RpcRig {
     };
     this.users = new Users(identity, plainHasher, clock);
     this.#auth = new Auth(identity, plainHasher, clock, log);
-    this.#batcher = new WriteBatcher(this.store, clock, { maxBatch: 1000, capacity: 10_000, deadlineMs: 5_000 });
+    this.#batcher = new WriteBatcher(this.store, clock, {
+      maxBatch: 1000,
+      maxInFlight: 2,
+      capacity: 10_000,
+      deadlineMs: 5_000,
+    });
     const feedStore = new MemoryFeedStore(this.database);
     this.feed = new TaskFeed(
       feedStore,

@@ -124,7 +124,12 @@ export class TcpxRig {
 
   private constructor(options: TcpxRigOptions) {
     const { clock = systemClock, deadlineMs = 5_000, writeCapacity = 10_000, readCapacity = 10_000 } = options;
-    this.batcher = new WriteBatcher(this.store, clock, { maxBatch: 1000, capacity: writeCapacity, deadlineMs });
+    this.batcher = new WriteBatcher(this.store, clock, {
+      maxBatch: 1000,
+      maxInFlight: 2,
+      capacity: writeCapacity,
+      deadlineMs,
+    });
     this.reader = new ReadBatcher(this.store, clock, { capacity: readCapacity, deadlineMs });
     const hints = { announce: () => {} };
     this.registry = new TaskRegistry(this.store, this.batcher, hints, new TokenSealer(Buffer.alloc(32)), this.reader);

@@ -34,7 +34,7 @@ class HeldStore {
 const written: TaskWriteResult = { outcome: 'written', revision: 1, epoch: 1 };
 const unavailable = new TaskDashError('STORAGE_UNAVAILABLE');
 const refused = new TaskDashError('STORAGE_REFUSED');
-const OPTIONS: WriteBatcherOptions = { maxBatch: 4, capacity: 10, deadlineMs: 5000 };
+const OPTIONS: WriteBatcherOptions = { maxBatch: 4, maxInFlight: 1, capacity: 10, deadlineMs: 5000 };
 
 /** Lets everything run that waits for promises alone. */
 async function turns(): Promise<void> {
@@ -122,6 +122,56 @@ describe('batches', () => {
       { size: 1, durationMs: 7, failed: true },
       { size: 1, durationMs: 0, failed: false },
     ]);
+  });
+});
+
+describe('two batches in flight', () => {
+  const write = (batcher: WriteBatcher, ids: string) => [...ids].map((id) => submit(batcher, id));
+
+  it('do not wait for each other, and a third waits for either', async () => {
+    const batcher = open({ maxInFlight: 2 });
+    write(batcher, 'ab');
+    await turns();
+    const [c] = write(batcher, 'c');
+    await turns();
+    write(batcher, 'de');
+    await turns();
+    expect(store.ids).toEqual([['a', 'b'], ['c']]);
+    await store.answer();
+    expect(c).toEqual({ outcome: 'written' });
+    expect(store.ids).toEqual([['a', 'b'], ['c'], ['d', 'e']]);
+  });
+
+  it('never hold the same id, whose writes keep their order', async () => {
+    const batcher = open({ maxInFlight: 2 });
+    write(batcher, 'a');
+    await turns();
+    write(batcher, 'bac');
+    write(batcher, 'ad');
+    await turns();
+    expect(store.ids).toEqual([['a'], ['b', 'c', 'd']]);
+    store.batches[1]?.answer([written, written, written]);
+    await turns();
+    expect(store.ids).toHaveLength(2);
+    store.batches[0]?.answer([written]);
+    await turns();
+    await store.answer();
+    expect(store.ids.slice(2)).toEqual([['a'], ['a']]);
+  });
+
+  it('keep their own deadlines while the database is away', async () => {
+    const batcher = open({ maxInFlight: 2 });
+    const [a] = write(batcher, 'a');
+    await turns();
+    clock.advance(1000);
+    const [b] = write(batcher, 'b');
+    await turns();
+    clock.advance(4000);
+    await turns();
+    expect([a, b]).toEqual([{ outcome: 'STORAGE_UNAVAILABLE' }, {}]);
+    clock.advance(1000);
+    await turns();
+    expect(b).toEqual({ outcome: 'STORAGE_UNAVAILABLE' });
   });
 });
 
