@@ -2,6 +2,7 @@
 import { startApp, type App } from './app.js';
 import { unknownVariables, type Config } from './config.js';
 import { createLog } from './logging.js';
+import { nextSignal } from './signals.js';
 
 /** Runs the server until SIGTERM or SIGINT (exit code 0) or until its database is lost (1). */
 export async function serve(config: Config, env: NodeJS.ProcessEnv): Promise<number> {
@@ -24,20 +25,6 @@ async function stopApp(app: App, reason: string, code: number, log: ReturnType<t
   await app.stop();
   log.info({}, 'stopped');
   return code;
-}
-
-/** Resolves with the first signal that asks to stop; a second one ends the process at once. */
-function nextSignal(): Promise<string> {
-  return new Promise((resolve) => {
-    let asked = false;
-    const onSignal = (signal: NodeJS.Signals) => {
-      if (asked) process.exit(130);
-      asked = true;
-      resolve(signal);
-    };
-    process.on('SIGTERM', onSignal);
-    process.on('SIGINT', onSignal);
-  });
 }
 
 /** The ready line, whatever the log level; and, on standard error so that no log keeps it, a password that nobody else knows. */
