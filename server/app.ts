@@ -11,6 +11,7 @@ import type { Principal } from './domain/access.js';
 import { TaskDashError } from './domain/errors.js';
 import { defaultNodeName, type Config } from './config.js';
 import { acquireDatabase } from './database.js';
+import { doorPlaces, requireDoors } from './doors.js';
 import { Auth } from './domain/auth.js';
 import { systemClock, type Clock } from './domain/clock.js';
 import { Liveness } from './domain/liveness.js';
@@ -108,6 +109,7 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   const lost = new Promise<string>((resolve) => (reportLost = resolve));
   const database = await acquireDatabase(config, log, reportLost);
   undo.add(() => database.release());
+  await requireDoors(doorPlaces(config));
   const storage = await openStorage({
     url: database.url,
     nodeId: nodeName,

@@ -2,14 +2,17 @@
  * The command line. `serve` runs a server; everything else works on its database directly, whether a server runs or not:
  * who holds the database's password is an operator.
  */
+import { createRequire } from 'node:module';
 import { Command, CommanderError, Option } from 'commander';
 import { ConfigError, flagOf, readConfig, SETTING_NAMES, SETTINGS, type Config, type FlagValues } from './config.js';
 import { addUser, createToken, setPassword } from './cli/identity-commands.js';
 import { doctor, migrate } from './cli/database-commands.js';
 import { listSessions } from './cli/session-commands.js';
 import { listTasks, watchTasks } from './cli/task-commands.js';
+import { sentenceOf } from './cli/print.js';
 import { serve } from './serve.js';
-import { TaskDashError } from './domain/errors.js';
+
+const { version } = createRequire(import.meta.url)('taskdash/package.json') as { version: string };
 
 /** Runs one command and returns the exit code: 0 done, 1 failed, 2 asked for wrongly. */
 export async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -27,8 +30,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv): Prom
 function explain(thrown: unknown): number {
   if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2;
   if (thrown instanceof ConfigError) return fail(thrown.message, 2);
-  if (thrown instanceof TaskDashError) return fail(`${thrown.message} ${thrown.hint}`, 1);
-  return fail(thrown instanceof Error ? thrown.message : String(thrown), 1);
+  return fail(sentenceOf(thrown), 1);
 }
 
 function fail(message: string, code: number): number {
@@ -39,6 +41,8 @@ function fail(message: string, code: number): number {
 function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Command {
   const program = new Command('taskdash')
     .description('A registry that services report their tasks to, and the page where people see which are alive.')
+    .version(version, '-V, --version', 'print the version')
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, 'taskdash:')) })
     .exitOverride();
   withSettings(program.command('serve').description('run the server'), (config) => serve(config, env));
   withSettings(program.command('migrate').description('bring the database to the schema of this version'), migrate);

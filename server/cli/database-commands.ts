@@ -1,7 +1,7 @@
 /** `migrate`, `doctor`. */
-import { createServer } from 'node:net';
 import type { Config } from '../config.js';
-import { print } from './print.js';
+import { doorPlaces, requireDoors, type DoorPlace } from '../doors.js';
+import { print, sentenceOf } from './print.js';
 import { withStorage } from './with-storage.js';
 
 /** Brings the schema up to date; opening the storage does it. */
@@ -17,10 +17,8 @@ export async function doctor(config: Config): Promise<number> {
   const checks = [
     await check('Node.js', () => Promise.resolve(requireNode())),
     await check('database', () => describeDatabase(config)),
-    await check('HTTP port', () => requirePort(config.httpHost ?? config.host, config.httpPort)),
-    await check('gRPC port', () => requirePort(config.grpcHost ?? config.host, config.grpcPort)),
-    await check('TCP port', () => requirePort(config.tcpHost ?? config.host, config.tcpPort)),
   ];
+  for (const place of doorPlaces(config)) checks.push(await check(`${place.door} port`, () => describeDoor(place)));
   return checks.every(Boolean) ? 0 : 1;
 }
 
@@ -29,7 +27,7 @@ async function check(what: string, probe: () => Promise<string>): Promise<boolea
     print(`ok    ${what}: ${await probe()}`);
     return true;
   } catch (failure) {
-    print(`wrong ${what}: ${failure instanceof Error ? failure.message : String(failure)}`);
+    print(`wrong ${what}: ${sentenceOf(failure)}`);
     return false;
   }
 }
@@ -51,16 +49,7 @@ async function describeDatabase(config: Config): Promise<string> {
   return found;
 }
 
-function requirePort(host: string, port: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      const why =
-        error.code === 'EADDRINUSE' ? 'is in use (by a running TaskDash, perhaps); choose another or 0' : error.message;
-      reject(new Error(`${host}:${port} ${why}`));
-    });
-    server.listen(port, host, () =>
-      server.close(() => resolve(port === 0 ? 'any free one' : `${host}:${port} is free`)),
-    );
-  });
+async function describeDoor(place: DoorPlace): Promise<string> {
+  await requireDoors([place]);
+  return place.port === 0 ? 'any free one' : `${place.host}:${place.port} is free`;
 }

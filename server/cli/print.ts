@@ -1,5 +1,6 @@
 /** What commands print. */
 import { ConfigError } from '../config.js';
+import { TaskDashError } from '../domain/errors.js';
 
 const MAX_LIMIT = 10_000;
 const MAX_CELL = 40;
@@ -7,6 +8,19 @@ const MAX_CELL = 40;
 /** One line on standard output. */
 export function print(line: string): void {
   process.stdout.write(`${line}\n`);
+}
+
+/** What went wrong, for somebody who may know the cause: an operator, not a caller of one of the doors. */
+export function sentenceOf(thrown: unknown): string {
+  if (!(thrown instanceof TaskDashError)) return messageOf(thrown);
+  const { message, hint, cause } = thrown;
+  return cause === undefined ? `${message} ${hint}` : `${message} The cause: ${messageOf(cause)}`;
+}
+
+/** The message of an error; of one that stands for several, as of a host with several addresses, all of theirs. */
+function messageOf(thrown: unknown): string {
+  if (thrown instanceof AggregateError && thrown.message === '') return thrown.errors.map(messageOf).join('; ');
+  return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
 /** A table with a headline, its columns as wide as what is in them. */

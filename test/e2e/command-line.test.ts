@@ -25,7 +25,7 @@ interface Outcome {
 /** Runs `taskdash` with these arguments on the database of the app. */
 async function taskdash(args: readonly string[], input?: string): Promise<Outcome> {
   const env = { ...process.env, TASKDASH_DATABASE_URL: app.database.url };
-  const running = run(process.execPath, ['--import', 'tsx', 'server/main.ts', ...args], { env });
+  const running = run(process.execPath, ['dist/server/main.js', ...args], { env });
   running.child.stdin?.end(input ?? '');
   try {
     return { code: 0, ...(await running) };
@@ -68,7 +68,7 @@ describe('the command line', () => {
 
   it('prints changes while it watches, and ends well when it is interrupted', async () => {
     const env = { ...process.env, TASKDASH_DATABASE_URL: app.database.url };
-    const child = spawn(process.execPath, ['--import', 'tsx', 'server/main.ts', 'tasks', 'watch'], { env });
+    const child = spawn(process.execPath, ['dist/server/main.js', 'tasks', 'watch'], { env });
     let printed = '';
     child.stdout.on('data', (chunk: Buffer) => (printed += chunk.toString()));
     const service = await TcpxClient.connect(app.tcp);
@@ -100,9 +100,60 @@ describe('the command line', () => {
       ['tasks', 'list', '--limit', '0'],
       'taskdash: --limit: "0" is not allowed; it must be a whole number from 1 to 10000.\n',
     ],
+    [['serve', '--nonsense'], "taskdash: unknown option '--nonsense'\n"],
+    [['nonsense'], "taskdash: unknown command 'nonsense'\n"],
+    [['token', 'create', 'x'], "taskdash: required option '--group <group>' not specified\n"],
     [['user', 'add', 'x'], 'taskdash: The password is missing: type it, pipe it in as one line, or use --generate.\n'],
   ])('refuses %j in one line', async (args, line) => {
     expect(await taskdash(args)).toEqual({ code: 2, stdout: '', stderr: line });
+  });
+
+  it('names the cause when there is no database, and keeps the password to itself', async () => {
+    const args = ['migrate', '--database-url', 'postgres://u:hunter2@127.0.0.1:1/x'];
+    const stderr = 'taskdash: The database did not answer in time. The cause: connect ECONNREFUSED 127.0.0.1:1\n';
+    expect(await taskdash(args)).toEqual({ code: 1, stdout: '', stderr });
+  });
+
+  it.each([
+    ['--http-port', 'HTTP', 'TASKDASH_HTTP_PORT'],
+    ['--grpc-port', 'gRPC', 'TASKDASH_GRPC_PORT'],
+    ['--tcp-port', 'TCP', 'TASKDASH_TCP_PORT'],
+  ])('refuses to serve where the port of %s is taken, in one line', async (flag, door, variable) => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const free = ['--http-port', '0', '--grpc-port', '0', '--tcp-port', '0'];
+    expect(await taskdash(['serve', ...free, flag, String(port)])).toEqual({
+      code: 1,
+      stdout: '',
+      stderr:
+        `taskdash: The ${door} door cannot listen on 127.0.0.1:${port}: the port is in use, perhaps by another TaskDash. ` +
+        `Stop that, or set ${variable} to another port; 0 takes any free one.\n`,
+    });
+    taken.close();
+  });
+
+  it.each([
+    ['no.such.host.invalid', /HTTP door cannot listen on no\.such\.host\.invalid:0: .*Mend TASKDASH_HOST/],
+    [
+      '192.0.2.1',
+      /HTTP door cannot listen on 192\.0\.2\.1:0: this machine has no such address\. Mend TASKDASH_HOST\.\n$/,
+    ],
+  ])('refuses to serve on %s', async (host, line) => {
+    const free = ['--http-port', '0', '--grpc-port', '0', '--tcp-port', '0'];
+    const { code, stderr } = await taskdash(['serve', '--host', host, ...free]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(line);
+  });
+
+  it('refuses one port for two doors', async () => {
+    const probe = createServer().listen(0, '127.0.0.1');
+    await once(probe, 'listening');
+    const port = String((probe.address() as AddressInfo).port);
+    probe.close();
+    const { code, stderr } = await taskdash(['serve', '--http-port', port, '--grpc-port', port, '--tcp-port', '0']);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`The gRPC door cannot listen on 127.0.0.1:${port}`);
   });
 
   it('says of each thing that a start needs whether it is well', async () => {
@@ -120,7 +171,13 @@ describe('the command line', () => {
     ]);
     taken.close();
     expect(code).toBe(1);
-    expect(stdout).toMatch(/ok {4}database: answers, schema \w+\nwrong HTTP port: 127\.0\.0\.1:\d+ is in use/);
+    expect(stdout).toMatch(
+      /ok {4}database: answers, schema \w+\nwrong HTTP port: .*127\.0\.0\.1:\d+: the port is in use/,
+    );
+  });
+
+  it('tells its version', async () => {
+    expect((await taskdash(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
   it('explains itself', async () => {
