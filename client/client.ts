@@ -1,78 +1,89 @@
 /**
  * A client for services: registers tasks, keeps them alive, and says how they end.
  *
- *   new ──start──► connecting ──lease granted, tasks registered──► alive ──stop──► stopped
- *                      ▲ │                                           │ ▲
- *                      │ └── not reached: wait, longer each time ──┐ │ │
- *                      └──────────────── a beat failed ◄───────────┴─┘ │
- *                                          └── lease still there ──────┘
+ *   new ──start──► connecting ──lease granted, what is due reported──► alive ──stop──► stopped
+ *                      ▲ │                                              │ ▲
+ *                      │ └── not reached: wait, longer each time ───┐   │ │
+ *                      └──────── a beat or a report failed ◄────────┴───┘ │
+ *                                          └── lease still there ─────────┘
+ *
+ * One loop does everything in turn: it beats when a beat is due and sends what is due to be reported. Beats are single
+ * calls rather than a stream: they pass every proxy, and each is answered or fails within its deadline.
  *
  * Invariants
  * - Whatever happens to network or server, the client goes on until `stop`: waits grow from half a second to ten, each
- *   a little different, and never so long that a lease which could be kept is lost for it.
+ *   a little different, and are never so long that a lease which could be kept is lost for them.
  * - When the lease is gone, every task that has not ended is registered again, as it was last reported, under a new one.
- * - No call waits longer than `timeoutMs`.
+ * - A write whose outcome is unknown is sent again: registers and updates may arrive twice without harm.
+ * - No call waits longer than `timeoutMs`. After a failure the connection is a new one: the old may be dead unnoticed.
+ * - Only calls that somebody waits for keep the process alive.
  */
 import { Code, ConnectError, createClient, type Client } from '@connectrpc/connect';
-import { createGrpcTransport } from '@connectrpc/connect-node';
-import { authorized } from './authorized-transport.js';
 import { durationFromMs, durationMs } from '@bufbuild/protobuf/wkt';
 import { ErrorInfoSchema } from '../proto/gen/google/rpc/error_details_pb.js';
 import { LeaseService, type Lease } from '../proto/gen/taskdash/task/v1/lease_service_pb.js';
 import { TaskService } from '../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { openChannel, type Channel, type ChannelOptions } from './channel.js';
+import { deferred } from './deferred.js';
+import { Outbox, type Parcel, type TaskReport } from './outbox.js';
+import { Pause } from './pause.js';
 
-/** A task as a service reports it; what is left out is empty. */
-export interface TaskReport {
-  readonly id: string;
-  readonly name?: string;
-  readonly url?: string;
-  readonly user?: string;
-  readonly groupId?: string;
-  readonly description?: string;
-  /** "running" by default. */
-  readonly status?: string;
-  readonly startTime?: string;
-  readonly stopTime?: string;
-}
+export { Code, ConnectError } from '@connectrpc/connect';
+export type { TaskReport } from './outbox.js';
 
 /** How to reach TaskDash. */
-export interface TaskDashClientOptions {
-  /** The gRPC door, such as http://127.0.0.1:50051. */
-  readonly url: string;
-  /** A service token with the scope "register". */
-  readonly token: string;
+export interface TaskDashClientOptions extends ChannelOptions {
   /** How long this service may be silent before its tasks count as shut down; the server's default if left out. */
   readonly ttlMs?: number;
   /** How long a call may take; 5000 if left out. */
   readonly timeoutMs?: number;
+  /** Tasks that may be known at once, of which the last report is kept for the time when TaskDash is away; 10 000. */
+  readonly maxTasks?: number;
   /** Told when the connection to TaskDash is lost or found again; a service works on either way. */
   readonly onState?: (state: ClientState, error?: ConnectError) => void;
+  /** Told when a task is refused that was accepted before, and nobody waits for it: after the token's scopes changed. */
+  readonly onRefused?: (id: string, error: ConnectError) => void;
 }
 
 /** How the client stands. */
 export type ClientState = 'connecting' | 'alive' | 'stopped';
 
+/** How long one is willing to wait. What was reported is sent all the same. */
+export interface WaitOptions {
+  readonly signal?: AbortSignal;
+}
+
 const TIMEOUT_MS = 5_000;
+const STOP_TIMEOUT_MS = 5_000;
+const MIN_CALL_MS = 1_000;
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 10_000;
+/** While stopping there is not much time left to try again. */
+const RETRY_STOPPING_MS = 500;
 const BATCH_SIZE = 500;
+const MAX_TASKS = 10_000;
+const FIELDS = ['name', 'url', 'user', 'groupId', 'description', 'status', 'startTime', 'stopTime'] as const;
 
 export class TaskDashClient {
+  readonly #channel: Channel;
   readonly #leases: Client<typeof LeaseService>;
   readonly #tasks: Client<typeof TaskService>;
-  readonly #reports = new Map<string, TaskReport>();
-  readonly #timeoutMs: number;
+  readonly #outbox = new Outbox();
+  readonly #pause = new Pause();
+  readonly #cut = new AbortController();
   #lease: Lease | undefined;
+  /** When the next beat is due, on the clock of `performance.now`. */
+  #beatDueMs = 0;
   #state: ClientState = 'connecting';
-  #stopping = new AbortController();
-  #running: Promise<void> | undefined;
   #connected = deferred();
+  #running: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
 
+  /** Throws TypeError for options that cannot be right. Connects to nothing yet. */
   constructor(private readonly options: TaskDashClientOptions) {
-    const transport = authorized(createGrpcTransport({ baseUrl: options.url }), options.token);
-    this.#leases = createClient(LeaseService, transport);
-    this.#tasks = createClient(TaskService, transport);
-    this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
+    this.#channel = openChannel(options);
+    this.#leases = createClient(LeaseService, this.#channel.transport);
+    this.#tasks = createClient(TaskService, this.#channel.transport);
   }
 
   /** How the client stands now. */
@@ -80,131 +91,252 @@ export class TaskDashClient {
     return this.#state;
   }
 
-  /** Connects, and keeps connected until `stop`; resolves when it is alive for the first time. Idempotent. */
-  start(): Promise<void> {
-    this.#running ??= this.#run();
-    return this.#connected.promise;
+  /**
+   * Connects, and keeps connected until `stop`; resolves when it is alive. Rejects with a ConnectError when TaskDash
+   * answers and refuses (a token that is not valid); the client goes on trying all the same. Idempotent.
+   */
+  start(options: WaitOptions = {}): Promise<void> {
+    this.#run();
+    return this.#wait(this.#connected.promise, options);
   }
 
   /**
-   * Reports a task and remembers it: it is registered again whenever that is needed. Resolves when the registry has it.
-   * Rejects with a ConnectError when the record is refused; when the registry is not reached it waits, for as long as the
-   * client runs.
+   * Reports a task that begins, or begins again, and remembers it: it is registered again whenever that is needed.
+   * Resolves when the registry has it. Rejects with a ConnectError when it is refused; while the registry is not reached
+   * it waits, for as long as the client runs.
    */
-  async register(report: TaskReport): Promise<void> {
-    this.#reports.set(report.id, report);
-    for (;;) {
-      await this.start();
-      try {
-        await this.#tasks.registerTask({ task: report, leaseId: this.#leaseId() }, this.#callOptions());
-        return;
-      } catch (thrown) {
-        await this.#afterFailure(report.id, thrown);
-      }
-    }
+  async register(report: TaskReport, options: WaitOptions = {}): Promise<void> {
+    this.#requireRunning();
+    if (!this.#outbox.has(report.id)) this.#requireRoom();
+    await this.#post(this.#outbox.begin(report), options);
   }
 
   /** Reports what changed of a task that was registered. Resolves and rejects as `register` does. */
-  async update(id: string, changes: Omit<TaskReport, 'id'>): Promise<void> {
-    const before = this.#reports.get(id);
+  async update(id: string, changes: Omit<TaskReport, 'id'>, options: WaitOptions = {}): Promise<void> {
+    await this.#change(id, changes, false, options);
+  }
+
+  /** Reports that a task ended as planned, now if no other time is given, and forgets it when that has arrived. */
+  async finish(id: string, stopTime = new Date().toISOString(), options: WaitOptions = {}): Promise<void> {
+    await this.#change(id, { status: 'finish', stopTime }, true, options);
+  }
+
+  /**
+   * Sends what has not arrived yet, then says goodbye: tasks that have not ended become "shutdown" at once. Takes
+   * `timeoutMs` at most (5000 if left out), and never rejects: reports that did not arrive reject for those who made
+   * them. Idempotent.
+   */
+  stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    this.#stopping ??= this.#stop(options.timeoutMs ?? STOP_TIMEOUT_MS);
+    return this.#stopping;
+  }
+
+  async #change(id: string, changes: Omit<TaskReport, 'id'>, ends: boolean, options: WaitOptions): Promise<void> {
+    this.#requireRunning();
+    const before = this.#outbox.find(id);
     if (!before) throw new Error(`The task ${JSON.stringify(id)} was not registered by this client, or has ended.`);
-    return this.register({ ...before, ...changes, id });
+    await this.#post(this.#outbox.change({ ...before, ...changes, id }, ends), options);
   }
 
-  /** Reports that a task ended as planned, now if no other time is given, and forgets it. */
-  async finish(id: string, stopTime = new Date().toISOString()): Promise<void> {
-    await this.update(id, { status: 'finish', stopTime });
-    this.#reports.delete(id);
+  #post(arrived: Promise<void>, options: WaitOptions): Promise<void> {
+    this.#run();
+    if (this.#state === 'alive') this.#pause.end();
+    return this.#wait(arrived, options);
   }
 
-  /** Says goodbye: tasks that have not ended become "shutdown" at once. Never rejects for a registry that is not reached. */
-  async stop(): Promise<void> {
-    if (this.#state === 'stopped') return;
-    this.#stopping.abort();
-    await this.#running;
-    this.#setState('stopped');
-    this.#connected.reject(new ConnectError('the client was stopped', Code.Canceled));
-    if (!this.#lease) return;
+  /** Waits, and keeps the process alive for as long. */
+  async #wait(promise: Promise<void>, { signal }: WaitOptions): Promise<void> {
+    signal?.throwIfAborted();
+    const release = this.#pause.hold();
+    const aborted = deferred();
+    const onAbort = () => aborted.reject(signal?.reason as Error);
+    signal?.addEventListener('abort', onAbort, { once: true });
     try {
-      await this.#leases.revokeLease({ leaseId: this.#lease.id }, { timeoutMs: this.#timeoutMs });
-    } catch (thrown) {
-      // The lease ends by itself; whoever wants to know is told.
-      this.options.onState?.('stopped', ConnectError.from(thrown));
+      await Promise.race([promise, aborted.promise]);
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+      release();
     }
   }
 
-  /** Connects and beats in turn until stopped. */
-  async #run(): Promise<void> {
+  #requireRunning(): void {
+    if (this.#stopping) throw stopped();
+  }
+
+  #requireRoom(): void {
+    const maxTasks = this.options.maxTasks ?? MAX_TASKS;
+    if (this.#outbox.size < maxTasks) return;
+    throw new ConnectError(`${maxTasks} tasks have not ended; finish some, or raise maxTasks`, Code.ResourceExhausted);
+  }
+
+  // ── The loop ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #run(): void {
+    if (!this.#stopping) this.#running ??= this.#loop();
+  }
+
+  async #loop(): Promise<void> {
     let retryMs = RETRY_FIRST_MS;
-    while (!this.#stopping.signal.aborted) {
+    while (!this.#isDone()) {
       try {
-        await this.#connect();
+        await this.#turn();
         retryMs = RETRY_FIRST_MS;
-        await this.#beatUntilLost();
+        this.#setState('alive');
+        if (!this.#outbox.hasDue && !this.#stopping) await this.#pause.for(this.#beatDueMs - performance.now());
       } catch (thrown) {
-        this.#setState('connecting', ConnectError.from(thrown));
-        await this.#pause(retryMs * (0.5 + Math.random()));
-        retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
+        this.#onFailure(ConnectError.from(thrown));
+        const longestMs = this.#stopping ? RETRY_STOPPING_MS : Math.min(RETRY_MAX_MS, this.#beatMs());
+        if (!this.#cut.signal.aborted) await this.#pause.for(Math.min(retryMs, longestMs) * (0.5 + Math.random()));
+        retryMs *= 2;
       }
     }
   }
 
-  /** Has a lease that is alive, with every task under it. */
-  async #connect(): Promise<void> {
-    if (this.#lease && (await this.#renew(this.#lease.id))) return this.#setState('alive');
-    const ttl = this.options.ttlMs === undefined ? {} : { ttl: durationFromMs(this.options.ttlMs) };
-    const { lease } = await this.#leases.grantLease(ttl, this.#callOptions());
-    const reports = [...this.#reports.values()];
-    for (let n = 0; n < reports.length; n += BATCH_SIZE) {
-      await this.#tasks.batchRegisterTasks(
-        { tasks: reports.slice(n, n + BATCH_SIZE), leaseId: lease?.id ?? '' },
-        this.#callOptions(),
-      );
-    }
+  #isDone(): boolean {
+    return this.#cut.signal.aborted || (this.#stopping !== undefined && !this.#outbox.hasDue);
+  }
+
+  /** Has a lease that is alive, and sends what is due. Throws where that did not succeed. */
+  async #turn(): Promise<void> {
+    if (!this.#lease) await this.#grant();
+    else if (this.#state !== 'alive' || performance.now() >= this.#beatDueMs) await this.#renew(this.#lease.id);
+    const parcels = this.#outbox.take(BATCH_SIZE);
+    const leaseId = this.#lease?.id ?? '';
+    const begun = parcels.filter(({ before }) => !before);
+    await all([
+      this.#registerAll(begun, leaseId),
+      ...parcels.flatMap((parcel) => (parcel.before ? [this.#update(parcel, parcel.before, leaseId)] : [])),
+    ]);
+  }
+
+  async #grant(): Promise<void> {
+    const { ttlMs } = this.options;
+    const { lease } = await this.#leases.grantLease(
+      ttlMs === undefined ? {} : { ttl: durationFromMs(ttlMs) },
+      this.#callOptions(),
+    );
+    this.#keep(lease);
+  }
+
+  async #renew(leaseId: string): Promise<void> {
+    this.#keep((await this.#leases.renewLease({ leaseId }, this.#callOptions())).lease);
+  }
+
+  #keep(lease: Lease | undefined): void {
     this.#lease = lease;
-    this.#setState('alive');
+    this.#beatDueMs = performance.now() + this.#beatMs();
   }
 
-  async #beatUntilLost(): Promise<void> {
-    while (this.#lease && !this.#stopping.signal.aborted) {
-      await this.#pause(this.#lease.nextBeatIn ? durationMs(this.#lease.nextBeatIn) : RETRY_MAX_MS);
-      if (this.#stopping.signal.aborted) return;
-      if (!(await this.#renew(this.#lease.id))) return;
-    }
+  #beatMs(): number {
+    return this.#lease?.nextBeatIn ? durationMs(this.#lease.nextBeatIn) : RETRY_MAX_MS;
   }
 
-  /** Beats once; false when there is no such lease any more. Throws when the registry is not reached. */
-  async #renew(leaseId: string): Promise<boolean> {
+  // ── Reports ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #registerAll(parcels: readonly Parcel[], leaseId: string): Promise<void> {
+    const [only] = parcels;
+    if (only && parcels.length > 1) return this.#registerBatch(parcels, leaseId);
+    if (only) await this.#send(only, this.#tasks.registerTask({ task: only.report, leaseId }, this.#callOptions()));
+  }
+
+  async #registerBatch(parcels: readonly Parcel[], leaseId: string): Promise<void> {
+    const tasks = parcels.map(({ report }) => report);
+    const { results } = await this.#tasks
+      .batchRegisterTasks({ tasks, leaseId }, this.#callOptions())
+      .catch((thrown) => {
+        for (const parcel of parcels) this.#outbox.return(parcel);
+        throw thrown;
+      });
+    const refused = parcels.filter((_, index) => results[index]?.outcome.case !== 'task');
+    for (const parcel of parcels) if (!refused.includes(parcel)) this.#outbox.confirm(parcel);
+    // Sent alone they are refused with everything that is to be said about them.
+    await all(refused.map((parcel) => this.#registerAll([parcel], leaseId)));
+  }
+
+  #update(parcel: Parcel, before: TaskReport, leaseId: string): Promise<void> {
+    const { report } = parcel;
+    const changed = FIELDS.filter((field) => (report[field] ?? '') !== (before[field] ?? ''));
+    const paths = changed.map((field) => field.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`));
+    const request = { task: report, updateMask: { paths }, leaseId };
+    return this.#send(parcel, this.#tasks.updateTask(request, this.#callOptions()));
+  }
+
+  /** Sees to the outcome of one report. Throws where it is to be sent again. */
+  async #send(parcel: Parcel, call: Promise<unknown>): Promise<void> {
     try {
-      this.#lease = (await this.#leases.renewLease({ leaseId }, this.#callOptions())).lease;
-      return true;
+      await call;
+      this.#outbox.confirm(parcel);
     } catch (thrown) {
-      if (ConnectError.from(thrown).code !== Code.NotFound) throw thrown;
+      const error = ConnectError.from(thrown);
+      const reason = reasonOf(error);
+      // Somebody removed it: it is registered again in the next turn.
+      if (parcel.before && reason === 'TASK_NOT_FOUND') return this.#outbox.return(parcel, true);
+      if (reason === 'LEASE_NOT_FOUND' || isRefusedCall(error)) {
+        this.#outbox.return(parcel);
+        throw error;
+      }
+      if (!this.#outbox.refuse(parcel, error)) this.#tell(() => this.options.onRefused?.(parcel.report.id, error));
+    }
+  }
+
+  // ── Failures and the end ───────────────────────────────────────────────────────────────────────────────────────────
+
+  #onFailure(error: ConnectError): void {
+    if (reasonOf(error) === 'LEASE_NOT_FOUND') {
       this.#lease = undefined;
-      this.#setState('connecting', ConnectError.from(thrown));
-      return false;
+      this.#outbox.registerAllAgain();
+    } else {
+      this.#channel.reset();
+      if (!PASSING.has(error.code)) this.#refuseAll(error);
     }
+    this.#setState('connecting', error);
   }
 
-  /** Decides about a write that failed: rejects what is wrong with it, and waits where trying again helps. */
-  async #afterFailure(id: string, thrown: unknown): Promise<void> {
-    const error = ConnectError.from(thrown);
-    if (this.#stopping.signal.aborted) throw error;
-    const reason = error.findDetails(ErrorInfoSchema)[0]?.reason;
-    if (!PASSING.has(error.code) && reason !== 'LEASE_NOT_FOUND') {
-      this.#reports.delete(id);
-      throw error;
-    }
-    await this.#pause(RETRY_FIRST_MS * (0.5 + Math.random()));
+  /** Everything is refused, whoever asks: this is not for waiting. */
+  #refuseAll(error: ConnectError): void {
+    this.#outbox.rejectAll(error);
+    this.#connected.reject(error);
+    this.#connected = deferred();
   }
 
-  #leaseId(): string {
-    if (this.#lease) return this.#lease.id;
-    throw new ConnectError('there is no lease at the moment', Code.Unavailable);
+  async #stop(timeoutMs: number): Promise<void> {
+    const endsAtMs = performance.now() + timeoutMs;
+    const cutting = setTimeout(() => {
+      this.#cut.abort(stopped());
+      this.#pause.end();
+    }, timeoutMs);
+    // The loop looks at #stopping, which is set when this first turn is over.
+    await Promise.resolve();
+    this.#pause.end();
+    const release = this.#pause.hold();
+    await this.#running;
+    await this.#revoke(endsAtMs - performance.now());
+    clearTimeout(cutting);
+    release();
+    this.#outbox.rejectAll(stopped());
+    this.#connected.reject(stopped());
+    this.#channel.reset();
+    this.#setState('stopped');
+  }
+
+  async #revoke(leftMs: number): Promise<void> {
+    // Whole milliseconds: Connect takes no others.
+    const timeoutMs = Math.floor(Math.min(leftMs, TIMEOUT_MS));
+    if (!this.#lease || timeoutMs <= 0) return;
+    try {
+      await this.#leases.revokeLease({ leaseId: this.#lease.id }, { timeoutMs });
+    } catch (thrown) {
+      // The lease ends by itself; whoever wants to know is told.
+      this.#setState('stopped', ConnectError.from(thrown));
+    }
   }
 
   #callOptions() {
-    return { timeoutMs: this.#timeoutMs, signal: this.#stopping.signal };
+    const longestMs = Math.max(MIN_CALL_MS, this.#lease ? this.#beatMs() : Infinity);
+    return {
+      timeoutMs: Math.ceil(Math.min(this.options.timeoutMs ?? TIMEOUT_MS, longestMs)),
+      signal: this.#cut.signal,
+    };
   }
 
   #setState(state: ClientState, error?: ConnectError): void {
@@ -212,20 +344,12 @@ export class TaskDashClient {
     else if (this.#state === 'alive') this.#connected = deferred();
     if (this.#state === state && !error) return;
     this.#state = state;
-    this.options.onState?.(state, error);
+    this.#tell(() => this.options.onState?.(state, error));
   }
 
-  #pause(forMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#stopping.signal.aborted) return resolve();
-      const finish = () => {
-        clearTimeout(timer);
-        this.#stopping.signal.removeEventListener('abort', finish);
-        resolve();
-      };
-      const timer = setTimeout(finish, forMs);
-      this.#stopping.signal.addEventListener('abort', finish);
-    });
+  /** What a listener throws is its own affair, not the loop's. */
+  #tell(listener: () => void): void {
+    queueMicrotask(listener);
   }
 }
 
@@ -237,22 +361,23 @@ const PASSING: ReadonlySet<Code> = new Set([
   Code.Aborted,
   Code.Internal,
   Code.Canceled,
+  Code.Unknown,
 ]);
 
-interface Deferred {
-  readonly promise: Promise<void>;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
+/** Whether a call failed for a reason that is not the report's: not reached, or a token that is not valid any more. */
+function isRefusedCall({ code }: ConnectError): boolean {
+  return PASSING.has(code) || code === Code.Unauthenticated;
 }
 
-function deferred(): Deferred {
-  let resolve: () => void = () => {};
-  let reject: (error: Error) => void = () => {};
-  const promise = new Promise<void>((onResolve, onReject) => {
-    resolve = onResolve;
-    reject = onReject;
-  });
-  // Nobody has to wait for it.
-  promise.catch(() => {});
-  return { promise, resolve, reject };
+/** Waits for all, then throws the first failure. */
+async function all(work: readonly Promise<void>[]): Promise<void> {
+  for (const outcome of await Promise.allSettled(work)) if (outcome.status === 'rejected') throw outcome.reason;
+}
+
+function reasonOf(error: ConnectError): string | undefined {
+  return error.findDetails(ErrorInfoSchema)[0]?.reason;
+}
+
+function stopped(): ConnectError {
+  return new ConnectError('the client was stopped', Code.Canceled);
 }

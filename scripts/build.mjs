@@ -17,7 +17,8 @@ const targets = [
 ];
 
 function tsc() {
-  rmSync(join(root, 'dist/server'), { recursive: true, force: true });
+  for (const folder of ['server', 'client', 'proto'])
+    rmSync(join(root, 'dist', folder), { recursive: true, force: true });
   return node(require.resolve('typescript/bin/tsc'), '-p', 'tsconfig.build.json');
 }
 

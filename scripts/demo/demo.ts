@@ -12,6 +12,7 @@ import { systemClock } from '../../server/domain/clock.js';
 import { Users } from '../../server/domain/users.js';
 import { Argon2Hasher } from '../../server/identity/argon2-hasher.js';
 import { createLog } from '../../server/logging.js';
+import { nextSignal } from '../../server/signals.js';
 import { startExample, startFleet, type Service } from './services.js';
 
 const PEOPLE: readonly { id: string; name: string; says: string; administrator?: boolean; groups: [string, Role][] }[] =
@@ -57,6 +58,7 @@ const config = readConfig({
   TASKDASH_ADMIN_USERNAME: 'root',
   ...process.env,
 });
+const ended = nextSignal();
 const app = await startApp(config, createLog(config));
 const { passwords, token } = await addPeople(config);
 const services: Service[] = [
@@ -71,13 +73,8 @@ for (const { id, says } of PEOPLE)
   process.stdout.write(`  ${id.padEnd(6)} ${(passwords.get(id) ?? '').padEnd(14)} ${says}\n`);
 process.stdout.write(`\n${services.length} services report. Ctrl-C ends everything.\n`);
 
-let stopping = false;
-const stop = async (): Promise<void> => {
-  if (stopping) process.exit(130);
-  stopping = true;
-  for (const service of services) service.stop();
-  await app.stop();
-  process.exit(0);
-};
-process.on('SIGINT', () => void stop());
-process.on('SIGTERM', () => void stop());
+const lost = await Promise.race([ended.then(() => undefined), app.lost]);
+if (lost !== undefined) process.stderr.write(`${lost}\n`);
+await Promise.all(services.map(async (service) => service.stop()));
+await app.stop();
+process.exit(lost === undefined ? 0 : 1);

@@ -1,12 +1,10 @@
 /** Who reports in the demo. */
-import { createClient, type Client } from '@connectrpc/connect';
-import { createGrpcTransport } from '@connectrpc/connect-node';
-import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { TaskDashClient, type TaskReport } from '../../client/client.js';
 import { LegacyService, type TaskRecord } from './legacy-service.js';
 
 /** Something that reports until it is stopped. */
 export interface Service {
-  stop(): void;
+  stop(): Promise<void> | void;
 }
 
 const STEP_MS = 1_500;
@@ -94,25 +92,30 @@ function live(service: LegacyService): void {
   service.update(task.id, { description: `${Math.floor(Math.random() * 100)} % done` });
 }
 
+/** A render farm that reports over gRPC, with the client of the package. */
 async function startRenderFarm(grpc: string, groupId: string, token: string): Promise<Service> {
-  const client: Client<typeof TaskService> = createClient(
-    TaskService,
-    createGrpcTransport({ baseUrl: `http://${grpc}` }),
-  );
-  const options = { headers: { authorization: `Bearer ${token}` }, timeoutMs: 5_000 };
+  const client = new TaskDashClient({
+    url: `http://${grpc}`,
+    token,
+    onState: (state, error) => error && process.stderr.write(`render farm: ${state}, ${error.message}\n`),
+  });
   const ids = Array.from({ length: 30 }, (_, n) => `frame-${String(n + 1).padStart(4, '0')}`);
-  const tasks = ids.map((id) => toMessage(record(id, 'render', pick(USERS), groupId, 'running')));
-  await client.batchRegisterTasks({ tasks }, options);
+  await Promise.all(ids.map((id) => client.register(toReport(record(id, 'render', pick(USERS), groupId, 'running')))));
   const timer = setInterval(() => {
-    const task = { id: pick(ids), status: pick(['running', 'running', 'finish', 'restart', 'encoding']) };
+    const status = pick(['running', 'running', 'finish', 'restart', 'encoding']);
     client
-      .updateTask({ task }, options)
+      .update(pick(ids), { status })
       .catch((error: unknown) => process.stderr.write(`render farm: ${String(error)}\n`));
   }, STEP_MS);
-  return { stop: () => clearInterval(timer) };
+  return {
+    stop: async () => {
+      clearInterval(timer);
+      await client.stop();
+    },
+  };
 }
 
-function toMessage(task: TaskRecord) {
+function toReport(task: TaskRecord): TaskReport {
   const { group_id: groupId, start_time: startTime, stop_time: stopTime, ...rest } = task;
   return { ...rest, groupId, startTime, stopTime };
 }
