@@ -17,6 +17,8 @@ const (
 	requestID   = 2
 	heartbeatID = 1392
 	heartbeat   = 10 * time.Second
+	firstWait   = 500 * time.Millisecond
+	longestWait = 10 * time.Second
 )
 
 type Task struct {
@@ -100,17 +102,29 @@ func serve(address string, task Task, until time.Time) error {
 }
 
 func main() {
-	seconds, _ := strconv.Atoi(os.Args[2])
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: service ADDRESS SECONDS")
+		os.Exit(2)
+	}
+	seconds, err := strconv.Atoi(os.Args[2])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
 	until := time.Now().Add(time.Duration(seconds) * time.Second)
 	task := Task{ID: "go-example", Name: "go", GroupID: "mx", User: "ssx", Status: "running", StartTime: time.Now().Format("2006-01-02 15:04:05")}
-	for wait := 500 * time.Millisecond; ; wait *= 2 {
+	for wait := firstWait; ; wait *= 2 {
+		began := time.Now()
 		err := serve(os.Args[1], task, until)
 		if err == nil {
 			return
 		}
 		fmt.Fprintln(os.Stderr, "connecting again:", err)
-		if wait > 10*time.Second {
-			wait = 10 * time.Second
+		if time.Since(began) > heartbeat {
+			wait = firstWait
+		}
+		if wait > longestWait {
+			wait = longestWait
 		}
 		time.Sleep(wait/2 + time.Duration(rand.Int63n(int64(wait))))
 	}

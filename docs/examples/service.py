@@ -12,6 +12,7 @@ from taskdash.task.v1 import lease_service_pb2 as leases
 from taskdash.task.v1 import task_service_pb2 as tasks
 
 TIMEOUT = 5
+REFUSED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 
 
 class TaskDash:
@@ -36,37 +37,49 @@ class TaskDash:
         register = tasks.RegisterTaskRequest(task=self.task, lease_id=self.lease.id)
         self.call("TaskService", "RegisterTask", register, tasks.RegisterTaskResponse)
 
+    def insist(self, work):
+        """Does it, however long TaskDash is away: waits longer after each failure, and never as long as everybody else."""
+        wait = 0.5
+        while True:
+            try:
+                if self.lease is None:
+                    self.connect()
+                return work()
+            except grpc.RpcError as error:
+                if error.code() in REFUSED:
+                    raise
+                if error.code() == grpc.StatusCode.NOT_FOUND:
+                    self.lease = None
+                time.sleep(wait * random.uniform(0.5, 1.5))
+                wait = min(wait * 2, 10)
+
     def beat(self):
         renew = leases.RenewLeaseRequest(lease_id=self.lease.id)
         self.lease = self.call("LeaseService", "RenewLease", renew, leases.RenewLeaseResponse).lease
 
     def update(self, **changes):
+        self.task.update(changes)
         update = tasks.UpdateTaskRequest(task={"id": self.task["id"], **changes}, lease_id=self.lease.id)
         self.call("TaskService", "UpdateTask", update, tasks.UpdateTaskResponse)
 
     def keep_alive(self, until):
-        """Beats before each next one is due; after a failure waits, longer each time, and never gives up."""
-        wait = 0.5
+        """Beats before each next one is due."""
         while time.monotonic() < until:
-            try:
-                if self.lease is None:
-                    self.connect()
-                else:
-                    self.beat()
-                wait = 0.5
-                pause = self.lease.next_beat_in.ToTimedelta().total_seconds()
-            except grpc.RpcError as error:
-                if error.code() == grpc.StatusCode.NOT_FOUND:
-                    self.lease = None
-                pause = wait * random.uniform(0.5, 1.5)
-                wait = min(wait * 2, 10)
+            self.insist(self.beat)
+            pause = self.lease.next_beat_in.ToTimedelta().total_seconds()
             time.sleep(max(0, min(pause, until - time.monotonic())))
+
+    def goodbye(self):
+        """Whatever has not ended becomes "shutdown" at once."""
+        revoke = leases.RevokeLeaseRequest(lease_id=self.lease.id)
+        self.call("LeaseService", "RevokeLease", revoke, leases.RevokeLeaseResponse)
 
 
 def main(address, token, seconds="30"):
     service = TaskDash(address, token, {"id": "python-example", "name": "python", "group_id": "mx", "status": "running"})
     service.keep_alive(time.monotonic() + float(seconds))
-    service.update(status="finish", stop_time=time.strftime("%Y-%m-%d %H:%M:%S"))
+    service.insist(lambda: service.update(status="finish", stop_time=time.strftime("%Y-%m-%d %H:%M:%S")))
+    service.insist(service.goodbye)
     print("finished")
 
 

@@ -2,17 +2,13 @@
  * The browser of the tests: CHROMIUM_PATH, else the one that is installed, else on Debian as root its package is
  * installed, else an error that names what to do.
  */
-import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
-import { promisify } from 'node:util';
 import { chromium, type Browser } from '@playwright/test';
-
-const run = promisify(execFile);
+import { installOnDebian } from './debian-packages.js';
 
 const NAMES = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'];
-const INSTALL_DEADLINE_MS = 300_000;
 
 /** No sandbox as root, nothing that calls home. */
 const FLAGS = [
@@ -59,19 +55,10 @@ async function isExecutable(path: string): Promise<boolean> {
 
 async function install(env: NodeJS.ProcessEnv): Promise<string> {
   const advice = 'Install Chromium (on Debian or Ubuntu: apt-get install -y chromium), or set CHROMIUM_PATH to it.';
-  const apt = '/usr/bin/apt-get';
-  if (process.getuid?.() !== 0 || !(await isExecutable(apt)))
-    throw new Error(`The browser tests need Chromium. ${advice}`);
-  const options = { timeout: INSTALL_DEADLINE_MS, env: { ...env, DEBIAN_FRONTEND: 'noninteractive' } };
-  try {
-    // A machine that has never listed its packages cannot install one; one that has needs no new list.
-    await run(apt, ['install', '-y', 'chromium'], options).catch(async () => {
-      await run(apt, ['update'], options);
-      await run(apt, ['install', '-y', 'chromium'], options);
-    });
-  } catch (error) {
+  const isDone = await installOnDebian(['chromium']).catch((error: unknown) => {
     throw new Error(`The browser tests need Chromium, and installing it failed. ${advice}`, { cause: error });
-  }
+  });
+  if (!isDone) throw new Error(`The browser tests need Chromium. ${advice}`);
   const path = await installed(env);
   if (path === undefined) throw new Error(`Chromium was installed, but it is not on the PATH. ${advice}`);
   return path;
