@@ -38,6 +38,6 @@ export default defineConfig({
   },
   server: {
     port: 5173,
-    proxy: { '^/taskdash\\.': 'http://127.0.0.1:8080' },
+    proxy: { '^/taskdash\\.': `http://127.0.0.1:${process.env['TASKDASH_HTTP_PORT'] ?? 8080}` },
   },
 });
