@@ -211,7 +211,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
       onStream: (door, change) => metrics.openStreams.inc({ door }, change),
     },
   });
-  const grpc = new GrpcServer({ services, readiness, clock, limits });
+  const grpc = new GrpcServer({ services, readiness, clock, log, limits });
   const http = new HttpServer({
     services,
     readiness,

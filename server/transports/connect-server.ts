@@ -15,7 +15,7 @@ import type { Log } from '../domain/ports.js';
 import type { Readiness } from './readiness.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, type Caller } from './rpc/guard.js';
-import { MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
+import { MAX_CONNECTIONS, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 import { createPageHandler, plain, type PageHandler } from './static-files.js';
 
@@ -38,7 +38,6 @@ const REQUEST_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_TIMEOUT_MS = 60_000;
 /** How often connections that are late with their request are looked for. */
 const LATE_CHECK_MS = 5_000;
-const MAX_CONNECTIONS = 20_000;
 
 /** No code, style, frame or request that is not ours; no guessing of types. */
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {

@@ -1,5 +1,11 @@
-/** The gRPC door: the services of the contract, health and reflection. */
+/**
+ * The gRPC door: the services of the contract, health and reflection.
+ *
+ * It accepts connections itself and hands them to grpc-js, which neither bounds their number nor ends one whose client
+ * does not take part in ending it.
+ */
 import { setMaxListeners } from 'node:events';
+import { createServer, type AddressInfo, type Server as Listener, type Socket } from 'node:net';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { Health } from '../../proto/gen/grpc/health/v1/health_pb.js';
 import { ServerReflection } from '../../proto/gen/grpc/reflection/v1/reflection_pb.js';
@@ -7,12 +13,13 @@ import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { Clock, Timer } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
+import type { Log } from '../domain/ports.js';
 import { addService, type CallHost } from './grpc-bridge.js';
 import { createHealth } from './grpc-health.js';
 import { createReflection } from './grpc-reflection.js';
 import type { Readiness } from './readiness.js';
 import { describeError } from './rpc/errors.js';
-import type { RpcLimits } from './rpc/limits.js';
+import { MAX_CONNECTIONS, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 
 /** What the door works with. */
@@ -21,6 +28,9 @@ export interface GrpcServerOptions {
   readonly readiness: Readiness;
   readonly clock: Clock;
   readonly limits: RpcLimits;
+  readonly log: Log;
+  /** Connections beyond are closed at once. */
+  readonly maxConnections?: number;
 }
 
 const KEEP_ALIVE_MS = 30_000;
@@ -31,7 +41,10 @@ const LINGER_MS = 500;
 
 export class GrpcServer {
   readonly #server: Server;
+  readonly #listener: Listener;
+  readonly #sockets = new Set<Socket>();
   readonly #clock: Clock;
+  readonly #log: Log;
   readonly #shutdown = new AbortController();
   #address = '';
   #openCalls = 0;
@@ -39,7 +52,8 @@ export class GrpcServer {
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
 
-  constructor({ services, readiness, clock, limits }: GrpcServerOptions) {
+  constructor({ services, readiness, clock, log, limits, maxConnections = MAX_CONNECTIONS }: GrpcServerOptions) {
+    this.#log = log;
     this.#clock = clock;
     // Every call listens for the stop; Node warns of more than ten as of a leak.
     setMaxListeners(Infinity, this.#shutdown.signal);
@@ -58,15 +72,26 @@ export class GrpcServer {
     for (const { service, implementation } of services) mount(service, implementation);
     mount(Health, createHealth(names, readiness, clock));
     mount(ServerReflection, createReflection([...contract, Health, ServerReflection]));
+    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#listener = createServer((socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+      injector.injectConnection(socket);
+    });
+    this.#listener.maxConnections = maxConnections;
   }
 
   /** Listens; rejects when the address is not to be had; idempotent. */
   start({ host, port }: { host: string; port: number }): Promise<void> {
-    const shownHost = host.includes(':') ? `[${host}]` : host;
     this.#starting ??= new Promise((resolve, reject) => {
-      this.#server.bindAsync(`${shownHost}:${port}`, ServerCredentials.createInsecure(), (error, realPort) => {
-        if (error) return reject(error);
-        this.#address = `${shownHost}:${realPort}`;
+      this.#listener.once('error', reject);
+      this.#listener.listen(port, host, () => {
+        this.#listener.off('error', reject);
+        this.#listener.on('error', (error) =>
+          this.#log.error({ err: error }, 'the gRPC door cannot accept connections'),
+        );
+        const { family, address, port: realPort } = this.#listener.address() as AddressInfo;
+        this.#address = `${family === 'IPv6' ? `[${address}]` : address}:${realPort}`;
         resolve();
       });
     });
@@ -80,21 +105,29 @@ export class GrpcServer {
 
   /** Tells clients to go, ends streams with STOPPING, lets calls end, cuts what is left after `deadlineMs`; idempotent. */
   stop(deadlineMs: number): Promise<void> {
-    this.#stopping ??= new Promise((resolve) => {
-      const cut = this.#clock.schedule(deadlineMs, () => this.#server.forceShutdown());
-      let lingering: Timer | undefined;
-      this.#server.tryShutdown(() => {
-        cut.cancel();
-        lingering?.cancel();
-        resolve();
-      });
-      // Some clients never end their side of a stream, whatever they are told.
-      this.#onAnswered = () => (lingering ??= this.#clock.schedule(LINGER_MS, () => this.#server.forceShutdown()));
-      // After the goodbye of the connections, so that nobody tries again on one of them.
-      this.#shutdown.abort(describeError(new TaskDashError('STOPPING')));
-      this.#count(0);
-    });
+    this.#stopping ??= this.#stop(deadlineMs);
     return this.#stopping;
+  }
+
+  async #stop(deadlineMs: number): Promise<void> {
+    const cut = this.#clock.schedule(deadlineMs, () => this.#cut());
+    let lingering: Timer | undefined;
+    const unbound = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
+    const ended = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    // Some clients never end their side of a stream, or of the connection, whatever they are told.
+    this.#onAnswered = () => (lingering ??= this.#clock.schedule(LINGER_MS, () => this.#cut()));
+    // After the goodbye of the connections, so that nobody tries again on one of them.
+    this.#shutdown.abort(describeError(new TaskDashError('STOPPING')));
+    this.#count(0);
+    await Promise.all([unbound, ended]);
+    cut.cancel();
+    lingering?.cancel();
+  }
+
+  /** grpc-js would wait for clients to close, also when it is told not to. */
+  #cut(): void {
+    this.#server.forceShutdown();
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   #count(change: 1 | 0 | -1): void {

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Code, ConnectError } from '@connectrpc/connect';
@@ -6,7 +8,7 @@ import { Health } from '../../proto/gen/grpc/health/v1/health_pb.js';
 import { ServerReflection } from '../../proto/gen/grpc/reflection/v1/reflection_pb.js';
 import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
 import { LeaseService, type KeepAliveResponse } from '../../proto/gen/taskdash/task/v1/lease_service_pb.js';
-import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { TaskService, type WatchTasksResponse } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { rawCall } from '../support/rpc-raw.js';
@@ -29,6 +31,12 @@ async function opened<T>(stream: AsyncIterable<T>): Promise<AsyncIterator<T>> {
   const iterator = stream[Symbol.asyncIterator]();
   await iterator.next();
   return iterator;
+}
+
+/** The first message of a stream that is left then. */
+async function opening<T>(stream: AsyncIterable<T>): Promise<T | undefined> {
+  for await (const message of stream) return message;
+  return undefined;
 }
 
 /** How the rest of a stream ends. */
@@ -238,6 +246,20 @@ describe('a stop', () => {
     expect(performance.now() - startedMs).toBeLessThan(2_000);
     expect(await Promise.all(calls)).toEqual(['cut', 'cut', 'cut']);
     release();
+  });
+
+  it('waits for no client that has left its stream unread, nor for one that keeps its connection open', async () => {
+    const tasks = rig.client(TaskService, 'grpc', token);
+    const { resumeToken } = (await opening(tasks.watchTasks({}))) as WatchTasksResponse;
+    for (let n = 0; n < 6; n++) await tasks.registerTask({ task: { id: `unread-${n}`, groupId: 'mx' } });
+    await opening(rig.client(TaskService, 'grpc', token).watchTasks({ resumeToken }));
+    const keeper = connect({ port: Number(rig.grpc.address.split(':')[1]), allowHalfOpen: true });
+    await once(keeper, 'connect');
+    rig.feed.stop();
+    const startedMs = performance.now();
+    await rig.grpc.stop(10_000);
+    expect(performance.now() - startedMs).toBeLessThan(2_000);
+    keeper.destroy();
   });
 
   it('closes connections that are idle, or become so', async () => {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { connect } from 'node:http2';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -160,5 +161,23 @@ describe('a connection that floods', () => {
     const headers = Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`x-${n}`, 'v']));
     await expect(rawCall(rig.grpc.address, REGISTER, headers)).rejects.toThrow('ENHANCE_YOUR_CALM');
     expect((await rig.client(TaskService, 'grpc', token).listTasks({})).totalSize).toBe(0);
+  });
+});
+
+describe('a connection too many', () => {
+  it('is closed at once, and there is room again when one goes', async () => {
+    const few = await RpcRig.start({ maxConnections: 1 });
+    const call = () =>
+      rawCall(few.grpc.address, REGISTER, {}).then(
+        ({ status }) => status ?? 'none',
+        () => 'none',
+      );
+    const first = connect(`http://${few.grpc.address}`);
+    await once(first, 'remoteSettings');
+    expect(await call()).toBe('none');
+    first.close();
+    await once(first, 'close');
+    await expect.poll(call).toBe(String(Code.Unauthenticated));
+    await few.stop();
   });
 });

@@ -36,6 +36,8 @@ export interface RpcRigOptions {
   readonly clock?: Clock;
   readonly maxMessageBytes?: number;
   readonly maxStreams?: number;
+  /** Of the gRPC door. */
+  readonly maxConnections?: number;
   readonly pageFolder?: string;
   readonly recheckMs?: number;
   readonly tls?: HttpServerOptions['tls'];
@@ -132,13 +134,14 @@ export class RpcRig {
     const shared = {
       services: [...services, ...(options.services ?? [])],
       readiness: new Readiness({ check: () => this.#checkHealth() }, clock),
-      clock,
-      limits,
+      ...{ clock, log, limits },
     };
-    this.grpc = new GrpcServer(shared);
+    this.grpc = new GrpcServer({
+      ...shared,
+      ...(options.maxConnections && { maxConnections: options.maxConnections }),
+    });
     this.http = new HttpServer({
       ...shared,
-      log,
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: 'nothing 1\n' }),
       pageFolder: options.pageFolder ?? '/nowhere',
       ...(options.tls && { tls: options.tls }),

@@ -4,6 +4,9 @@ export interface RpcLimits {
   readonly maxMessageBytes: number;
 }
 
+/** Connections that each of the two doors accepts; more are closed at once. */
+export const MAX_CONNECTIONS = 20_000;
+
 /** The longest time-out that a call may name: a day, in milliseconds. A call that names none may last longer. */
 export const MAX_TIMEOUT_MS = 86_400_000;
 
