@@ -123,6 +123,16 @@ export function actorOf(principal: Principal): string {
   }
 }
 
+/**
+ * The principal as the owner of sessions and leases. Names of tokens need not differ between groups, and one group's must
+ * not end what another's holds; an encoded group has no "@" in it.
+ */
+export function ownerOf(principal: Principal): string {
+  return principal.kind === 'token'
+    ? `${actorOf(principal)}@${encodeURIComponent(principal.groupId)}`
+    : actorOf(principal);
+}
+
 /** The address that a principal reports tasks from; empty for people. */
 export function addressOf(principal: Principal): string {
   return principal.kind === 'legacy' || principal.kind === 'token' ? principal.address : '';

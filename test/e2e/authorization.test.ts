@@ -4,8 +4,17 @@ import { AdminService } from '../../proto/gen/taskdash/admin/v1/admin_service_pb
 import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
 import { LeaseService } from '../../proto/gen/taskdash/task/v1/lease_service_pb.js';
 import { SessionService } from '../../proto/gen/taskdash/task/v1/session_service_pb.js';
-import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import {
+  TaskOrderField,
+  TaskService,
+  type TaskChange,
+  type WatchTasksResponse,
+} from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { systemClock } from '../../server/domain/clock.js';
+import { Users } from '../../server/domain/users.js';
 import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
+import { PlainHasher } from '../support/plain-hasher.js';
+import { TcpxClient } from '../support/tcpx-client.js';
 
 /**
  * Who asks. In group mx: `own` is a task of the member, `mate` one of somebody else; `foreign` is in another group.
@@ -231,6 +240,142 @@ describe.each(['grpc', 'http'] as const)('on the %s door', (door) => {
     });
   });
 });
+
+/** What one asks for with a token that somebody else was given. */
+describe('tokens that somebody else was given', () => {
+  const GROUP = { mx: 'hand-me-down', other: 'hand-me-down-other' };
+  let viewer: string;
+  let member: string;
+
+  beforeAll(async () => {
+    const tasks = app.client(TaskService, 'grpc', administrator);
+    for (let n = 0; n < 6; n++) {
+      const [user, groupId] = [n % 2 === 0 ? 'junior' : 'senior', n < 4 ? GROUP.mx : GROUP.other];
+      await tasks.registerTask({ task: { id: `hand-${n}`, user, groupId } });
+    }
+    await app.addUser('senior', { [GROUP.mx]: 'viewer', [GROUP.other]: 'viewer' });
+    await app.addUser('junior', { [GROUP.mx]: 'member' });
+    [viewer, member] = (await Promise.all(['senior', 'junior'].map(tokenOf))) as [string, string];
+  });
+
+  it('continue a list only with what the caller may see', async () => {
+    const order = { orderBy: TaskOrderField.ID, ascending: true, pageSize: 1, filter: { idPrefix: 'hand-' } };
+    const { nextPageToken, totalSize } = await app.client(TaskService, 'http', viewer).listTasks(order);
+    expect(totalSize).toBe(6);
+    const page = await app
+      .client(TaskService, 'http', member)
+      .listTasks({ ...order, pageSize: 100, pageToken: nextPageToken });
+    expect([page.tasks.map(({ id }) => id), page.totalSize]).toEqual([['hand-2'], 2]);
+  });
+
+  it('continue no history of what the caller may not see', async () => {
+    const tasks = app.client(TaskService, 'grpc', administrator);
+    for (const description of ['1', '2']) await tasks.updateTask({ task: { id: 'hand-5', description } });
+    const first = await app.client(TaskService, 'grpc', viewer).listTaskEvents({ taskId: 'hand-5', pageSize: 1 });
+    const asked = { taskId: 'hand-5', pageToken: first.nextPageToken };
+    expect(await outcomeOf(app.client(TaskService, 'grpc', member).listTaskEvents(asked))).toBe('NotFound');
+    const elsewhere = { taskId: 'hand-0', pageToken: first.nextPageToken };
+    expect(await outcomeOf(app.client(TaskService, 'grpc', member).listTaskEvents(elsewhere))).toBe('InvalidArgument');
+  });
+
+  it('resume a watch only with what the caller may see', async () => {
+    const before = await firstOf(app.client(TaskService, 'grpc', viewer).watchTasks({}));
+    const tasks = app.client(TaskService, 'grpc', administrator);
+    for (let n = 0; n < 6; n++) await tasks.updateTask({ task: { id: `hand-${n}`, description: 'resumed' } });
+    await tasks.updateTask({ task: { id: 'hand-2', description: 'last' } });
+    const seen: string[] = [];
+    const resumed = app.client(TaskService, 'grpc', member).watchTasks({ resumeToken: before.resumeToken });
+    for await (const { message } of resumed) {
+      if (message.case !== 'change') continue;
+      seen.push(message.value.event?.taskId ?? '');
+      if (message.value.task?.description === 'last') break;
+    }
+    expect(seen).toEqual(['hand-0', 'hand-2', 'hand-2']);
+  });
+
+  it('are counted for nobody who may not see what is counted', async () => {
+    const tasks = app.client(TaskService, 'http', member);
+    for (const filter of [
+      {},
+      { groupIds: [GROUP.other] },
+      { users: ['senior'] },
+      { text: 'hand' },
+      { idPrefix: 'hand' },
+    ]) {
+      const [stats, list] = await Promise.all([tasks.getTaskStats({ filter }), tasks.listTasks({ filter })]);
+      const expected = 'groupIds' in filter || 'users' in filter ? 0 : 2;
+      expect([Number(stats.total), list.totalSize], JSON.stringify(filter)).toEqual([expected, expected]);
+      expect(stats.groups.map(({ groupId }) => groupId)).toEqual(expected === 0 ? [] : [GROUP.mx]);
+    }
+  });
+
+  it('leave a task that moves away with no word of where it went', async () => {
+    const watch = app.client(TaskService, 'grpc', viewer).watchTasks({ taskIds: ['hand-3'] });
+    const stream = watch[Symbol.asyncIterator]();
+    await stream.next();
+    const tasks = app.client(TaskService, 'grpc', administrator);
+    await tasks.updateTask({ task: { id: 'hand-3', groupId: 'secret', status: 'secret', user: 'secret' } });
+    await tasks.updateTask({ task: { id: 'hand-3', description: 'unseen' } });
+    await tasks.updateTask({ task: { id: 'hand-3', groupId: GROUP.mx, status: 'running', user: 'senior' } });
+    const [left, back] = [(await stream.next()).value, (await stream.next()).value] as WatchTasksResponse[];
+    await stream.return?.();
+    expect(left?.message.case).toBe('change');
+    const { event, task } = left?.message.value as TaskChange;
+    expect(task).toBeUndefined();
+    expect(event).toMatchObject({ taskId: 'hand-3', fromStatus: '', toStatus: '', actor: '', node: '' });
+    expect((back?.message.value as TaskChange).task).toMatchObject({ id: 'hand-3', groupId: GROUP.mx });
+  });
+
+  it('list sessions with no more tasks than the caller may see', async () => {
+    const service = await TcpxClient.connect(app.tcp);
+    for (const [n, user] of ['junior', 'senior', 'senior'].entries())
+      await service.register({ id: `held-${n}`, user, group_id: n < 2 ? GROUP.mx : GROUP.other });
+    const held = async (token: string) => {
+      const { sessions } = await app.client(SessionService, 'http', token).listSessions({});
+      return sessions.map(({ tasks }) => tasks);
+    };
+    await expect.poll(() => held(administrator), { timeout: 10_000 }).toContain(3);
+    expect([await held(viewer), await held(member)]).toEqual([[3], [1]]);
+    expect(await held(tokens.get('viewer') as string)).toEqual([]);
+    await service.close();
+  });
+});
+
+describe('a token that may not read', () => {
+  it('learns of its update which version it wrote, and nothing else of the task', async () => {
+    const tasks = app.client(TaskService, 'grpc', tokens.get('register token'));
+    const { task } = await tasks.updateTask({ task: { id: 'mate', description: 'written' } });
+    expect(task).toMatchObject({ id: 'mate', user: '', groupId: '', status: '', description: '', addr: '' });
+    expect(task?.etag).toBe(`"${task?.revision}"`);
+  });
+});
+
+describe('two tokens of one name', () => {
+  it('in two groups end nothing of each other', async () => {
+    const users = new Users(app.storage.identity, new PlainHasher(), systemClock);
+    const [ours, theirs] = await Promise.all(
+      ['mx', 'other'].map((groupId) => users.createToken({ name: 'ci', groupId, scopes: ['register', 'read'] })),
+    );
+    const leases = app.client(LeaseService, 'grpc', ours?.secret);
+    const leaseId = (await leases.grantLease({})).lease?.id ?? '';
+    const foreign = app.client(LeaseService, 'grpc', theirs?.secret);
+    expect(await outcomeOf(foreign.renewLease({ leaseId }))).toBe('NotFound');
+    expect(await outcomeOf(foreign.revokeLease({ leaseId }))).toBe('NotFound');
+    const asTheirs = app.client(TaskService, 'grpc', theirs?.secret);
+    expect(await outcomeOf(asTheirs.registerTask({ task: { id: 'ci', groupId: 'other' }, leaseId }))).toBe('NotFound');
+    expect(await outcomeOf(leases.renewLease({ leaseId }))).toBe('OK');
+  });
+});
+
+async function tokenOf(username: string): Promise<string> {
+  const login = { username, password: TEST_PASSWORD, issueToken: true };
+  return (await app.client(AuthService, 'http').login(login)).token;
+}
+
+async function firstOf(stream: AsyncIterable<WatchTasksResponse>): Promise<WatchTasksResponse> {
+  for await (const message of stream) return message;
+  throw new Error('the stream ended at once');
+}
 
 describe('a membership that is taken away', () => {
   it('ends an open watch of it within seconds', { timeout: 20_000 }, async () => {

@@ -258,7 +258,7 @@ describe('tokens, when they are asked for', () => {
     client.heartbeat();
     await client.find('x');
     expect(anonymous?.closed).toBe(true);
-    expect(rig.sessions.opened[1]).toMatchObject({ heartbeats: 1, closed: false, owner: 'token:builder' });
+    expect(rig.sessions.opened[1]).toMatchObject({ heartbeats: 1, closed: false, owner: 'token:builder@mx' });
   });
 });
 

@@ -3,7 +3,7 @@ import type { ServiceImpl } from '@connectrpc/connect';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { durationFromMs, durationMs, type Duration } from '@bufbuild/protobuf/wkt';
 import type { LeaseSchema, LeaseService } from '../../../proto/gen/taskdash/task/v1/lease_service_pb.js';
-import { actorOf, requireSomeWriting } from '../../domain/access.js';
+import { ownerOf, requireSomeWriting } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { LeaseTerms, Liveness } from '../../domain/liveness.js';
@@ -23,16 +23,16 @@ export function createLeaseHandlers(options: {
   const { leases, auth, calls } = options;
 
   /** The caller as the owner of leases: one who may register. */
-  async function ownerOf(context: HandlerContext): Promise<string> {
+  async function requireOwner(context: HandlerContext): Promise<string> {
     const principal = await requirePrincipal(auth, context);
     requireSomeWriting(principal);
-    return actorOf(principal);
+    return ownerOf(principal);
   }
 
   /** Whether a stream may go on. That nobody can be looked up ends none: an outage of the database is no client's fault. */
   async function requireStill(context: HandlerContext): Promise<void> {
     try {
-      await ownerOf(context);
+      await requireOwner(context);
     } catch (error) {
       if (TaskDashError.from(error).code !== 'STORAGE_UNAVAILABLE') throw error;
     }
@@ -41,7 +41,7 @@ export function createLeaseHandlers(options: {
   return {
     grantLease: (request, context) =>
       calls.unary(context, async () => {
-        const owner = await ownerOf(context);
+        const owner = await requireOwner(context);
         const { address } = context.values.get(callerKey);
         const terms = leases.grantLease({ address, owner, ...(request.ttl && { ttlMs: millisecondsOf(request.ttl) }) });
         return { lease: leaseMessage(terms) };
@@ -49,7 +49,7 @@ export function createLeaseHandlers(options: {
 
     keepAlive: (requests, context) =>
       calls.stream(context, async function* () {
-        const owner = await ownerOf(context);
+        const owner = await requireOwner(context);
         for await (const { leaseId } of requests) {
           await requireStill(context);
           yield { lease: leaseMessage(await leases.keepAlive(leaseId, owner)) };
@@ -58,12 +58,12 @@ export function createLeaseHandlers(options: {
 
     renewLease: (request, context) =>
       calls.unary(context, async () => ({
-        lease: leaseMessage(await leases.keepAlive(request.leaseId, await ownerOf(context))),
+        lease: leaseMessage(await leases.keepAlive(request.leaseId, await requireOwner(context))),
       })),
 
     revokeLease: (request, context) =>
       calls.unary(context, async () => ({
-        shutdownTasks: await leases.revokeLease(request.leaseId, await ownerOf(context)),
+        shutdownTasks: await leases.revokeLease(request.leaseId, await requireOwner(context)),
       })),
   };
 }

@@ -6,12 +6,12 @@ import {
   type WatchTasksRequest,
 } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { TaskSchema, type Task as TaskMessage } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
-import { create } from '@bufbuild/protobuf';
-import { actorOf, type Principal } from '../../domain/access.js';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { isVisible, ownerOf, readScope, type Principal } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { StatusCount } from '../../domain/ports.js';
-import { checkId, sentBytesOf, TASK_LIMITS, type Task } from '../../domain/task.js';
+import { checkId, etagOf, sentBytesOf, TASK_LIMITS, type Task } from '../../domain/task.js';
 import { MAX_BATCH_REGISTRATIONS, type Claimant, type TaskRegistry } from '../../domain/task-registry.js';
 import type { TaskWatcher } from '../../domain/task-watch.js';
 import type { Calls } from './call.js';
@@ -92,7 +92,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
           returnsTask: true,
           pathPrefix: 'task.',
         });
-        return { task: taskMessage(stored(updated), marksOf) };
+        return { task: shown(principal, stored(updated)) };
       }),
 
     getTask: (request, context) =>
@@ -155,9 +155,15 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     return stored(await registry.register(principal, message.id, textsOf(message), options));
   }
 
+  /** A task as its writer may know it: whoever may not read it learns which version they wrote. */
+  function shown(principal: Principal, task: Task): MessageInitShape<typeof TaskSchema> {
+    if (isVisible(readScope(principal), task)) return taskMessage(task, marksOf);
+    return { id: task.id, etag: etagOf(task), revision: BigInt(task.revision) };
+  }
+
   /** The session of the lease that a call names. Throws LEASE_NOT_FOUND. */
   function claimantOf(principal: Principal, leaseId: string): Promise<Claimant | null> {
-    return leaseId === '' ? Promise.resolve(null) : options.leases.leaseSession(leaseId, actorOf(principal));
+    return leaseId === '' ? Promise.resolve(null) : options.leases.leaseSession(leaseId, ownerOf(principal));
   }
 
   async function* watch(

@@ -6,7 +6,7 @@
  * nothing. While a token is being checked no further frame may be handed over, so that what was sent behind the token is
  * done in the name of its holder.
  */
-import { actorOf, type Principal } from '../../domain/access.js';
+import { ownerOf, type Principal } from '../../domain/access.js';
 import { TaskDashError, type Errid } from '../../domain/errors.js';
 import type { Log } from '../../domain/ports.js';
 import type { Session, SessionHost } from '../../domain/sessions.js';
@@ -197,7 +197,7 @@ export class Conversation {
     if (!this.#authenticated && !this.#closed) {
       this.#authenticated = true;
       this.#session.close();
-      this.#session = this.#openSession(actorOf(principal));
+      this.#session = this.#openSession(ownerOf(principal));
     }
     this.#answer(place, plainBody('', 0));
   }

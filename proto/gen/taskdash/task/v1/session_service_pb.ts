@@ -44,7 +44,7 @@ export type Session = Message<"taskdash.task.v1.Session"> & {
   address: string;
 
   /**
-   * Who opened it, as histories name them.
+   * Who opened it, as histories name them; a token with its group, such as token:builder@mx.
    *
    * @generated from field: string owner = 4;
    */

@@ -222,7 +222,7 @@ export const UpdateTaskRequestSchema: GenMessage<UpdateTaskRequest> = /*@__PURE_
  */
 export type UpdateTaskResponse = Message<"taskdash.task.v1.UpdateTaskResponse"> & {
   /**
-   * The record as stored.
+   * The record as stored; for a token that may not read it only its id, revision and etag.
    *
    * @generated from field: taskdash.task.v1.Task task = 1;
    */
