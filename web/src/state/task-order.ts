@@ -26,41 +26,27 @@ export function compareTasks(order: TaskOrder, a: Task, b: Task): number {
   return compareKeys(order, a, b) || (order.ascending ? 1 : -1) * compareTexts(a.id, b.id);
 }
 
-function compareKeys(order: TaskOrder, a: Task, b: Task): number {
-  const direction = order.ascending ? 1 : -1;
-  const instants = instantsOf(order.field, a, b);
-  if (!instants) return direction * compareTexts(textOf(order.field, a), textOf(order.field, b));
-  const [left, right] = instants;
-  if (!left || !right) return Number(!left) - Number(!right);
-  return direction * compareInstants(left, right);
+/** What a column is sorted by; undefined where a time is no instant. */
+const KEYS: Readonly<Record<OrderField, (task: Task) => string | Timestamp | undefined>> = {
+  updated: (task) => task.updatedAt,
+  id: (task) => task.id,
+  name: (task) => task.name,
+  status: (task) => task.status,
+  user: (task) => task.user,
+  group: (task) => task.groupId,
+  start: (task) => task.startedAt,
+  stop: (task) => task.stoppedAt,
+};
+
+function compareKeys({ field, ascending }: TaskOrder, a: Task, b: Task): number {
+  const [left, right] = [KEYS[field](a), KEYS[field](b)];
+  if (left === undefined || right === undefined) return Number(left === undefined) - Number(right === undefined);
+  return (ascending ? 1 : -1) * compareValues(left, right);
 }
 
-function instantsOf(field: OrderField, a: Task, b: Task): [Timestamp | undefined, Timestamp | undefined] | undefined {
-  switch (field) {
-    case 'updated':
-      return [a.updatedAt, b.updatedAt];
-    case 'start':
-      return [a.startedAt, b.startedAt];
-    case 'stop':
-      return [a.stoppedAt, b.stoppedAt];
-    default:
-      return undefined;
-  }
-}
-
-function textOf(field: OrderField, task: Task): string {
-  switch (field) {
-    case 'name':
-      return task.name;
-    case 'status':
-      return task.status;
-    case 'user':
-      return task.user;
-    case 'group':
-      return task.groupId;
-    default:
-      return task.id;
-  }
+function compareValues(a: string | Timestamp, b: string | Timestamp): number {
+  if (typeof a === 'string') return typeof b === 'string' ? compareTexts(a, b) : 0;
+  return typeof b === 'string' ? 0 : compareInstants(a, b);
 }
 
 function compareInstants(a: Timestamp, b: Timestamp): number {
