@@ -3,10 +3,10 @@ import { formatAgo, formatDay, formatDuration, formatNumber, isDayOnly } from '.
 import { checkNewPassword } from '../../web/src/state/new-password.js';
 import { languageFor, readPreferences, DEFAULT_PREFERENCES } from '../../web/src/state/preferences.js';
 import { safeLink, shortLink } from '../../web/src/state/safe-link.js';
-import { mergeEvents, newerTask } from '../../web/src/state/task-history.js';
+import { eventsAfter, mergeEvents, newerTask } from '../../web/src/state/task-history.js';
 import { BackOff } from '../../web/src/state/back-off.js';
 import { create } from '@bufbuild/protobuf';
-import { TaskEventSchema } from '../../proto/gen/taskdash/task/v1/task_pb.js';
+import { TaskEventSchema, TaskMark } from '../../proto/gen/taskdash/task/v1/task_pb.js';
 import { aTask } from '../support/web-tasks.js';
 
 const MINUTE = 60_000;
@@ -124,6 +124,13 @@ describe('the history of a task', () => {
     expect(merged.map((one) => Number(one.id))).toEqual([10, 3, 2, 1]);
     const [old, young] = [aTask({ revision: 1 }), aTask({ revision: 2 })];
     expect([newerTask(old, young), newerTask(young, old), newerTask(undefined, old)]).toEqual([young, young, old]);
+    expect(eventsAfter([event(10), event(3), event(2)], [event(3), event(1)])).toEqual([event(10)]);
+    expect(eventsAfter([event(10)], [])).toEqual([event(10)]);
+  });
+
+  it('takes the marks of the later reading of one version', () => {
+    const [fresh, suspect] = [aTask({ marks: [] }), aTask({ marks: [TaskMark.SUSPECT] })];
+    expect([newerTask(fresh, suspect), newerTask(suspect, fresh)]).toEqual([suspect, fresh]);
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Task } from '../../proto/gen/taskdash/task/v1/task_pb.js';
+import { TaskMark, type Task } from '../../proto/gen/taskdash/task/v1/task_pb.js';
 import { MAX_WAITING, type LiveChange } from '../../web/src/state/live-list.js';
 import { LivePage, PAGE_TIMES, type ListAnswer, type ListFailure } from '../../web/src/state/live-page.js';
 import { PLAIN_VIEW, type ListView } from '../../web/src/state/location.js';
@@ -19,6 +19,7 @@ function rig() {
   const asked: Asked[] = [];
   let opened = Promise.resolve();
   let shown = 0;
+  const viewer = { isLooking: true };
   const page = new LivePage(
     byName,
     {
@@ -43,6 +44,7 @@ function rig() {
         return thrown.failure === 'seen to' ? undefined : thrown.failure;
       },
       onShow: () => (shown += 1),
+      isSeen: () => viewer.isLooking,
     },
     time,
   );
@@ -50,6 +52,7 @@ function rig() {
   return {
     time,
     page,
+    viewer,
     asked,
     last,
     shown: () => shown,
@@ -134,7 +137,8 @@ describe('opening a view', () => {
     page.retry();
     await settle();
     await last().answer([task('a')]);
-    expect([page.phase, namesOf(page), time.alarms]).toEqual(['ready', ['a'], 0]);
+    // The one alarm that is left is for the marks.
+    expect([page.phase, namesOf(page), time.alarms]).toEqual(['ready', ['a'], 1]);
   });
 
   it('that cannot be answered is not asked for again, nor is one whose login is over', async () => {
@@ -198,6 +202,24 @@ describe('a view that is shown', () => {
     await time.pass(PAGE_TIMES.reloadAfterMs);
     await last().answer([task('b')]);
     expect(namesOf(page)).toEqual(['b']);
+  });
+
+  it('is asked for again now and then, for the marks that no change tells of, but only while somebody looks', async () => {
+    const { time, page, viewer, asked, last, ready } = rig();
+    await ready([task('a')]);
+    await time.pass(PAGE_TIMES.goodForMs);
+    await time.pass(PAGE_TIMES.reloadAfterMs);
+    expect(asked).toHaveLength(2);
+    await last().answer([aTask({ id: 'a', name: 'a', marks: [TaskMark.SUSPECT] })]);
+    expect(page.list.rows[0]?.marks).toEqual([TaskMark.SUSPECT]);
+    viewer.isLooking = false;
+    await time.pass(PAGE_TIMES.goodForMs);
+    await time.pass(60_000);
+    expect(asked).toHaveLength(2);
+    viewer.isLooking = true;
+    page.age();
+    await time.pass(PAGE_TIMES.reloadAfterMs);
+    expect(asked).toHaveLength(3);
   });
 
   it('keeps its rows when asking again fails, and asks later', async () => {

@@ -6,8 +6,9 @@
  *
  * - A list is asked for only after the stream has opened, so that no change can fall between the two; changes that arrive
  *   while it is under way are merged into the answer (live-list.ts).
- * - `reload` asks for the same view unseen: when the page ran short of rows, when too many changes wait, and when the
- *   stream began anew after the rows were asked for. Its answer is dropped while rows may not move.
+ * - `reload` asks for the same view unseen: when the page ran short of rows, when too many changes wait, when the stream
+ *   began anew after the rows were asked for, and now and then while somebody looks, since the stream does not tell of
+ *   marks. Its answer is dropped while rows may not move.
  */
 import type { Task } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
 import { Alarms } from './alarms.js';
@@ -48,11 +49,13 @@ export interface PageDoor {
   onFailure(thrown: unknown): ListFailure | undefined;
   /** There is something new to show. */
   onShow(): void;
+  /** Whether anybody can see the page. */
+  isSeen(): boolean;
 }
 
 export type ListPhase = 'loading' | 'ready' | 'failed';
 
-export const PAGE_TIMES = { reloadAfterMs: 1_000, firstRetryMs: 2_000, maxRetryMs: 30_000 } as const;
+export const PAGE_TIMES = { reloadAfterMs: 1_000, goodForMs: 15_000, firstRetryMs: 2_000, maxRetryMs: 30_000 } as const;
 /** Pages whose beginnings are remembered. */
 const MAX_BOUNDARIES = 500;
 
@@ -65,13 +68,15 @@ export class LivePage {
   #listed: Total = { count: 0, isExact: true };
   #isHeld = false;
   #isPaused = false;
+  /** Whether the marks of the rows may have changed since the rows were asked for. */
+  #isAged = false;
   /** How often the stream began anew, and after how many of those times the rows were asked for. */
   #streams = 0;
   #listedInStream = 0;
   #asking = new AbortController();
   /** The last task before a page, by the token of the page. */
   readonly #boundaries = new Map<string, Task>();
-  readonly #alarms: Alarms<'reload' | 'retry'>;
+  readonly #alarms: Alarms<'reload' | 'retry' | 'age'>;
   readonly #backOff: BackOff;
 
   constructor(
@@ -145,6 +150,12 @@ export class LivePage {
     else this.#planReload();
   }
 
+  /** The marks of the rows may have changed; or somebody looks again, who is to see them as they are. */
+  age(): void {
+    this.#isAged = true;
+    this.#planReload();
+  }
+
   /** The pointer or the focus is in the rows, or the viewer has paused the page. */
   restrain(reasons: { isHeld?: boolean; isPaused?: boolean }): void {
     this.#isHeld = reasons.isHeld ?? this.#isHeld;
@@ -192,7 +203,8 @@ export class LivePage {
   }
 
   #planReload(): void {
-    const isStale = this.#list.isStale || this.#listedInStream !== this.#streams;
+    const isAged = this.#isAged && this.door.isSeen();
+    const isStale = isAged || this.#list.isStale || this.#listedInStream !== this.#streams;
     if (this.#phase !== 'ready' || !isStale || this.#mode() !== 'flowing') return;
     this.#alarms.set('reload', PAGE_TIMES.reloadAfterMs, () => void this.#reload());
   }
@@ -239,7 +251,9 @@ export class LivePage {
     this.#listed = { count: answer.totalSize, isExact: !answer.totalSizeExceeded };
     this.#phase = 'ready';
     this.#isBusy = false;
+    this.#isAged = false;
     this.#backOff.reset();
+    this.#alarms.set('age', PAGE_TIMES.goodForMs, () => this.age());
     list.setMode(this.#mode());
     this.#planReload();
     this.door.onShow();

@@ -1,14 +1,26 @@
-/** One task's page: its record and its history, kept true by the stream. */
+/**
+ * One task's page: its record and its history. The stream tells every change; what it does not tell, the marks, is asked
+ * for now and then.
+ */
 import type { Task, TaskEvent } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
 import type { TaskChange } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import * as api from '../api/api.js';
 import { failureOf, isLoginOver, type Failure } from '../api/failure.js';
-import { BackOff } from './back-off.js';
+import { browserTime } from './browser-time.js';
 import { live, type LiveViewer } from './live.svelte.js';
+import { Poll } from './poll.js';
+import { pollWhileVisible } from './poll-while-visible.js';
 import { session } from './session.svelte.js';
-import { mergeEvents, newerTask } from './task-history.js';
+import { eventsAfter, mergeEvents, newerTask } from './task-history.js';
 
 const HISTORY_PAGE_SIZE = 50;
+const REFRESH_MS = 15_000;
+
+interface Answer {
+  readonly task: Task | undefined;
+  readonly events: readonly TaskEvent[];
+  readonly nextPageToken: string;
+}
 
 export class TaskDetail implements LiveViewer {
   readonly id: string;
@@ -18,11 +30,18 @@ export class TaskDetail implements LiveViewer {
   #failure = $state.raw<Failure | undefined>();
   #isGone = $state(false);
   #isLoadingMore = $state(false);
-  #loading = new AbortController();
-  /** What the stream told since the latest load began: its answer may be older. */
-  #told: TaskEvent[] = [];
-  #retry: ReturnType<typeof setTimeout> | undefined;
-  readonly #backOff = new BackOff({ firstMs: 2_000, maxMs: 30_000, random: Math.random });
+  /** Whether nothing is missing among the events: they were listed since the stream began. */
+  #isComplete = false;
+  #ended = new AbortController();
+
+  readonly #poll = new Poll<Answer>(
+    {
+      ask: (signal) => this.#ask(signal),
+      onAnswer: (answer) => this.#take(answer),
+      onFailure: (thrown) => this.#fail(failureOf(thrown)),
+    },
+    browserTime,
+  );
 
   constructor(id: string) {
     this.id = id;
@@ -56,53 +75,34 @@ export class TaskDetail implements LiveViewer {
 
   /** Loads and follows the task; returns how to stop. */
   start(): () => void {
+    this.#ended = new AbortController();
     const unsubscribe = live.subscribe(this);
-    void this.load();
+    const stopAsking = pollWhileVisible(this.#poll);
     return () => {
       unsubscribe();
-      this.#loading.abort();
-      clearTimeout(this.#retry);
+      stopAsking();
+      this.#ended.abort();
     };
   }
 
-  /** Asks the server for the record and the latest history. */
-  async load(): Promise<void> {
-    clearTimeout(this.#retry);
-    this.#loading.abort();
-    this.#loading = new AbortController();
-    const { signal } = this.#loading;
-    await live.whenOpened();
-    if (signal.aborted) return;
-    this.#told = [];
-    try {
-      const page = { pageSize: HISTORY_PAGE_SIZE, pageToken: '' };
-      const [task, history] = await Promise.all([
-        api.getTask(this.id, signal),
-        api.listTaskEvents(this.id, page, signal),
-      ]);
-      this.#task = newerTask(this.#task, task);
-      this.#events = mergeEvents(history.events, this.#told);
-      this.#olderToken = history.nextPageToken;
-      this.#failure = undefined;
-      this.#isGone = false;
-      this.#backOff.reset();
-    } catch (thrown) {
-      if (!signal.aborted) this.#fail(failureOf(thrown));
-    }
+  /** Asks again after a failure. */
+  retry(): void {
+    this.#poll.askNow();
   }
 
   /** Loads the next older page of the history. */
   async loadOlder(): Promise<void> {
     if (!this.hasOlder || this.#isLoadingMore) return;
     this.#isLoadingMore = true;
+    const { signal } = this.#ended;
     try {
       const page = { pageSize: HISTORY_PAGE_SIZE, pageToken: this.#olderToken };
-      const older = await api.listTaskEvents(this.id, page, this.#loading.signal);
+      const older = await api.listTaskEvents(this.id, page, signal);
       this.#events = mergeEvents(this.#events, older.events);
       this.#olderToken = older.nextPageToken;
       this.#failure = undefined;
     } catch (thrown) {
-      if (!this.#loading.signal.aborted) this.#fail(failureOf(thrown));
+      if (!signal.aborted) this.#fail(failureOf(thrown));
     } finally {
       this.#isLoadingMore = false;
     }
@@ -114,18 +114,44 @@ export class TaskDetail implements LiveViewer {
     if (!task) return;
     this.#task = newerTask(this.#task, task);
     this.#events = mergeEvents(this.#events, [event]);
-    this.#told = [...this.#told, event].slice(-HISTORY_PAGE_SIZE);
   }
 
   onRestart(): void {
-    if (this.#task || this.#failure) void this.load();
+    this.#isComplete = false;
+    this.#poll.askNow();
   }
 
-  #fail(failure: Failure): void {
-    if (isLoginOver(failure)) return session.end();
-    if (failure.reason === 'TASK_NOT_FOUND' && this.#task) this.#isGone = true;
+  async #ask(signal: AbortSignal): Promise<Answer> {
+    await live.whenOpened();
+    const page = { pageSize: HISTORY_PAGE_SIZE, pageToken: '' };
+    const [task, history] = await Promise.all([
+      api.getTask(this.id, signal),
+      api.listTaskEvents(this.id, page, signal),
+    ]);
+    return { task, events: history.events, nextPageToken: history.nextPageToken };
+  }
+
+  #take({ task, events, nextPageToken }: Answer): number {
+    this.#task = newerTask(this.#task, task);
+    if (!this.#isComplete) {
+      this.#events = eventsAfter(this.#events, events);
+      this.#olderToken = nextPageToken;
+      this.#isComplete = true;
+    }
+    this.#events = mergeEvents(this.#events, events);
+    this.#failure = undefined;
+    this.#isGone = false;
+    return REFRESH_MS;
+  }
+
+  #fail(failure: Failure): number | undefined {
+    if (isLoginOver(failure)) {
+      session.end();
+      return undefined;
+    }
+    const isMissing = failure.reason === 'TASK_NOT_FOUND';
+    if (isMissing && this.#task) this.#isGone = true;
     else this.#failure = failure;
-    if (failure.reason === 'TASK_NOT_FOUND') return;
-    this.#retry = setTimeout(() => void this.load(), this.#backOff.nextMs(failure.retryAfterMs));
+    return isMissing ? undefined : failure.retryAfterMs;
   }
 }

@@ -216,6 +216,11 @@ class TaskList implements LiveViewer {
     void this.#counts.recount();
   }
 
+  /** The marks of tasks may have changed, which the stream does not tell; or somebody looks at the page again. */
+  age(): void {
+    if (this.#isOpen) this.#page.age();
+  }
+
   onChange(change: TaskChange): void {
     if (!this.#isOpen) return;
     this.#gathered.push(change);
@@ -235,6 +240,7 @@ class TaskList implements LiveViewer {
       whenOpened: () => live.whenOpened(),
       onFailure: (thrown: unknown) => this.#onFailure(thrown),
       onShow: () => this.#show(),
+      isSeen: () => document.visibilityState === 'visible',
     };
     return new LivePage(PLAIN_VIEW, door, browserTime);
   }
