@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  connectionsHref,
   isSameView,
   loginHref,
   PAGE_SIZES,
@@ -9,6 +10,7 @@ import {
   PLAIN_VIEW,
   taskHref,
   tasksHref,
+  tasksOfAddressHref,
 } from '../../web/src/state/location.js';
 import { ORDER_FIELDS } from '../../web/src/state/task-order.js';
 
@@ -49,6 +51,20 @@ describe('an address', () => {
 
   it('falls back to the plain wish where it says nonsense', () => {
     expect(read('/tasks?sort=-colour&size=7')).toEqual({ page: 'tasks', view: PLAIN_VIEW });
+  });
+
+  it('leads to the connections, a page of them, or those that are held', () => {
+    for (const view of [{}, { pageToken: 'a+/=' }, { heldOnly: true }]) {
+      const whole = { heldOnly: false, pageToken: '', ...view };
+      expect(read(connectionsHref(view))).toEqual({ page: 'connections', view: whole });
+    }
+    expect(connectionsHref({ heldOnly: true })).toBe('/connections?show=held');
+    expect(read('/connections?show=held&page=x')).toMatchObject({ view: { heldOnly: true, pageToken: '' } });
+  });
+
+  it('leads to the tasks that were reported from an address', () => {
+    expect(tasksOfAddressHref('10.0.0.7')).toBe('/tasks?q=addr:10.0.0.7');
+    expect(read(tasksOfAddressHref('fe80::1'))).toMatchObject({ page: 'tasks', view: { text: 'addr:fe80::1' } });
   });
 
   it('leads to a task of any id', () => {

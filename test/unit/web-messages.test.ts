@@ -18,7 +18,8 @@ const keys = Object.keys(en) as MessageKey[];
 const VALUES = new Proxy(
   {},
   {
-    get: (_target, name) => (/^(count|from|to)$/.test(String(name)) ? 1234 : `<${String(name)}>`),
+    get: (_target, name) =>
+      /^(count|from|to|held|lost|of|sessions|tasks)$/.test(String(name)) ? 1234 : `<${String(name)}>`,
   },
 );
 
@@ -70,7 +71,7 @@ describe('every message', () => {
     const prefixes = new Set<string>();
     for (const { content } of files) {
       for (const [, key = ''] of content.matchAll(/['"`]([a-z]+(?:\.[A-Za-z_]+)+)['"`]/g)) used.add(key);
-      for (const [, prefix = ''] of content.matchAll(/t\(`([a-z]+\.)\$\{/g)) prefixes.add(prefix);
+      for (const [, prefix = ''] of content.matchAll(/t\(`((?:[a-z]+\.)+)\$\{/g)) prefixes.add(prefix);
       for (const [, suffix = ''] of content.matchAll(/t\(`\$\{\w+\}(\.[a-z]+)`\)/g)) used.add(`*${suffix}`);
     }
     const isUsed = (key: string) =>

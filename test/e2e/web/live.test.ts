@@ -63,7 +63,7 @@ async function watching(names: readonly string[], path = '/tasks?sort=name'): Pr
 }
 
 function names(page: Page): Promise<string[]> {
-  return page.locator('a[data-task]').allInnerTexts();
+  return page.locator('a[data-row]').allInnerTexts();
 }
 
 async function total(page: Page): Promise<string> {
@@ -183,7 +183,7 @@ describe('with the keyboard', () => {
     await help.waitFor({ state: 'hidden' });
     await page.keyboard.press('/');
     await page.keyboard.press('j');
-    expect(await page.locator('input:focus, a[data-task]:focus').count()).toBe(0);
+    expect(await page.locator('input:focus, a[data-row]:focus').count()).toBe(0);
   });
 });
 

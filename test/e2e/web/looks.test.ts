@@ -17,6 +17,7 @@ import {
   type Viewer,
   startWebTestApp,
 } from '../../support/web-page.js';
+import { tellOfMassSilence } from '../../support/web-protection.js';
 
 let app: TestApp;
 let service: TcpxClient;
@@ -40,6 +41,7 @@ beforeAll(async () => {
   }
   await service.register({ id: 't2', name: 'job 2', user: 'anna', group_id: 'mx', status: 'finish' });
   await app.addUser('vera', { mx: 'viewer' });
+  await app.addUser('boss', {}, true);
   await app.addUser('newcomer', { empty: 'viewer' });
 });
 afterAll(async () => {
@@ -60,6 +62,14 @@ async function see(viewer: Viewer, look: (page: Page) => Promise<void>): Promise
 
 /** The colour behind everything. */
 const GROUND = 'getComputedStyle(document.documentElement).backgroundColor';
+
+/** What moved on the page since it was loaded, as the browser counts it. */
+const SHIFTS = `new Promise((resolve) => {
+  const moved = [];
+  const note = (list) => moved.push(...list.getEntries().flatMap((shift) => shift.sources.map(({ node }) => node?.outerHTML.slice(0, 120))));
+  new PerformanceObserver(note).observe({ type: 'layout-shift', buffered: true });
+  setTimeout(() => resolve(moved), 500);
+})`;
 
 /** Every page and every state of one that looks different. */
 const VIEWS: readonly { name: string; show: (page: Page) => Promise<void> }[] = [
@@ -114,6 +124,38 @@ const VIEWS: readonly { name: string; show: (page: Page) => Promise<void> }[] = 
       await logIn(page, 'vera', '/tasks/t2');
       await page.locator('td.what').first().waitFor();
       await page.locator('summary').click();
+    },
+  },
+  {
+    name: 'connections',
+    show: async (page) => {
+      await logIn(page, 'vera', '/connections');
+      await eventually(() => rowsOf(page).count()).toBe(1);
+    },
+  },
+  {
+    name: 'no connections',
+    show: async (page) => {
+      await logIn(page, 'newcomer', '/connections');
+      await page.locator('.empty').waitFor();
+    },
+  },
+  {
+    name: 'mass silence',
+    show: async (page) => {
+      await tellOfMassSilence(page);
+      await logIn(page, 'boss');
+      await eventually(() => rowsOf(page).count()).toBe(5);
+      await page.locator('aside h2').waitFor();
+    },
+  },
+  {
+    name: 'the question what is to expire',
+    show: async (page) => {
+      await tellOfMassSilence(page);
+      await logIn(page, 'boss', '/connections?show=held');
+      await page.getByRole('button', { name: /^(Expire now…|立即过期…)$/ }).click();
+      await page.locator('dialog button.danger:enabled').waitFor();
     },
   },
   {
@@ -175,6 +217,33 @@ describe.each(VIEWS)('$name', ({ show }) => {
       await show(page);
       expect(await inBrowser(page, 'document.documentElement.scrollWidth')).toBe(320);
     }));
+});
+
+describe('while it loads', () => {
+  const load = async (page: Page, path: string) => {
+    await logIn(page, 'boss', path);
+    await page.goto(path);
+    await waitUntilLive(page);
+    await page.locator('td').first().waitFor();
+  };
+  const paths = ['/tasks', '/tasks/t2', '/connections'];
+
+  it.each(paths)('nothing moves at %s', (path) =>
+    see({}, async (page) => {
+      await load(page, path);
+      expect(await inBrowser(page, SHIFTS)).toEqual([]);
+    }),
+  );
+
+  it.each(paths)('no row moves at %s when the bar of mass silence appears; only what is below the rows', (path) =>
+    see({}, async (page) => {
+      await tellOfMassSilence(page);
+      await load(page, path);
+      await page.locator('aside h2').waitFor();
+      const moved = await inBrowser<string[]>(page, SHIFTS);
+      expect(moved.filter((element) => !/^<(div class="bottom|nav)/.test(element))).toEqual([]);
+    }),
+  );
 });
 
 describe('the theme', () => {

@@ -2,7 +2,13 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-web';
+import { AdminService } from '../../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
 import { AuthService, type User } from '../../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
+import {
+  SessionService,
+  type ListSessionsResponse,
+  type Protection,
+} from '../../../proto/gen/taskdash/task/v1/session_service_pb.js';
 import type { Task, TaskEvent } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
 import {
   TaskOrderField,
@@ -26,6 +32,8 @@ const transport = createConnectTransport({
 });
 const auth = createClient(AuthService, transport);
 const tasks = createClient(TaskService, transport);
+const sessions = createClient(SessionService, transport);
+const admin = createClient(AdminService, transport);
 
 const ORDER_FIELDS: Readonly<Record<OrderField, TaskOrderField>> = {
   updated: TaskOrderField.UPDATED_AT,
@@ -92,6 +100,29 @@ export async function listTaskEvents(
 /** The stream of changes; it lasts until the signal aborts or the connection is lost. */
 export function watchTasks(resumeToken: string, signal: AbortSignal): AsyncIterable<WatchTasksResponse> {
   return tasks.watchTasks({ resumeToken }, { signal, timeoutMs: 0 });
+}
+
+/** A page of the live connections of services. */
+export function listSessions(
+  page: { pageSize: number; pageToken: string },
+  signal: AbortSignal,
+): Promise<ListSessionsResponse> {
+  return sessions.listSessions(page, { signal });
+}
+
+/** The servers that protect tasks from mass silence now. */
+export async function listProtections(signal: AbortSignal): Promise<readonly Protection[]> {
+  return (await sessions.listProtections({}, { signal })).protections;
+}
+
+/** Ends the protection of a server: what is still silent there expires at once. */
+export async function expireNow(node: string): Promise<void> {
+  await admin.expireNow({ node });
+}
+
+/** Prolongs the protection of a server. */
+export async function holdProtection(node: string): Promise<void> {
+  await admin.holdProtection({ node });
 }
 
 function filterOf(query: TaskQuery): MessageInitShape<typeof TaskFilterSchema> {

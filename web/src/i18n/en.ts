@@ -27,6 +27,8 @@ export const en = {
   'app.logout': 'Log out',
   'app.help': 'Keyboard',
   'app.close': 'Close',
+  'app.cancel': 'Cancel',
+  'app.navigation': 'Main',
 
   'login.title': 'Log in',
   'login.lead': 'See which tasks are running, and which are not.',
@@ -66,6 +68,7 @@ export const en = {
   'failure.OVERLOADED': 'The server is busy. Try again in a moment.',
   'failure.STORAGE_UNAVAILABLE': 'The database does not answer. It will work again as soon as it is back.',
   'failure.STOPPING': 'The server is restarting. It will be back in a moment.',
+  'failure.NOT_PROTECTING': 'The server holds nothing any more: it ended before this reached it.',
   'failure.unreachable': 'The server does not answer. Check your connection, or wait until it is back.',
   'failure.timeout': 'The server took too long. Try again.',
   'failure.other': ({ detail }: { detail: string }) => `That did not work: ${detail}`,
@@ -198,6 +201,97 @@ export const en = {
   'task.gone': 'This task is no longer among those that you may see. Below is what was last known.',
   'task.missing': 'No such task',
 
+  'connection.title': 'Connections',
+  'connection.lead': 'The services that are connected now, and vouch for their tasks.',
+  'connection.caption': 'Live connections of services',
+  'connection.which': 'Which connections',
+  'connection.all': 'All',
+  'connection.held': 'Held',
+  'connection.address': 'Address',
+  'connection.door': 'Door',
+  'connection.owner': 'Opened by',
+  'connection.node': 'Server',
+  'connection.tasks': 'Tasks',
+  'connection.tasks.of': ({ count, address }: { count: number; address: string }, words: Words) =>
+    words.plural(count, {
+      one: `1 task; show the tasks from ${address}`,
+      other: () => `${words.number(count)} tasks; show the tasks from ${address}`,
+    }),
+  'connection.seen': 'Last sign of life',
+  'connection.seen.within': ({ duration }: { duration: string }) => `within ${duration}`,
+  'connection.seen.within.why': 'Another server holds it, and says now and then how it is.',
+  'connection.state': 'State',
+  'connection.open': 'connected',
+  'connection.open.why': ({ ttl }: { ttl: string }) => `May be silent for ${ttl}`,
+  'connection.closing': 'closed',
+  'connection.closing.why': 'The connection is gone; its tasks wait for the service to come back',
+  'connection.orphan': 'orphan',
+  'connection.orphan.why': 'Its server ended; its tasks wait for the service to come back',
+  'connection.since': ({ time }: { time: string }) => `Open since ${time}`,
+  'connection.gone': 'ended',
+  'connection.asOf': ({ time }: { time: string }) => `as of ${time}`,
+  'connection.count': ({ count }: { count: number }, words: Words) =>
+    words.plural(count, { one: '1 connection', other: () => `${words.number(count)} connections` }),
+  'connection.count.page': ({ count }: { count: number }, words: Words) =>
+    words.plural(count, {
+      one: '1 connection on this page',
+      other: () => `${words.number(count)} connections on this page`,
+    }),
+  'connection.count.held': ({ count }: { count: number }, words: Words) =>
+    words.plural(count, { one: '1 held connection', other: () => `${words.number(count)} held connections` }),
+  'connection.count.first': ({ count }: { count: number }, words: Words) =>
+    `the first ${words.number(count)} are shown`,
+  'connection.none': 'No service is connected',
+  'connection.none.why':
+    'A connection appears here when a service registers over TCP, or takes a lease over gRPC. Tasks that were registered without either have none.',
+  'connection.none.yours': 'No connection holds a task that you may see',
+  'connection.none.held': 'Nothing is held',
+  'connection.none.held.why': 'Connections are held only while many of them are silent at once.',
+  'connection.none.end': 'There are no connections here any more',
+
+  'protect.label': 'Mass silence',
+  'protect.title': ({ node, held }: { node: string; held: number }, words: Words) =>
+    words.plural(held, {
+      one: `Mass silence on ${node}: 1 connection is held`,
+      other: () => `Mass silence on ${node}: ${words.number(held)} connections are held`,
+    }),
+  'protect.why': ({ lost, of }: { lost: number; of: number }, words: Words) =>
+    `${words.number(lost)} of ${words.number(of)} connections fell silent at once: more likely the network than the services. Their tasks may be gone; none is called shutdown for now.`,
+  'protect.when': ({ since, until, left }: { since: string; until: string; left: string }) =>
+    `Since ${since}. Ends when most are back, at the latest at ${until} (in ${left}); what is silent then becomes shutdown.`,
+  'protect.when.held': ({ since, until, left, who }: { since: string; until: string; left: string; who: string }) =>
+    `Since ${since}. Held by ${who} until ${until} (for ${left}); what is silent then becomes shutdown.`,
+  'protect.show': 'Show them',
+  'protect.hold': 'Hold longer',
+  'protect.hold.why': 'Nothing silent expires for the longest time, counted from now, even if most come back.',
+  'protect.expire': 'Expire now…',
+  'protect.fold': 'Show less',
+  'protect.unfold': 'Show more',
+  'protect.ending': 'Ending…',
+  'protect.ask.title': ({ node }: { node: string }) => `Expire what is silent on ${node}?`,
+  'protect.ask.counting': 'Counting what it would end…',
+  'protect.ask.stake': (
+    { sessions, tasks, isWhole }: { sessions: number; tasks: number; isWhole: boolean },
+    words: Words,
+  ) => {
+    const connections = words.plural(sessions, {
+      one: '1 silent connection',
+      other: () => `${words.number(sessions)} silent connections`,
+    });
+    const ended = words.plural(tasks, { one: '1 task', other: () => `${words.number(tasks)} tasks` });
+    return `${isWhole ? '' : 'At least '}${connections} with ${ended} would end now. Those tasks that have not finished become shutdown, in the page and for every service that asks.`;
+  },
+  'protect.ask.unknown': 'How many tasks it would end could not be counted.',
+  'protect.ask.back':
+    'A service that is alive after all brings its tasks back when it registers them again. The decision itself cannot be taken back, and stands in the log under your name.',
+  'protect.ask.yes': 'Expire now',
+  'protect.done.expired': ({ node, time }: { node: string; time: string }) =>
+    `You let everything silent on ${node} expire at ${time}. Its tasks become shutdown within seconds.`,
+  'protect.done.held': ({ node, time }: { node: string; time: string }) =>
+    `You decided at ${time} to hold on ${node}: the longest time begins anew.`,
+  'protect.said.began': ({ nodes }: { nodes: string }) => `Mass silence on ${nodes}: silent connections are held`,
+  'protect.said.ended': 'The mass silence has ended',
+
   'line.title': 'Time line',
   'line.now': 'now',
   'line.span': ({ status, duration }: { status: string; duration: string }) => `${status} for ${duration}`,
@@ -237,6 +331,8 @@ export const en = {
   'help.down': 'Next row',
   'help.up': 'Previous row',
   'help.open': 'Open the task',
+  'help.tasks': 'To the tasks',
+  'help.connections': 'To the connections',
   'help.apply': 'Apply waiting changes',
   'help.pause': 'Pause or go on',
   'help.leave': 'Leave the search or a dialog',

@@ -13,6 +13,7 @@ export function failureWords(failure: Failure): string {
     case 'PERMISSION_DENIED':
     case 'CROSS_SITE_REFUSED':
     case 'TASK_NOT_FOUND':
+    case 'NOT_PROTECTING':
     case 'OVERLOADED':
     case 'STORAGE_UNAVAILABLE':
     case 'STOPPING':

@@ -3,9 +3,11 @@
  *
  *   /tasks?q=status:running group:mx&sort=-updated&size=100&page=<token>     the list
  *   /tasks/<id>                                                              one task
+ *   /connections?show=held&page=<token>                                      the live connections of services
  *   /login?next=<address>   /password?next=<address>                         the way in
  */
 import { DEFAULT_ORDER, ORDER_FIELDS, type OrderField, type TaskOrder } from './task-order.js';
+import { EMPTY_QUERY, formatQuery } from './task-query.js';
 
 /** The page sizes on offer. */
 export const PAGE_SIZES = [25, 50, 100, 200] as const;
@@ -24,10 +26,19 @@ export interface ListView {
 /** The list without any wish. */
 export const PLAIN_VIEW: ListView = { text: '', order: DEFAULT_ORDER, pageSize: DEFAULT_PAGE_SIZE, pageToken: '' };
 
+/** A view of the connections, as a link shares it. */
+export interface ConnectionsView {
+  /** Only those that are held because of mass silence; they stand on one page. */
+  readonly heldOnly: boolean;
+  /** The server's token for this page; empty for the first one. */
+  readonly pageToken: string;
+}
+
 /** Where one is. */
 export type Route =
   | { readonly page: 'tasks'; readonly view: ListView }
   | { readonly page: 'task'; readonly id: string }
+  | { readonly page: 'connections'; readonly view: ConnectionsView }
   | { readonly page: 'login' | 'password'; readonly next: string }
   | { readonly page: 'unknown'; readonly path: string };
 
@@ -35,6 +46,7 @@ export type Route =
 export function parseRoute(path: string, search: string): Route {
   const parameters = new URLSearchParams(search);
   if (path === '/' || path === '/tasks') return { page: 'tasks', view: parseView(parameters) };
+  if (path === '/connections') return { page: 'connections', view: parseConnections(parameters) };
   if (path === '/login' || path === '/password') {
     return { page: path === '/login' ? 'login' : 'password', next: safeNext(parameters.get('next')) };
   }
@@ -63,6 +75,11 @@ function parseView(parameters: URLSearchParams): ListView {
   };
 }
 
+function parseConnections(parameters: URLSearchParams): ConnectionsView {
+  const heldOnly = parameters.get('show') === 'held';
+  return { heldOnly, pageToken: heldOnly ? '' : (parameters.get('page') ?? '') };
+}
+
 function parseOrder(text: string): TaskOrder {
   const name = text.replace(/^-/, '');
   const field = ORDER_FIELDS.find((known) => known === name);
@@ -84,6 +101,17 @@ export function tasksHref(view: ListView = PLAIN_VIEW): string {
 /** The address of a task. "." and ".." would be resolved away as path segments. */
 export function taskHref(id: string): string {
   return id === '.' || id === '..' ? `/tasks/?id=${id}` : `/tasks/${encodeURIComponent(id)}`;
+}
+
+/** The address of a view of the connections. */
+export function connectionsHref(view: Partial<ConnectionsView> = {}): string {
+  if (view.heldOnly) return '/connections?show=held';
+  return view.pageToken ? `/connections?${new URLSearchParams({ page: view.pageToken }).toString()}` : '/connections';
+}
+
+/** The address of the list of the tasks that were reported from an address. */
+export function tasksOfAddressHref(address: string): string {
+  return tasksHref({ ...PLAIN_VIEW, text: formatQuery({ ...EMPTY_QUERY, addrPrefix: address }) });
 }
 
 /** The address of the login, which leads on to `next`. */

@@ -51,9 +51,9 @@ const MARKS = {
   [TaskMark.PROTECTED]: 'mark.protected',
 } as const satisfies Record<TaskMark, MessageKey | undefined>;
 
-/** The marks of a task: the word, and what it means. */
-export function markWords(task: Task): { word: string; why: string }[] {
-  return task.marks.flatMap((mark) => {
+/** Marks of a task or of a session: the word, and what it means. */
+export function markWords({ marks }: { marks: readonly TaskMark[] }): { word: string; why: string }[] {
+  return marks.flatMap((mark) => {
     const key = MARKS[mark];
     return key ? [{ word: t(key), why: t(`${key}.why`) }] : [];
   });
