@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { cpuSeconds, memoryBytes, spawnNode, startServer } from './processes.js';
+import { spawnNode } from '../support/spawn-node.js';
+import { cpuSeconds, memoryBytes, startServer } from './processes.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 

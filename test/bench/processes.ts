@@ -1,20 +1,13 @@
 /** The processes of a benchmark: started, measured by what the kernel counts for them, and ended. */
-import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { spawnNode } from '../support/spawn-node.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const START_TIMEOUT_MS = 60_000;
 const TICKS_PER_SECOND = 100;
-
-/** As many open files as the machine allows: connections are files. */
-const MANY_FILES = 'ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$0" "$@"';
-
-/** Starts Node with these arguments, with room for many connections. */
-export function spawnNode(args: readonly string[], options: SpawnOptions): ChildProcess {
-  return spawn('/bin/sh', ['-c', MANY_FILES, process.execPath, ...args], options);
-}
 
 /** A server of ours in a process of its own. */
 export interface BenchServer {

@@ -15,21 +15,23 @@ export class Cable {
 
   private constructor(
     private readonly server: Server,
-    private readonly target: () => { host: string; port: number },
+    private readonly target: () => string,
   ) {
     server.on('connection', (inward) => this.#lay(inward));
   }
 
-  /** `target` is asked anew for each connection. */
-  static async lay(target: () => { host: string; port: number }): Promise<Cable> {
+  /** `target` is asked anew for each connection, and answers with host:port. */
+  static async lay(target: () => string, host = '127.0.0.1'): Promise<Cable> {
     const server = createServer({ pauseOnConnect: true });
     const cable = new Cable(server, target);
-    await new Promise<void>((resolve) => server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, resolve));
+    await new Promise<void>((resolve) => server.listen({ port: 0, host, backlog: 4096 }, resolve));
     return cable;
   }
 
-  get port(): number {
-    return (this.server.address() as AddressInfo).port;
+  /** Where it listens, as host:port. */
+  get at(): string {
+    const { address, port } = this.server.address() as AddressInfo;
+    return `${address}:${port}`;
   }
 
   /** Swallows what comes from, or goes to, clients whose addresses are named; new connections too. */
@@ -52,15 +54,17 @@ export class Cable {
   }
 
   #lay(inward: Socket): void {
-    // The client's own address goes along, so that the server tells clients apart as it would without us.
-    const localAddress = inward.remoteAddress;
-    const outward = connect({ ...this.target(), ...(localAddress && { localAddress }) });
+    const client = inward.remoteAddress ?? '';
+    const [host = '', port = ''] = this.target().split(':');
+    // A client's own loopback address goes along, so that the server tells clients apart as it would without us.
+    const localAddress = client.startsWith('127.') ? { localAddress: client } : {};
+    const outward = connect({ host, port: Number(port), ...localAddress });
     const wire = { inward, outward };
     this.#wires.add(wire);
     join(inward, outward);
     join(outward, inward);
     inward.on('close', () => this.#wires.delete(wire));
-    if (this.#swallows(localAddress ?? '')) pause(wire);
+    if (this.#swallows(client)) pause(wire);
     else resume(wire);
   }
 }

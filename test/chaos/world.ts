@@ -1,101 +1,101 @@
-/** One PostgreSQL, some servers, each with its own cable to it, and fleets of services; all of it real. */
+/** One PostgreSQL, some servers and fleets of services; all of it real. */
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { createClient } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
 import pg from 'pg';
+import { authorized } from '../../client/authorized-transport.js';
+import { AdminService } from '../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
+import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
+import type { NodeEventKind } from '../../server/domain/liveness-ports.js';
+import { freeLoopbackPort } from '../../server/storage/embedded/launcher.js';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../server/storage/embedded/embedded-postgres.js';
 import { ServerProcess } from '../support/server-process.js';
 import { Cable } from './cable.js';
 import { FleetProcess } from './fleet-process.js';
-import type { FleetPlan } from './fleet.js';
+import type { LeaseFleetPlan } from './lease-fleet.js';
+import { Namespace } from './namespace.js';
+import type { TcpFleetPlan } from './tcp-fleet.js';
 
-/** Everything three to five times as fast as by default, so that a scenario takes a minute. */
-export const TTL_MS = 6000;
-export const BEAT_MS = 2000;
-export const LEASE_MS = 3000;
-export const FAILOVER_GRACE_MS = 12_000;
+/** How long everything takes in a scenario, in milliseconds. */
+export interface Timing {
+  readonly ttlMs: number;
+  readonly beatMs: number;
+  readonly leaseMs: number;
+  readonly failoverGraceMs: number;
+}
 
-const SETTINGS = {
-  TASKDASH_HEARTBEAT_TTL: `${TTL_MS}ms`,
-  TASKDASH_NODE_LEASE: `${LEASE_MS}ms`,
-  TASKDASH_FAILOVER_GRACE: `${FAILOVER_GRACE_MS}ms`,
-  TASKDASH_ADMIN_PASSWORD: 'correct horse battery',
-  TASKDASH_LOG_LEVEL: 'warn',
-};
+/** Three to five times as fast as by default, so that a scenario takes a minute. */
+export const FAST: Timing = { ttlMs: 6000, beatMs: 2000, leaseMs: 3000, failoverGraceMs: 12_000 };
+/** What a server does by itself. */
+export const USUAL: Timing = { ttlMs: 30_000, beatMs: 10_000, leaseMs: 10_000, failoverGraceMs: 60_000 };
 
-/** A server, and its cable to the database. */
-export interface ChaosServer {
-  readonly process: ServerProcess;
-  readonly cable: Cable;
-  /** host:port of the legacy door. */
-  readonly tcp: string;
+const ADMIN_PASSWORD = 'correct horse battery';
+const POSTGRES = { log: () => {}, maxConnections: 120 };
+/** The first connections of a fleet take so long, and every so many-th service writes. */
+const FLEET = { first: 0, spreadMs: 2000, workEvery: 10, workPauseMs: 500 } as const;
+
+/** How a server is started. */
+export interface ServerOptions {
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Where the database is for it, as host:port; the database itself if not given. */
+  readonly databaseAt?: string;
+  readonly namespace?: Namespace;
 }
 
 /** A shutdown that the registry decided. */
 export interface Verdict {
   readonly id: string;
   readonly cause: string;
+  /** How long the service had been silent, as the server knew. */
   readonly gapMs: number;
+  /** When it became durable, by the database's clock. */
   readonly atMs: number;
 }
 
 export class World {
-  readonly servers: ChaosServer[] = [];
-  readonly #fleets: FleetProcess[] = [];
+  readonly fleets: FleetProcess[] = [];
+  readonly #servers: ServerProcess[] = [];
   readonly #cables: Cable[] = [];
+  readonly #namespaces: Namespace[] = [];
   #postgres: EmbeddedPostgres | undefined;
   #client: pg.Client | undefined;
+  #token: Promise<string> | undefined;
 
-  private constructor(private readonly folder: string) {}
+  private constructor(
+    readonly timing: Timing,
+    private readonly folder: string,
+    /** host:port of PostgreSQL. */
+    readonly databaseAt: string,
+  ) {}
 
-  static async begin(): Promise<World> {
-    const world = new World(await mkdtemp(join(tmpdir(), 'taskdash-chaos-')));
+  static async begin(timing: Timing): Promise<World> {
+    const folder = await mkdtemp(join(tmpdir(), 'taskdash-chaos-'));
+    const world = new World(timing, folder, `127.0.0.1:${await freeLoopbackPort()}`);
     await world.startPostgres();
     return world;
   }
 
+  // ── The database ───────────────────────────────────────────────────────────────────────────────────────────────────
+
   async startPostgres(): Promise<void> {
-    this.#postgres = await startEmbeddedPostgres({
-      dataDir: join(this.folder, 'data'),
-      log: () => {},
-      maxConnections: 120,
-    });
+    const pickPort = () => Promise.resolve(Number(this.databaseAt.split(':')[1]));
+    this.#postgres = await startEmbeddedPostgres({ ...POSTGRES, dataDir: join(this.folder, 'data') }, { pickPort });
   }
 
   async stopPostgres(): Promise<void> {
-    this.#client?.on('error', () => {});
     this.#client = undefined;
     await this.#postgres?.stop();
-    this.#postgres = undefined;
   }
 
-  async startServer(settings: Readonly<Record<string, string>> = {}): Promise<ChaosServer> {
-    const cable = await this.lay(() => this.#database());
-    const url = new URL(this.#url);
-    url.port = String(cable.port);
-    const process = await ServerProcess.start({ ...SETTINGS, TASKDASH_DATABASE_URL: url.href, ...settings });
-    const server = { process, cable, tcp: process.ready.tcp };
-    this.servers.push(server);
-    return server;
-  }
-
-  async lay(target: () => { host: string; port: number }): Promise<Cable> {
-    const cable = await Cable.lay(target);
-    this.#cables.push(cable);
-    return cable;
-  }
-
-  async launch(plan: Partial<FleetPlan> & Pick<FleetPlan, 'count' | 'servers'>): Promise<FleetProcess> {
-    const usual = { first: 0, beatMs: BEAT_MS, spreadMs: BEAT_MS, ownAddresses: true } as const;
-    const fleet = await FleetProcess.launch({ ...usual, onReturn: 'register', startAt: 'all', ...plan });
-    this.#fleets.push(fleet);
-    return fleet;
-  }
-
-  async rows<Row extends object>(text: string, values: unknown[] = []): Promise<Row[]> {
+  async rows<Row extends object>(text: string): Promise<Row[]> {
     this.#client ??= await this.#connect();
-    return (await this.#client.query<Row & Record<string, unknown>>(text, values)).rows;
+    return (await this.#client.query<Row & Record<string, unknown>>(text)).rows;
   }
 
   /** Every shutdown that the registry decided so far. */
@@ -104,58 +104,113 @@ export class World {
       (extract(epoch FROM at) * 1000)::float8 AS "atMs" FROM task_event WHERE kind = 'lapsed' ORDER BY seq`);
   }
 
-  /** The numbers of the services whose tasks are shut down. */
-  async shutDown(): Promise<number[]> {
-    const rows = await this.rows<{ id: string }>(`SELECT id FROM task WHERE status = 'shutdown'`);
-    return rows.map(({ id }) => Number(id.replace('service-', ''))).sort((a, b) => a - b);
+  /** When a server last told of something, by the database's clock. */
+  async lastEvent(kind: NodeEventKind): Promise<number> {
+    const [event] = await this.rows<{ atMs: number | null }>(
+      `SELECT (extract(epoch FROM max(at)) * 1000)::float8 AS "atMs" FROM node_event WHERE kind = '${kind}'`,
+    );
+    if (!event?.atMs) throw new Error(`no server told of ${kind}`);
+    return event.atMs;
   }
 
-  /** The working services whose stored count is lower than one that was acknowledged. */
-  async lost(acknowledged: Readonly<Record<string, number>>): Promise<string[]> {
-    const rows = await this.rows<{ id: string; description: string }>('SELECT id, description FROM task');
-    const stored = new Map(rows.map(({ id, description }) => [id, Number(description)]));
-    return Object.entries(acknowledged)
-      .filter(([id, count]) => (stored.get(id) ?? -1) < count)
-      .map(([id]) => id);
+  /** The tasks that are shut down. */
+  async shutDown(): Promise<string[]> {
+    return (await this.rows<{ id: string }>(`SELECT id FROM task WHERE status = 'shutdown'`)).map(({ id }) => id);
+  }
+
+  // ── Servers and services ───────────────────────────────────────────────────────────────────────────────────────────
+
+  async startServer({ settings, databaseAt, namespace }: ServerOptions = {}): Promise<ServerProcess> {
+    const url = new URL(this.#url);
+    url.host = databaseAt ?? this.databaseAt;
+    const env = { ...settingsOf(this.timing), TASKDASH_DATABASE_URL: url.href, ...settings };
+    const server = await ServerProcess.start(env, namespace?.wrapper);
+    this.#servers.push(server);
+    return server;
+  }
+
+  /** Services on the legacy door. */
+  launch(plan: Partial<TcpFleetPlan> & Pick<TcpFleetPlan, 'count' | 'servers'>, inside?: Namespace) {
+    const usual = { door: 'tcp', onReturn: 'register', startAt: 'all', ownAddresses: true } as const;
+    return this.#launch({ ...FLEET, ...usual, beatMs: this.timing.beatMs, ...plan }, inside);
+  }
+
+  /** Services that hold leases, at one address over gRPC. */
+  async launchLeases(plan: Partial<LeaseFleetPlan> & Pick<LeaseFleetPlan, 'count' | 'url'>): Promise<FleetProcess> {
+    this.#token ??= this.#createToken();
+    return this.#launch({ ...FLEET, door: 'grpc', token: await this.#token, ...plan });
+  }
+
+  /** A proxy whose black hole swallows bytes. */
+  async lay(target: () => string, host?: string): Promise<Cable> {
+    const cable = await Cable.lay(target, host);
+    this.#cables.push(cable);
+    return cable;
+  }
+
+  async makeNamespace(): Promise<Namespace> {
+    const namespace = await Namespace.make();
+    this.#namespaces.push(namespace);
+    return namespace;
+  }
+
+  /** An administrator says 'expire now' at a server, about itself. */
+  async expireNow({ ready }: ServerProcess): Promise<void> {
+    const transport = createConnectTransport({ baseUrl: ready.http, httpVersion: '1.1' });
+    const login = { username: 'admin', password: ADMIN_PASSWORD, issueToken: true };
+    const { token } = await createClient(AuthService, transport).login(login);
+    await createClient(AdminService, authorized(transport, token)).expireNow({ node: ready.node });
   }
 
   async end(): Promise<void> {
-    await Promise.all(this.#fleets.map((fleet) => fleet.end()));
-    for (const { process } of this.servers) process.signal('SIGCONT');
-    await Promise.all(this.servers.map(({ process }) => process.kill()));
+    await Promise.all(this.fleets.map((fleet) => fleet.end()));
+    await Promise.all(this.#servers.map((server) => server.kill()));
     await Promise.all(this.#cables.map((cable) => cable.remove()));
+    await Promise.all(this.#namespaces.map((namespace) => namespace.remove()));
     await this.#client?.end().catch(() => {});
     await this.#postgres?.stop();
     await rm(this.folder, { recursive: true, force: true });
   }
 
+  async #launch(plan: TcpFleetPlan | LeaseFleetPlan, inside?: Namespace): Promise<FleetProcess> {
+    const fleet = await FleetProcess.launch(plan, inside?.wrapper);
+    this.fleets.push(fleet);
+    return fleet;
+  }
+
+  async #createToken(): Promise<string> {
+    const args = [MAIN, 'token', 'create', 'fleet', '--group', 'mx', '--scope', 'register'];
+    const env = { ...process.env, TASKDASH_DATABASE_URL: this.#url };
+    return (await promisify(execFile)(process.execPath, args, { env })).stdout.trim();
+  }
+
   async #connect(): Promise<pg.Client> {
     const client = new pg.Client({ connectionString: this.#url });
+    // A scenario stops the database: what is asked then fails by itself.
     client.on('error', () => {});
     await client.connect();
     return client;
   }
 
   get #url(): string {
-    if (!this.#postgres) throw new Error('PostgreSQL is stopped');
+    if (!this.#postgres) throw new Error('PostgreSQL was never started');
     return this.#postgres.connectionString;
   }
-
-  #lastPort = 1;
-
-  /** Where PostgreSQL listens, or did last. */
-  #database(): { host: string; port: number } {
-    if (this.#postgres) this.#lastPort = Number(new URL(this.#url).port);
-    return { host: '127.0.0.1', port: this.#lastPort };
-  }
 }
 
-/** Numbers from `from` up to, but not including, `to`. */
-export function range(from: number, to: number): number[] {
-  return Array.from({ length: to - from }, (_, i) => from + i);
+const MAIN = fileURLToPath(new URL('../../dist/server/main.js', import.meta.url));
+
+function settingsOf({ ttlMs, leaseMs, failoverGraceMs }: Timing): Record<string, string> {
+  return {
+    TASKDASH_HEARTBEAT_TTL: `${ttlMs}ms`,
+    TASKDASH_NODE_LEASE: `${leaseMs}ms`,
+    TASKDASH_FAILOVER_GRACE: `${failoverGraceMs}ms`,
+    TASKDASH_ADMIN_PASSWORD: ADMIN_PASSWORD,
+    TASKDASH_LOG_LEVEL: 'warn',
+  };
 }
 
-/** Waits until something is as it should be, or the time is up. */
+/** Waits until something is as it should be, or the time is up; what matters is looked at afterwards. */
 export async function until(deadlineMs: number, isSo: () => Promise<boolean>): Promise<void> {
   for (const endsAt = Date.now() + deadlineMs; Date.now() < endsAt; await delay(200)) if (await isSo()) return;
 }

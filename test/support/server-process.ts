@@ -1,9 +1,10 @@
 /** The built server in a process of its own, for tests that kill it. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { spawnNode } from './spawn-node.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const START_TIMEOUT_MS = 60_000;
@@ -24,15 +25,22 @@ export class ServerProcess {
     readonly output: readonly string[],
   ) {}
 
-  /** Starts `taskdash serve` on free ports with these variables; resolves with the ready line. */
-  static async start(env: Readonly<Record<string, string>>): Promise<ServerProcess> {
-    const child = spawn(process.execPath, ['dist/server/main.js', 'serve'], {
+  /**
+   * Starts `taskdash serve` on free ports with these variables, by a wrapper if there is one; resolves with the ready
+   * line. It ends with this process.
+   */
+  static async start(env: Readonly<Record<string, string>>, wrapper: readonly string[] = []): Promise<ServerProcess> {
+    const options: SpawnOptions = {
       cwd: root,
       env: { ...cleanEnvironment(), ...FREE_PORTS, TASKDASH_LOG_FORMAT: 'json', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    };
+    const child = spawnNode(['dist/server/main.js', 'serve'], options, wrapper);
+    const endsWithUs = () => child.kill('SIGKILL');
+    process.once('exit', endsWithUs);
+    child.once('exit', () => process.off('exit', endsWithUs));
     const output: string[] = [];
-    createInterface({ input: child.stderr }).on('line', (line) => output.push(line));
+    if (child.stderr) createInterface({ input: child.stderr }).on('line', (line) => output.push(line));
     return new ServerProcess(child, await readyLine(child, output), output);
   }
 
