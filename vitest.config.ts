@@ -1,11 +1,14 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vitest/config';
+import { ChaosReporter } from './test/chaos/reporter.js';
 
 export default defineConfig({
   plugins: [svelte()],
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/chaos/**', 'test/bench/**', 'node_modules/**'],
+    // The long scenarios are `npm run test:chaos`.
+    exclude: ['test/chaos/liveness.test.ts', 'test/bench/**', 'node_modules/**'],
+    reporters: ['default', new ChaosReporter()],
     globalSetup: ['test/support/global-setup.ts'],
     testTimeout: 30_000,
     hookTimeout: 120_000,

@@ -9,7 +9,8 @@ import { installOnDebian } from '../support/debian-packages.js';
 
 const run = promisify(execFile);
 
-const ADVICE = 'install it (on Debian or Ubuntu: apt-get install -y iproute2).';
+const NEED =
+  'The scenario of the network cut needs the program ip: install it (on Debian or Ubuntu: apt-get install -y iproute2).';
 
 export class Namespace {
   private constructor(
@@ -76,8 +77,10 @@ async function ip(...args: readonly string[]): Promise<void> {
 
 async function ensureIp(): Promise<void> {
   if (await isThere()) return;
-  await installOnDebian(['iproute2']);
-  if (!(await isThere())) throw new Error(`The scenario of the network cut needs the program ip: ${ADVICE}`);
+  await installOnDebian(['iproute2']).catch((cause: unknown) => {
+    throw new Error(NEED, { cause });
+  });
+  if (!(await isThere())) throw new Error(NEED);
 }
 
 function isThere(): Promise<boolean> {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { createClient } from '@connectrpc/connect';
+import { createClient, type Client } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import pg from 'pg';
 import { authorized } from '../../client/authorized-transport.js';
@@ -154,12 +154,12 @@ export class World {
     return namespace;
   }
 
-  /** An administrator says 'expire now' at a server, about itself. */
-  async expireNow({ ready }: ServerProcess): Promise<void> {
+  /** What an administrator who is logged in at a server may order. */
+  async administrator({ ready }: ServerProcess): Promise<Client<typeof AdminService>> {
     const transport = createConnectTransport({ baseUrl: ready.http, httpVersion: '1.1' });
     const login = { username: 'admin', password: ADMIN_PASSWORD, issueToken: true };
     const { token } = await createClient(AuthService, transport).login(login);
-    await createClient(AdminService, authorized(transport, token)).expireNow({ node: ready.node });
+    return createClient(AdminService, authorized(transport, token));
   }
 
   async end(): Promise<void> {

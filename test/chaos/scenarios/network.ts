@@ -61,8 +61,9 @@ export async function loseHalfAndExpire(world: World, size: { services: number }
   const half = size.services / 2;
   lose(there, half);
   await expectHeld(world, half);
+  const administrator = await world.administrator(there.server);
   const orderedAt = Date.now();
-  await world.expireNow(there.server);
+  await administrator.expireNow({ node: there.server.ready.node });
   there.fleet.giveUp(0, half);
   const figures = await conclude(world, async () => [await sinceOrder(orderedAt, world)]);
   await expectRestored(world, there, half);
