@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock, Timer } from '../../server/domain/clock.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { Liveness, type LivenessOptions } from '../../server/domain/liveness.js';
-import type { Log } from '../../server/domain/ports.js';
+import type { Log, TaskWrite } from '../../server/domain/ports.js';
 import type { Session, SessionOpening } from '../../server/domain/sessions.js';
 import { hasEnded } from '../../server/domain/task.js';
 import { ManualClock } from './manual-clock.js';
@@ -148,13 +148,18 @@ export class TestNode {
     return session;
   }
 
-  /** A durable register, as the registry reports it to the session. */
-  async register(session: Session, taskId: string, status = 'running'): Promise<void> {
+  /** A durable register or update, as the registry reports it to the session. */
+  async register(
+    session: Session,
+    taskId: string,
+    status = 'running',
+    kind: TaskWrite['kind'] = 'register',
+  ): Promise<void> {
     session.beat();
     const result = await this.connection.tasks.submit({
-      kind: 'register',
+      kind,
       id: taskId,
-      texts: { status, user: 'ssx', group_id: 'mx' },
+      texts: { status, ...(kind === 'register' && { user: 'ssx', group_id: 'mx' }) },
       addr: session.address,
       sessionId: session.id,
       cause: 'client',
