@@ -38,6 +38,8 @@ export interface NodeReport {
   readonly sessions: number;
   /** Sessions that missed a beat, the longest silent first; bounded. */
   readonly suspects: readonly string[];
+  /** Leases that came from other nodes lately, where they may not know it yet; bounded. */
+  readonly taken: readonly string[];
   /** How many session records carry a mark of their own (orphans, protected ones). */
   readonly marked: number;
   readonly protection: ProtectionView | null;
@@ -205,7 +207,7 @@ export interface SessionStore {
   adopt(nodeId: string, limit: number): Promise<MovedSession[]>;
   /** Has dead nodes looked at again that had nothing left to adopt: a late write may have left something after all. */
   unsettle(): Promise<void>;
-  /** Takes back those of these sessions that other nodes have taken over; returns them alone. */
+  /** Takes back those of these sessions that other nodes have taken over, not leases in use there; returns them alone. */
   reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]>;
   /** Takes one session from wherever it is, unless it said goodbye or its owner is another; at most one in the answer. */
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]>;

@@ -71,6 +71,8 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   isReleased = false;
   /** Its tasks may have been set to shutdown by a verdict that was not carried out as far as we know. */
   isDoubtful = false;
+  /** Another server says that it has it; who uses it here asks the database first. */
+  isContested = false;
   /** There is a record of it. */
   isWrittenDown = false;
   #isIdle = true;

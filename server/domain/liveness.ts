@@ -270,7 +270,7 @@ export class Liveness implements SessionHost {
   /** The session of a lease, for a call on it, which is a sign of life. Throws LEASE_NOT_FOUND. */
   async leaseSession(id: string, owner: string): Promise<LiveSession> {
     const session = this.#engine.get(id);
-    if (session && session.owner === owner && session.state !== 'ended') {
+    if (session?.owner === owner && session.state !== 'ended' && !session.isContested) {
       session.beat();
       this.#engine.continue(session);
       return session;
@@ -385,6 +385,7 @@ export class Liveness implements SessionHost {
     this.#peers = renewal.peers;
     if (renewal.order) this.#engine.decide(renewal.order.decision, renewal.order.actor);
     void this.marks.onRenewed(renewal.peers);
+    for (const { report } of renewal.peers) this.#takeover.onTakenElsewhere(report.taken);
     this.#takeover.onRenewed(regained);
   }
 
@@ -399,7 +400,13 @@ export class Liveness implements SessionHost {
     const missed = [...this.#engine.suspects, ...this.#engine.closing].filter(({ mark }) => mark === 'suspect');
     missed.sort((a, b) => a.lastSeenMs - b.lastSeenMs);
     const suspects = missed.slice(0, MAX_SUSPECTS_TOLD).map(({ id }) => id);
-    return { sessions: this.size, suspects, marked: orphan + held, protection: this.#engine.protection };
+    return {
+      sessions: this.size,
+      suspects,
+      taken: this.#takeover.tellTaken(),
+      marked: orphan + held,
+      protection: this.#engine.protection,
+    };
   }
 
   #armPurge(): void {

@@ -179,6 +179,7 @@ export class SessionEngine implements SessionKeeper {
   reopen(moved: MovedSession, onExpired: () => void): LiveSession {
     const session = this.#sessions.get(moved.id) ?? this.#fromRecord(moved);
     session.onExpired = onExpired;
+    session.isContested = false;
     session.beat();
     this.#holdAll(session, moved.tasks);
     this.continue(session);

@@ -4,7 +4,8 @@
  * adopt     A server died or stopped: its sessions come here as orphans, with the failover grace. The same for this very
  *           server's sessions of before a restart: a run of a server is a node of its own.
  * reclaim   This server's lease had run out and others took its sessions, while the connections lived on here.
- * take      A lease is used here that another server holds, or held: its client has moved.
+ * take      A lease is used here that another server holds, or held: its client has moved. Where it came from is told
+ *           with the next renewals, and asks the database again should the client come back there.
  * refresh   Sessions that are silent or waiting here may have gone elsewhere meanwhile: then nothing is to be decided
  *           about them here.
  * audit     A write whose answer was lost may have claimed a task without anybody noting it.
@@ -35,6 +36,9 @@ const MAX_ADOPTED = 500;
 const UNSETTLE_EVERY = 20;
 const MAX_AT_ONCE = 1000;
 const MAX_REFRESHED = 20_000;
+/** Every other server renews its own lease at least once while so many renewals tell of a lease. */
+const TOLD_IN_RENEWALS = 3;
+const MAX_TOLD = 1000;
 
 export class Takeover {
   #round: Promise<void> = Promise.resolve();
@@ -44,6 +48,8 @@ export class Takeover {
   readonly #reclaimable = new Set<string>();
   /** Open sessions on which a verdict may have been stored. */
   readonly #doubtful = new Set<string>();
+  /** Leases that came here, and how many renewals are still to tell of them. */
+  readonly #taken = new Map<string, number>();
   #auditDue = false;
   #stopped = false;
 
@@ -78,9 +84,28 @@ export class Takeover {
     const { store, nodeId, engine } = this.options;
     const [moved] = await store.take(nodeId, id, owner);
     if (!moved) return undefined;
+    this.#taken.set(id, TOLD_IN_RENEWALS);
     const session = engine.reopen(moved, onExpired);
     await this.#restore(session.id, moved.lapsed);
     return session;
+  }
+
+  /** The leases to tell of with a renewal. */
+  tellTaken(): string[] {
+    const told = [...this.#taken].slice(0, MAX_TOLD);
+    for (const [id, left] of told) {
+      if (left > 1) this.#taken.set(id, left - 1);
+      else this.#taken.delete(id);
+    }
+    return told.map(([id]) => id);
+  }
+
+  /** Leases have gone to another server: what is known of them here may be out of date. */
+  onTakenElsewhere(ids: readonly string[]): void {
+    for (const id of ids) {
+      const session = this.options.engine.get(id);
+      if (session) session.isContested = true;
+    }
   }
 
   #onRegained(): void {

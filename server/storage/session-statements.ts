@@ -120,7 +120,8 @@ export const ADOPT: Statement = {
 
 export const SETTLE: Statement = {
   name: 'session_settle',
-  text: `UPDATE node SET is_settled = true WHERE lease_until < now() AND NOT is_settled
+  text: `UPDATE node SET is_settled = true
+  WHERE id IN (SELECT id FROM node WHERE lease_until < now() AND NOT is_settled FOR NO KEY UPDATE SKIP LOCKED)
   AND NOT EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')`,
 };
 
@@ -133,12 +134,13 @@ export const UNSETTLE: Statement = {
     AND NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id)))`,
 };
 
-/** $1 node, $2 ids. */
+/** $1 node, $2 ids. A lease that another node does not merely wait for has gone there with its client. */
 export const RECLAIM: Statement = {
   name: 'session_reclaim',
   text: move(
     `picked AS MATERIALIZED (
-  SELECT id FROM session WHERE id = ANY ($2::uuid[]) AND node_id <> $1::uuid ORDER BY id FOR UPDATE
+  SELECT id FROM session WHERE id = ANY ($2::uuid[]) AND node_id <> $1::uuid AND (door = 'tcp' OR state <> 'open')
+  ORDER BY id FOR UPDATE
 )`,
     `state = 'open', silent_since = NULL`,
     LAPSED,

@@ -44,7 +44,7 @@ interface Bench {
 }
 
 const LEASE_MS = 10_000;
-const report: NodeReport = { sessions: 0, suspects: [], marked: 0, protection: null };
+const report: NodeReport = { sessions: 0, suspects: [], taken: [], marked: 0, protection: null };
 const protection = { sinceMs: 0, endsInMs: 900_000, lost: 20, of: 100, held: 20, heldBy: '' };
 
 function memoryBench(): Bench {
@@ -357,6 +357,19 @@ describe.each([
         new Map([[session, { isElsewhere: true, hasTasks: true }]]),
       );
       expect(await bench.sessions.reclaim(late.id, [session])).toEqual([]);
+    });
+
+    it('is not taken back when it is a lease that its client has taken along', async () => {
+      const [late, taker, used] = [await startNode(bench), await startNode(bench), await startNode(bench)];
+      const [orphan, moved] = [sessionIdOf(late), sessionIdOf(late)];
+      await bench.sessions.save(
+        late.id,
+        [orphan, moved].map((id) => recordOf(id, { door: 'grpc' })),
+      );
+      await bench.expireLease(late.id);
+      await bench.sessions.adopt(taker.id, 100);
+      await bench.sessions.take(used.id, moved, '');
+      expect(await bench.sessions.reclaim(late.id, [orphan, moved])).toMatchObject([{ id: orphan }]);
     });
 
     it('is written by nobody else any more', async () => {

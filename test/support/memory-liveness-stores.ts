@@ -270,7 +270,9 @@ class MemorySessionStore implements SessionStore {
       ids
         .map((id) => database.sessions.get(id))
         .filter((session) => session !== undefined && session.nodeId !== nodeId)
-        .map((session) => move(database, session as MemorySession, nodeId, 'open')),
+        .map((session) => session as MemorySession)
+        .filter(({ record, state }) => record.door === 'tcp' || state !== 'open')
+        .map((session) => move(database, session, nodeId, 'open')),
     );
   }
 

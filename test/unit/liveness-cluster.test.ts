@@ -15,7 +15,7 @@ afterEach(() => bench.stop());
 const lapsed = () => bench.database.lapsed.map(({ taskId }) => taskId);
 const marksOf = (node: TestNode, id: string) => node.liveness.marks.marksOf(bench.task(id));
 
-const NOTHING = { sessions: 0, suspects: [], marked: 0, protection: null };
+const NOTHING = { sessions: 0, suspects: [], taken: [], marked: 0, protection: null };
 
 /** The lease (10 s), a renewal of the survivor (3.4 s) and some slack. */
 const TAKEN_OVER_MS = 15_000;
@@ -301,6 +301,44 @@ describe('a lease of a service', () => {
     for (let beats = 0; beats < 20; beats++) {
       await (nodes[beats % 2] as TestNode).liveness.keepAlive(sessionId, owner);
       await bench.pass(10_000);
+    }
+    expect(lapsed()).toEqual([]);
+  });
+
+  it('that goes to another server for one beat and comes back is kept by where it is used', async () => {
+    const [first, second] = [await bench.startNode(), await bench.startNode()];
+    const { sessionId } = first.liveness.grantLease({ address: '10.0.0.1', owner });
+    await first.register(await first.liveness.leaseSession(sessionId, owner), 'a');
+    await bench.pass(5000);
+    await second.liveness.keepAlive(sessionId, owner);
+    await bench.pass(5000);
+    for (let beats = 0; beats < 10; beats++) {
+      await first.liveness.keepAlive(sessionId, owner);
+      await bench.pass(10_000);
+    }
+    expect(lapsed()).toEqual([]);
+    expect(second.liveness.size).toBe(0);
+    const { rowsWritten } = bench.database;
+    for (let beats = 0; beats < 6; beats++) {
+      await first.liveness.keepAlive(sessionId, owner);
+      await bench.pass(10_000);
+    }
+    // Two nodes renew their leases every 3.3 s: beats cost nothing once it has settled.
+    expect(bench.database.rowsWritten - rowsWritten).toBeLessThanOrEqual(38);
+  });
+
+  it('that has moved is not taken back by a server that finds the database again', async () => {
+    const [first, second] = [await bench.startNode(), await bench.startNode()];
+    const { sessionId } = first.liveness.grantLease({ address: '10.0.0.1', owner });
+    await first.register(await first.liveness.leaseSession(sessionId, owner), 'a');
+    await bench.pass(1000);
+    first.cut();
+    await bench.pass(11_000);
+    await second.liveness.keepAlive(sessionId, owner);
+    first.mend();
+    for (let beats = 0; beats < 12; beats++) {
+      await bench.pass(10_000);
+      await second.liveness.keepAlive(sessionId, owner);
     }
     expect(lapsed()).toEqual([]);
   });

@@ -1,0 +1,160 @@
+/** Who wins when verdicts, claims, take-overs and returning servers meet in the database, in an order that is forced. */
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../../server/domain/clock.js';
+import type { NodeReport } from '../../server/domain/liveness-ports.js';
+import type { Lapse } from '../../server/domain/ports.js';
+import { ADOPT } from '../../server/storage/session-statements.js';
+import { openStorage, type Storage } from '../../server/storage/storage.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { silentLog } from '../support/silent-log.js';
+import { registration } from '../support/task-writes.js';
+
+const LEASE_MS = 60_000;
+const report: NodeReport = { sessions: 0, suspects: [], taken: [], marked: 0, protection: null };
+
+let database: TestDatabase;
+let storage: Storage;
+let client: pg.Client;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  storage = await openStorage({ url: database.url, nodeId: 'a', poolSize: 4, log: silentLog, clock: systemClock });
+  client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+});
+afterEach(async () => {
+  await client.query('ROLLBACK');
+  await client.query('TRUNCATE task, task_event, session, node');
+});
+afterAll(async () => {
+  await client.end();
+  await storage.close();
+  await database.drop();
+});
+
+/** A server with a lease, and a session of it that vouches for a task. */
+async function serverWithTask(taskId: string) {
+  const node = { id: randomUUID(), name: taskId };
+  await storage.nodes.renew(node, LEASE_MS, report);
+  const sessionId = node.id.slice(0, 13) + randomUUID().slice(13);
+  const record = { id: sessionId, door: 'tcp', address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 0 } as const;
+  await storage.sessions.save(node.id, [{ ...record, state: 'open', isProtected: false, silentMs: null }]);
+  await storage.tasks.writeBatch([registration(taskId, {}, { sessionId })]);
+  const verdict: Lapse = { taskId, sessionId, epoch: 1, cause: 'heartbeat_timeout', silentMs: 30_000 };
+  return { node, sessionId, verdict };
+}
+
+async function die(nodeId: string): Promise<void> {
+  await client.query(`UPDATE node SET lease_until = now() - interval '1 s' WHERE id = $1`, [nodeId]);
+}
+
+/** Resolves when a statement of the database waits for a lock of another. */
+async function untilOneWaits(): Promise<void> {
+  for (let attempt = 0; attempt < 500; attempt++) {
+    const { rows } = await client.query<{ waiting: number }>(
+      `SELECT count(*)::int AS waiting FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+    );
+    if ((rows[0]?.waiting ?? 0) > 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error('nobody waited within 5 s');
+}
+
+async function stateOf(taskId: string) {
+  const { rows } = await client.query<{ status: string; epoch: string }>(
+    'SELECT status, epoch FROM task WHERE id = $1',
+    [taskId],
+  );
+  return rows[0];
+}
+
+describe('a verdict that is under way', () => {
+  it('is void when another session’s claim comes first, though both were on their way', async () => {
+    const { verdict } = await serverWithTask('a');
+    await client.query('BEGIN');
+    await client.query('UPDATE task SET session_id = $1, epoch = epoch + 1 WHERE id = $2', [randomUUID(), 'a']);
+    const lapsing = storage.tasks.lapse([verdict]);
+    await untilOneWaits();
+    await client.query('COMMIT');
+    expect(await lapsing).toEqual([]);
+    expect(await stateOf('a')).toMatchObject({ status: 'running', epoch: '2' });
+  });
+
+  it('is void when the same session has claimed the task anew', async () => {
+    const { verdict, sessionId } = await serverWithTask('a');
+    await client.query('BEGIN');
+    await client.query('UPDATE task SET session_id = $1, epoch = epoch + 1 WHERE id = $2', [sessionId, 'a']);
+    const lapsing = storage.tasks.lapse([verdict]);
+    await untilOneWaits();
+    await client.query('COMMIT');
+    expect(await lapsing).toEqual([]);
+    expect(await stateOf('a')).toMatchObject({ status: 'running' });
+  });
+
+  it('is void when the session is taken over meanwhile', async () => {
+    const { node, verdict } = await serverWithTask('a');
+    await die(node.id);
+    await client.query('BEGIN');
+    const { rowCount } = await client.query(ADOPT.text, [randomUUID(), 10]);
+    expect(rowCount).toBe(1);
+    const lapsing = storage.tasks.lapse([verdict]);
+    await untilOneWaits();
+    await client.query('COMMIT');
+    expect(await lapsing).toEqual([]);
+    expect(await stateOf('a')).toMatchObject({ status: 'running', epoch: '2' });
+  });
+
+  it('that comes first stands: the claim that waited for it restores', async () => {
+    const { verdict } = await serverWithTask('a');
+    await client.query('BEGIN');
+    await client.query('SELECT FROM task WHERE id = $1 FOR UPDATE', ['a']);
+    const lapsing = storage.tasks.lapse([verdict]);
+    await untilOneWaits();
+    await client.query('COMMIT');
+    expect(await lapsing).toEqual(['a']);
+    await storage.tasks.writeBatch([registration('a', {}, { sessionId: randomUUID() })]);
+    const [event] = await storage.tasks.events('everything', 'a', undefined, 1);
+    expect(event).toMatchObject({ kind: 'restored', cause: 'restored', fromStatus: 'shutdown', toStatus: 'running' });
+    expect(event?.gapMs).toBeGreaterThanOrEqual(30_000);
+  });
+});
+
+describe('a server that comes back while others take its sessions over', () => {
+  it('learns that its lease had run out, when they were first', async () => {
+    const { node, sessionId } = await serverWithTask('a');
+    const taker = randomUUID();
+    await die(node.id);
+    await client.query('BEGIN');
+    await client.query(ADOPT.text, [taker, 10]);
+    const renewing = storage.nodes.renew(node, LEASE_MS, report);
+    await untilOneWaits();
+    await client.query('COMMIT');
+    expect((await renewing).lapsed).toBe(true);
+    expect(await storage.sessions.reclaim(node.id, [sessionId])).toMatchObject([
+      { tasks: [{ taskId: 'a', epoch: 3 }] },
+    ]);
+  });
+
+  it('keeps them all when its renewal was first, though it is not through yet', async () => {
+    const { node } = await serverWithTask('a');
+    await die(node.id);
+    await client.query('BEGIN');
+    await client.query('SELECT FROM node WHERE id = $1 FOR UPDATE', [node.id]);
+    expect(await storage.sessions.adopt(randomUUID(), 10)).toEqual([]);
+    await client.query('COMMIT');
+    expect(await stateOf('a')).toMatchObject({ epoch: '1' });
+  });
+});
+
+it('two who take over at once get different sessions, and neither waits for the other', async () => {
+  const servers = await Promise.all(['a', 'b', 'c'].map((id) => serverWithTask(id)));
+  for (const { node } of servers) await die(node.id);
+  await client.query('BEGIN');
+  const { rows } = await client.query<{ id: string }>(ADOPT.text, [randomUUID(), 2]);
+  const others = await storage.sessions.adopt(randomUUID(), 10);
+  await client.query('COMMIT');
+  expect([...rows, ...others].map(({ id }) => id).sort()).toEqual(servers.map(({ sessionId }) => sessionId).sort());
+  expect(rows).toHaveLength(2);
+});
