@@ -18,7 +18,8 @@
  * orphan     The server that held it died or stopped; the tasks wait for the failover grace.
  * condemned  Judged dead: its tasks are being set to shutdown, for as long as the database needs to take it.
  * ended      Forgotten. After silence the connection is closed too, so that its client notices.
- * A closing session or an orphan ends as soon as others have claimed its last task.
+ * A closing session or an orphan ends as soon as others have claimed its last task. A lease that is used again is open
+ * again, whether it was closing, an orphan, or condemned by a verdict that the database has not taken yet.
  *
  * Invariants
  * - A heartbeat writes one number. There is one timer for all sessions; a sweep visits sessions whose time has come and
@@ -30,7 +31,7 @@
  * - Nothing is judged while the node may not judge (node-lease.ts); verdicts that are not carried out by then are
  *   withdrawn. What may nevertheless have been stored is made good when the session is heard again.
  * - A claim that becomes durable after its session ended is judged like the session was: no task is left to nobody.
- * - Sessions without tasks end without a verdict. There are as many closing sessions and orphans as hold tasks, so that
+ * - A task that has ended is kept for nobody. Sessions without tasks end without a verdict. There are as many closing sessions and orphans as hold tasks, so that
  *   memory is bounded by connections and tasks.
  */
 import { randomUUID } from 'node:crypto';
