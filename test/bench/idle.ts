@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { spawnNode } from '../support/spawn-node.js';
 import { cpuSeconds, memoryBytes, startServer } from './processes.js';
+import { writtenRows } from './written-rows.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -49,14 +50,6 @@ export async function measureIdle(url: string, sessions: number, seconds: number
     await database.end();
     await server.stop();
   }
-}
-
-/** Rows that have been inserted, updated or deleted in this database, as PostgreSQL counts them. */
-async function writtenRows(database: pg.Client): Promise<number> {
-  const { rows } = await database.query<{ written: string }>(
-    'SELECT tup_inserted + tup_updated + tup_deleted AS written FROM pg_stat_database WHERE datname = current_database()',
-  );
-  return Number(rows[0]?.written);
 }
 
 function pause(seconds: number): Promise<void> {

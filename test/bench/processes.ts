@@ -69,6 +69,14 @@ export function runScript<T>(script: string, argument: unknown): Promise<T> {
   );
 }
 
+/** Makes a service token for a group with the command line, and returns its secret. */
+export function createToken(databaseUrl: string, group: string): Promise<string> {
+  const args = ['dist/server/main.js', 'token', 'create', 'bench', '--group', group];
+  const env = { ...process.env, TASKDASH_DATABASE_URL: databaseUrl };
+  const child = spawn(process.execPath, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'ignore'] });
+  return lastLine(child, (output) => output.trim());
+}
+
 /** Runs a program and returns what `read` makes of its output. Rejects when it fails. */
 export function lastLine<T>(child: ChildProcess, read: (output: string) => T): Promise<T> {
   return new Promise((resolve, reject) => {
