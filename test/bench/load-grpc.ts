@@ -40,9 +40,9 @@ async function run(load: GrpcLoad): Promise<LoadResult> {
   const call = (): Promise<void> =>
     new Promise((resolve) => {
       const sentAtMs = performance.now();
-      const raw = [(bytes: Uint8Array) => bytes as Buffer, (bytes: Buffer) => bytes] as const;
+      const raw = [(bytes: Uint8Array) => Buffer.from(bytes), (bytes: Buffer) => bytes] as const;
       client.makeUnaryRequest(PATHS[load.call], ...raw, messageOf(load, next++), metadata, (error) => {
-        if (error) errors++;
+        if (error && errors++ === 0) process.stderr.write(`${error.message}\n`);
         latenciesMs.push(performance.now() - sentAtMs);
         resolve();
       });

@@ -32,6 +32,8 @@ export async function startServer(env: Readonly<Record<string, string>>): Promis
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  // A benchmark that fails leaves no server behind.
+  process.once('exit', () => child.kill('SIGKILL'));
   const ready = await readyLine(child);
   return { ...ready, pid: child.pid ?? 0, stop: () => end(child) };
 }
