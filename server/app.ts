@@ -219,6 +219,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     log,
     limits,
     pageFolder: PAGE_FOLDER,
+    trustedProxies: config.httpTrustedProxies ?? [],
     metrics: () => metrics.render(),
   });
   const tcp = tcpDoor(config, parts);

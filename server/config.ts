@@ -87,6 +87,13 @@ export const SETTINGS = {
     meaning: 'Port of the page, Connect, gRPC-Web, JSON, /healthz, /readyz and /metrics; 0 takes any free port.',
     schema: port(),
   }),
+  httpTrustedProxies: setting({
+    env: 'TASKDASH_HTTP_TRUSTED_PROXIES',
+    fallback: null,
+    fallbackWords: 'none',
+    meaning: 'Addresses of reverse proxies in front of the HTTP door, whose X-Forwarded-For is believed.',
+    schema: list(),
+  }),
   grpcHost: setting({
     env: 'TASKDASH_GRPC_HOST',
     fallback: null,

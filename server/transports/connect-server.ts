@@ -12,6 +12,7 @@ import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
+import { allowOnly, forwardedAddress } from './client-address.js';
 import type { Readiness } from './readiness.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, type Caller } from './rpc/guard.js';
@@ -31,6 +32,8 @@ export interface HttpServerOptions {
   readonly pageFolder: string;
   /** The certificate and its key; absent: plain HTTP. */
   readonly tls?: Pick<SecureContextOptions, 'cert' | 'key'>;
+  /** Addresses and ranges of proxies whose X-Forwarded-For is believed; absent: none. */
+  readonly trustedProxies?: readonly string[];
 }
 
 const HEADERS_TIMEOUT_MS = 10_000;
@@ -60,6 +63,7 @@ type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 export class HttpServer {
   readonly #server: Server;
   readonly #page: PageHandler;
+  readonly #isProxy: (address: string) => boolean;
   readonly #rpc: Handler;
   readonly #shutdown = new AbortController();
   #starting: Promise<void> | undefined;
@@ -67,12 +71,13 @@ export class HttpServer {
 
   constructor(private readonly options: HttpServerOptions) {
     this.#page = createPageHandler(options.pageFolder);
+    this.#isProxy = options.trustedProxies?.length ? allowOnly(options.trustedProxies) : () => false;
     this.#rpc = connectNodeAdapter({
       routes: (router) => {
         for (const { service, implementation } of options.services) router.service(service, implementation);
       },
       fallback: (request, response) => this.#page(request as IncomingMessage, response as ServerResponse),
-      contextValues: (request) => createContextValues().set(callerKey, callerOf(request as IncomingMessage)),
+      contextValues: (request) => createContextValues().set(callerKey, this.#callerOf(request as IncomingMessage)),
       readMaxBytes: options.limits.maxMessageBytes,
       writeMaxBytes: options.limits.maxMessageBytes,
       maxTimeoutMs: MAX_TIMEOUT_MS,
@@ -148,6 +153,14 @@ export class HttpServer {
     this.#rpc(request, response);
   }
 
+  /** Whoever claims a proxy that speaks TLS and is not there only gets a cookie that browsers guard more strictly. */
+  #callerOf({ socket, headers }: IncomingMessage): Caller {
+    const forwardedFor = headers['x-forwarded-for']?.toString();
+    const address = forwardedAddress(socket.remoteAddress ?? '', forwardedFor, this.#isProxy);
+    const isEncrypted = 'encrypted' in socket || headers['x-forwarded-proto'] === 'https';
+    return { door: 'http', address, isEncrypted };
+  }
+
   async #ready(response: ServerResponse): Promise<void> {
     const problem = await this.options.readiness.problem();
     plain(response, problem === undefined ? 200 : 503, problem === undefined ? 'ready' : `not ready: ${problem}`);
@@ -181,11 +194,4 @@ function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server
 /** Whether the request has an address as a whole; connect-node throws out of reach where it has none. */
 function namesHost({ headers, url }: IncomingMessage): boolean {
   return URL.canParse(url ?? '', `http://${headers.host ?? ''}`);
-}
-
-/** Whoever claims a proxy that is not there only gets a cookie that browsers guard more strictly. */
-function callerOf({ socket, headers }: IncomingMessage): Caller {
-  const address = (socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '');
-  const isEncrypted = 'encrypted' in socket || headers['x-forwarded-proto'] === 'https';
-  return { door: 'http', address, isEncrypted };
 }

@@ -36,6 +36,7 @@ import {
   type handleClientStreamingCall,
   type sendUnaryData,
 } from '@grpc/grpc-js';
+import { plainAddress } from './client-address.js';
 import { bytesAtHand } from './rpc/encoded.js';
 import { callerKey, type Caller } from './rpc/guard.js';
 import { MAX_TIMEOUT_MS } from './rpc/limits.js';
@@ -247,12 +248,9 @@ function refuseTimeout(context: Context): void {
   throw new ConnectError(`timeout ${timeoutMs}ms must be <= ${MAX_TIMEOUT_MS}`, Code.InvalidArgument);
 }
 
-/** A peer such as "127.0.0.1:4711" or "[::1]:4711" without its port, and without the prefix of IPv4 on an IPv6 socket. */
+/** A peer such as "127.0.0.1:4711" or "[::1]:4711" without its port. */
 function addressOf(peer: string): string {
-  return peer
-    .replace(/:\d+$/, '')
-    .replace(/^\[|\]$/g, '')
-    .replace(/^::ffff:(?=\d+\.)/, '');
+  return plainAddress(peer.replace(/:\d+$/, '').replace(/^\[|\]$/g, ''));
 }
 
 function headersOf(metadata: Metadata): Headers {

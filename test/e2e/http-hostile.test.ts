@@ -2,10 +2,11 @@ import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { systemClock } from '../../server/domain/clock.js';
+import { hashOf } from '../../server/domain/secrets.js';
 import { HttpServer, type HttpServerOptions } from '../../server/transports/connect-server.js';
 import { Readiness } from '../../server/transports/readiness.js';
 import { KeptLog } from '../support/liveness-bench.js';
-import { RpcRig } from '../support/rpc-rig.js';
+import { RIG_PASSWORD, RpcRig } from '../support/rpc-rig.js';
 
 let rig: RpcRig;
 
@@ -150,5 +151,25 @@ describe('bad input gets an error in the form of the protocol', () => {
   it('a type that is not spoken here', async () => {
     const answer = await fetch(rig.http.address + LIST, { method: 'POST', body: 'a=b' });
     expect(answer.status).toBe(415);
+  });
+});
+
+describe('the address of who logs in', () => {
+  it.each([
+    ['what the proxy tells, where it is trusted', ['127.0.0.0/8'], '198.51.100.1'],
+    ['the peer, where no proxy is', [], '127.0.0.1'],
+  ])('is %s', async (_which, trustedProxies, expected) => {
+    const own = await RpcRig.start({ trustedProxies });
+    await own.addUser('lena');
+    const headers = { ...json, 'x-forwarded-for': '10.9.9.9, 198.51.100.1' };
+    const body = JSON.stringify({ username: 'lena', password: RIG_PASSWORD, issueToken: true });
+    const answer = await fetch(`${own.http.address}/taskdash.auth.v1.AuthService/Login`, {
+      method: 'POST',
+      headers,
+      body,
+    });
+    const { token } = (await answer.json()) as { token: string };
+    expect((await own.identity.findSession(hashOf(token)))?.address).toBe(expected);
+    await own.stop();
   });
 });

@@ -41,6 +41,7 @@ export interface RpcRigOptions {
   readonly pageFolder?: string;
   readonly recheckMs?: number;
   readonly tls?: HttpServerOptions['tls'];
+  readonly trustedProxies?: readonly string[];
   /** Services beside those of the contract. */
   readonly services?: readonly RpcService[];
 }
@@ -145,6 +146,7 @@ export class RpcRig {
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: 'nothing 1\n' }),
       pageFolder: options.pageFolder ?? '/nowhere',
       ...(options.tls && { tls: options.tls }),
+      ...(options.trustedProxies && { trustedProxies: options.trustedProxies }),
     });
   }
 

@@ -1,7 +1,7 @@
 /** The legacy door: accepts connections within its limits, and stops gracefully. The contract is docs/legacy-tcp.md. */
 import { createServer, isIPv6, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../domain/clock.js';
-import { allowOnly, plainAddress } from './client-address.js';
+import { allowOnly, plainAddress } from '../client-address.js';
 import { Connection, type ConnectionContext } from './connection.js';
 import type { TokenCheck } from './conversation.js';
 import { IncompleteMemory } from './incomplete-memory.js';

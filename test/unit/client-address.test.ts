@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { allowOnly, plainAddress } from '../../server/transports/tcpx/client-address.js';
+import { allowOnly, forwardedAddress, plainAddress } from '../../server/transports/client-address.js';
 import { PRIVATE_RANGES } from '../../server/transports/tcpx/limits.js';
 
 describe('an address', () => {
@@ -58,4 +58,21 @@ describe('a list', () => {
       expect(() => allowOnly(['10.0.0.0/8', entry])).toThrow(JSON.stringify(entry));
     },
   );
+});
+
+describe('an address behind proxies', () => {
+  const isProxy = allowOnly(['10.0.0.0/8', '::1']);
+
+  it.each([
+    ['of the peer, who is no proxy, whatever it claims', '203.0.113.7', '198.51.100.1', '203.0.113.7'],
+    ['of the peer, where nothing is claimed', '10.0.0.1', undefined, '10.0.0.1'],
+    ['that the proxy tells', '10.0.0.1', '198.51.100.1', '198.51.100.1'],
+    ['that the proxy tells, on an IPv6 socket', '::ffff:10.0.0.1', '2001:db8::1', '2001:db8::1'],
+    ['that the last proxy tells, not what was claimed before it', '10.0.0.1', '1.1.1.1, 198.51.100.1', '198.51.100.1'],
+    ['before all proxies on the way', '10.0.0.1', '1.1.1.1,198.51.100.1 , 10.2.2.2', '198.51.100.1'],
+    ['of the first proxy, where there are only proxies', '10.0.0.1', '10.3.3.3, 10.2.2.2', '10.3.3.3'],
+    ['of the proxy, where it tells nothing', '::1', ' , ', '::1'],
+  ])('is the one %s', (_which, peer, claimed, expected) => {
+    expect(forwardedAddress(peer, claimed, isProxy)).toBe(expected);
+  });
 });

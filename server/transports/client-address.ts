@@ -7,6 +7,20 @@ export function plainAddress(address: string): string {
 }
 
 /**
+ * The address of a client behind proxies: each appends the address that it was asked from to X-Forwarded-For, so the last
+ * one that is no proxy of ours is as true as our proxies are. What a stranger claims is never believed.
+ */
+export function forwardedAddress(
+  peer: string,
+  forwardedFor: string | undefined,
+  isProxy: (address: string) => boolean,
+): string {
+  const claimed = forwardedFor?.split(',').map((hop) => hop.trim()) ?? [];
+  const hops = [...claimed, peer].filter((hop) => hop !== '').map(plainAddress);
+  return hops.findLast((hop) => !isProxy(hop)) ?? hops[0] ?? '';
+}
+
+/**
  * Whether an address may connect, by a list of addresses and CIDR ranges; an empty list allows all. Throws an Error that
  * names the entry which is neither.
  */
