@@ -68,17 +68,18 @@ export interface CallHost {
   onCall(change: 1 | -1): void;
 }
 
-/** Adds a service with its Connect implementation to a grpc-js server. */
+/** Adds a service with its Connect implementation to a grpc-js server, under its own name or another. */
 export function addService<S extends DescService>(
   server: Pick<Server, 'addService'>,
   service: S,
   implementation: ServiceImpl<S>,
   host: CallHost,
+  name = service.typeName,
 ): void {
   const definition: Record<string, MethodDefinition<Buffer, Buffer>> = {};
   const handlers: UntypedServiceImplementation = {};
   for (const method of service.methods) {
-    definition[method.name] = definitionOf(method);
+    definition[method.name] = definitionOf(method, name);
     const handler = (implementation as Record<string, (...args: never[]) => unknown>)[method.localName];
     if (!handler) throw new Error(`${service.typeName} has no handler for ${method.name}`);
     handlers[method.name] = bridge({ method, host }, handler.bind(implementation) as never);
@@ -86,9 +87,9 @@ export function addService<S extends DescService>(
   server.addService(definition, handlers);
 }
 
-function definitionOf(method: DescMethod): MethodDefinition<Buffer, Buffer> {
+function definitionOf(method: DescMethod, serviceName: string): MethodDefinition<Buffer, Buffer> {
   return {
-    path: `/${method.parent.typeName}/${method.name}`,
+    path: `/${serviceName}/${method.name}`,
     requestStream: method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming',
     responseStream: method.methodKind === 'server_streaming' || method.methodKind === 'bidi_streaming',
     // Messages stay bytes in grpc-js: they are decoded here, where a bad one gets the same error as on the other door.

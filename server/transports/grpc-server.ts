@@ -33,6 +33,8 @@ export interface GrpcServerOptions {
   readonly maxConnections?: number;
 }
 
+/** What reflection was called before, with the same messages; grpc_cli and older tools ask for nothing else. */
+const FORMER_REFLECTION = 'grpc.reflection.v1alpha.ServerReflection';
 const KEEP_ALIVE_MS = 30_000;
 const KEEP_ALIVE_TIMEOUT_MS = 10_000;
 const MAX_STREAMS_PER_CONNECTION = 1_000;
@@ -67,11 +69,12 @@ export class GrpcServer {
     const contract = services.map(({ service }) => service);
     const names = contract.map(({ typeName }) => typeName);
     const host: CallHost = { shutdown: this.#shutdown.signal, onCall: (change) => this.#count(change) };
-    const mount = <S extends DescService>(service: S, implementation: ServiceImpl<S>) =>
-      addService(this.#server, service, implementation, host);
+    const mount = <S extends DescService>(service: S, implementation: ServiceImpl<S>, name?: string) =>
+      addService(this.#server, service, implementation, host, name);
     for (const { service, implementation } of services) mount(service, implementation);
     mount(Health, createHealth(names, readiness, clock));
-    mount(ServerReflection, createReflection([...contract, Health, ServerReflection]));
+    const reflection = createReflection([...contract, Health, ServerReflection]);
+    for (const name of [ServerReflection.typeName, FORMER_REFLECTION]) mount(ServerReflection, reflection, name);
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = createServer((socket) => {
       this.#sockets.add(socket);
