@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ConnectError, Code, type Client } from '@connectrpc/connect';
-import { AdminService } from '../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
+import { AdminService, ServerEventKind } from '../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
 import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
 import { LeaseService } from '../../proto/gen/taskdash/task/v1/lease_service_pb.js';
 import { SessionService } from '../../proto/gen/taskdash/task/v1/session_service_pb.js';
@@ -230,6 +230,18 @@ describe.each(['grpc', 'http'] as const)('on the %s door', (door) => {
         who === 'nobody' ? 'Unauthenticated' : who === 'administrator' ? 'FailedPrecondition' : 'PermissionDenied';
       expect(await outcomeOf(admin.expireNow({ node: app.app.nodeName }))).toBe(expected);
       expect(await outcomeOf(admin.holdProtection({ node: app.app.nodeName }))).toBe(expected);
+    });
+
+    it('reads what happened to servers only as an administrator', async () => {
+      const details = { reason: 'operator', actor: 'user:boss', held: 3 };
+      await app.storage.nodes.note('elsewhere', 'protection_ended', details);
+      const listing = app.client(AdminService, door, tokens.get(who)).listServerEvents({ pageSize: 1 });
+      if (who !== 'administrator')
+        return expect(await outcomeOf(listing)).toBe(who === 'nobody' ? 'Unauthenticated' : 'PermissionDenied');
+      const told = { ...details, held: '3' };
+      expect((await listing).events).toMatchObject([
+        { node: 'elsewhere', kind: ServerEventKind.PROTECTION_ENDED, details: told },
+      ]);
     });
 
     it('looks at sessions and protections only when logged in', async () => {

@@ -2,7 +2,11 @@
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { durationFromMs, timestampFromDate } from '@bufbuild/protobuf/wkt';
-import type { AdminService } from '../../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
+import {
+  ServerEventKind,
+  type AdminService,
+  type ServerEventSchema,
+} from '../../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
 import {
   Door as DoorMessage,
   SessionState,
@@ -13,7 +17,7 @@ import { actorOf, type Principal } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { Liveness } from '../../domain/liveness.js';
-import type { SessionView } from '../../domain/liveness-ports.js';
+import type { NodeEvent, NodeEventKind, SessionView } from '../../domain/liveness-ports.js';
 import { pageSizeOf } from '../../domain/task-registry.js';
 import type { TokenSealer } from '../../domain/token-sealer.js';
 import type { Calls } from './call.js';
@@ -21,7 +25,7 @@ import { MARKS } from './convert.js';
 import { requirePrincipal } from './guard.js';
 
 /** What these handlers need of liveness. */
-export type Sessions = Pick<Liveness, 'listSessions' | 'protections' | 'expireNow' | 'hold'>;
+export type Sessions = Pick<Liveness, 'listSessions' | 'protections' | 'expireNow' | 'hold' | 'nodeEvents'>;
 
 interface SessionHandlersOptions {
   readonly sessions: Sessions;
@@ -31,6 +35,13 @@ interface SessionHandlersOptions {
 }
 
 const DOORS = { tcp: DoorMessage.TCP, grpc: DoorMessage.GRPC } as const;
+const EVENT_KINDS: Readonly<Record<NodeEventKind, ServerEventKind>> = {
+  protection_began: ServerEventKind.PROTECTION_BEGAN,
+  protection_held: ServerEventKind.PROTECTION_HELD,
+  protection_ended: ServerEventKind.PROTECTION_ENDED,
+  lease_lost: ServerEventKind.LEASE_LOST,
+  sessions_adopted: ServerEventKind.SESSIONS_ADOPTED,
+};
 const STATES = { open: SessionState.OPEN, closing: SessionState.CLOSING, orphan: SessionState.ORPHAN } as const;
 
 /** The implementation of SessionService, for every door. */
@@ -88,6 +99,12 @@ export function createAdminHandlers({
         if (!(await sessions.hold(request.node, actorOf(principal)))) throw nothingProtected(request.node);
         return {};
       }),
+
+    listServerEvents: (request, context) =>
+      calls.unary(context, async () => {
+        requireAdministrator(await requirePrincipal(auth, context));
+        return { events: (await sessions.nodeEvents(pageSizeOf(request.pageSize))).map(eventMessage) };
+      }),
   };
 }
 
@@ -105,6 +122,11 @@ function openToken(sealer: TokenSealer, token: string): string | undefined {
   const id = sealer.open('sessions', null, token);
   if (typeof id !== 'string') throw new TaskDashError('PAGE_TOKEN_INVALID');
   return id;
+}
+
+function eventMessage({ node, at, kind, details }: NodeEvent): MessageInitShape<typeof ServerEventSchema> {
+  const texts = Object.entries(details).map(([name, value]) => [name, String(value)] as const);
+  return { node, at: timestampFromDate(at), kind: EVENT_KINDS[kind], details: Object.fromEntries(texts) };
 }
 
 function sessionMessage(session: SessionView): MessageInitShape<typeof SessionSchema> {

@@ -2,15 +2,17 @@
 // @generated from file taskdash/admin/v1/admin_service.proto (package taskdash.admin.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file taskdash/admin/v1/admin_service.proto.
  */
 export const file_taskdash_admin_v1_admin_service: GenFile = /*@__PURE__*/
-  fileDesc("CiV0YXNrZGFzaC9hZG1pbi92MS9hZG1pbl9zZXJ2aWNlLnByb3RvEhF0YXNrZGFzaC5hZG1pbi52MSIgChBFeHBpcmVOb3dSZXF1ZXN0EgwKBG5vZGUYASABKAkiEwoRRXhwaXJlTm93UmVzcG9uc2UiJQoVSG9sZFByb3RlY3Rpb25SZXF1ZXN0EgwKBG5vZGUYASABKAkiGAoWSG9sZFByb3RlY3Rpb25SZXNwb25zZTLNAQoMQWRtaW5TZXJ2aWNlElYKCUV4cGlyZU5vdxIjLnRhc2tkYXNoLmFkbWluLnYxLkV4cGlyZU5vd1JlcXVlc3QaJC50YXNrZGFzaC5hZG1pbi52MS5FeHBpcmVOb3dSZXNwb25zZRJlCg5Ib2xkUHJvdGVjdGlvbhIoLnRhc2tkYXNoLmFkbWluLnYxLkhvbGRQcm90ZWN0aW9uUmVxdWVzdBopLnRhc2tkYXNoLmFkbWluLnYxLkhvbGRQcm90ZWN0aW9uUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("CiV0YXNrZGFzaC9hZG1pbi92MS9hZG1pbl9zZXJ2aWNlLnByb3RvEhF0YXNrZGFzaC5hZG1pbi52MSIgChBFeHBpcmVOb3dSZXF1ZXN0EgwKBG5vZGUYASABKAkiEwoRRXhwaXJlTm93UmVzcG9uc2UiJQoVSG9sZFByb3RlY3Rpb25SZXF1ZXN0EgwKBG5vZGUYASABKAkiGAoWSG9sZFByb3RlY3Rpb25SZXNwb25zZSIsChdMaXN0U2VydmVyRXZlbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUiSgoYTGlzdFNlcnZlckV2ZW50c1Jlc3BvbnNlEi4KBmV2ZW50cxgBIAMoCzIeLnRhc2tkYXNoLmFkbWluLnYxLlNlcnZlckV2ZW50IuMBCgtTZXJ2ZXJFdmVudBIMCgRub2RlGAEgASgJEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgRraW5kGAMgASgOMiIudGFza2Rhc2guYWRtaW4udjEuU2VydmVyRXZlbnRLaW5kEjwKB2RldGFpbHMYBCADKAsyKy50YXNrZGFzaC5hZG1pbi52MS5TZXJ2ZXJFdmVudC5EZXRhaWxzRW50cnkaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEq9QEKD1NlcnZlckV2ZW50S2luZBIhCh1TRVJWRVJfRVZFTlRfS0lORF9VTlNQRUNJRklFRBAAEiYKIlNFUlZFUl9FVkVOVF9LSU5EX1BST1RFQ1RJT05fQkVHQU4QARIlCiFTRVJWRVJfRVZFTlRfS0lORF9QUk9URUNUSU9OX0hFTEQQAhImCiJTRVJWRVJfRVZFTlRfS0lORF9QUk9URUNUSU9OX0VOREVEEAMSIAocU0VSVkVSX0VWRU5UX0tJTkRfTEVBU0VfTE9TVBAEEiYKIlNFUlZFUl9FVkVOVF9LSU5EX1NFU1NJT05TX0FET1BURUQQBTK6AgoMQWRtaW5TZXJ2aWNlElYKCUV4cGlyZU5vdxIjLnRhc2tkYXNoLmFkbWluLnYxLkV4cGlyZU5vd1JlcXVlc3QaJC50YXNrZGFzaC5hZG1pbi52MS5FeHBpcmVOb3dSZXNwb25zZRJlCg5Ib2xkUHJvdGVjdGlvbhIoLnRhc2tkYXNoLmFkbWluLnYxLkhvbGRQcm90ZWN0aW9uUmVxdWVzdBopLnRhc2tkYXNoLmFkbWluLnYxLkhvbGRQcm90ZWN0aW9uUmVzcG9uc2USawoQTGlzdFNlcnZlckV2ZW50cxIqLnRhc2tkYXNoLmFkbWluLnYxLkxpc3RTZXJ2ZXJFdmVudHNSZXF1ZXN0GisudGFza2Rhc2guYWRtaW4udjEuTGlzdFNlcnZlckV2ZW50c1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * Asks to end a protection.
@@ -85,6 +87,145 @@ export const HoldProtectionResponseSchema: GenMessage<HoldProtectionResponse> = 
   messageDesc(file_taskdash_admin_v1_admin_service, 3);
 
 /**
+ * Asks what happened to servers.
+ *
+ * @generated from message taskdash.admin.v1.ListServerEventsRequest
+ */
+export type ListServerEventsRequest = Message<"taskdash.admin.v1.ListServerEventsRequest"> & {
+  /**
+   * How many events at most: 1 to 1000; 0 means 50.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+};
+
+/**
+ * Describes the message taskdash.admin.v1.ListServerEventsRequest.
+ * Use `create(ListServerEventsRequestSchema)` to create a new message.
+ */
+export const ListServerEventsRequestSchema: GenMessage<ListServerEventsRequest> = /*@__PURE__*/
+  messageDesc(file_taskdash_admin_v1_admin_service, 4);
+
+/**
+ * Answers with events of servers.
+ *
+ * @generated from message taskdash.admin.v1.ListServerEventsResponse
+ */
+export type ListServerEventsResponse = Message<"taskdash.admin.v1.ListServerEventsResponse"> & {
+  /**
+   * The latest first.
+   *
+   * @generated from field: repeated taskdash.admin.v1.ServerEvent events = 1;
+   */
+  events: ServerEvent[];
+};
+
+/**
+ * Describes the message taskdash.admin.v1.ListServerEventsResponse.
+ * Use `create(ListServerEventsResponseSchema)` to create a new message.
+ */
+export const ListServerEventsResponseSchema: GenMessage<ListServerEventsResponse> = /*@__PURE__*/
+  messageDesc(file_taskdash_admin_v1_admin_service, 5);
+
+/**
+ * What a server decided about many sessions, or lost.
+ *
+ * @generated from message taskdash.admin.v1.ServerEvent
+ */
+export type ServerEvent = Message<"taskdash.admin.v1.ServerEvent"> & {
+  /**
+   * The server.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * When it happened.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 2;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * What happened.
+   *
+   * @generated from field: taskdash.admin.v1.ServerEventKind kind = 3;
+   */
+  kind: ServerEventKind;
+
+  /**
+   * The numbers and names that belong to it: lost and of, reason, actor and held, sessions and tasks.
+   *
+   * @generated from field: map<string, string> details = 4;
+   */
+  details: { [key: string]: string };
+};
+
+/**
+ * Describes the message taskdash.admin.v1.ServerEvent.
+ * Use `create(ServerEventSchema)` to create a new message.
+ */
+export const ServerEventSchema: GenMessage<ServerEvent> = /*@__PURE__*/
+  messageDesc(file_taskdash_admin_v1_admin_service, 6);
+
+/**
+ * What can happen to a server.
+ *
+ * @generated from enum taskdash.admin.v1.ServerEventKind
+ */
+export enum ServerEventKind {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: SERVER_EVENT_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Many sessions fell silent at once, and their tasks are protected.
+   *
+   * @generated from enum value: SERVER_EVENT_KIND_PROTECTION_BEGAN = 1;
+   */
+  PROTECTION_BEGAN = 1,
+
+  /**
+   * An administrator prolonged the protection.
+   *
+   * @generated from enum value: SERVER_EVENT_KIND_PROTECTION_HELD = 2;
+   */
+  PROTECTION_HELD = 2,
+
+  /**
+   * Protection ended: by itself when enough came back (calm) or its longest time was over (limit), or by an administrator.
+   *
+   * @generated from enum value: SERVER_EVENT_KIND_PROTECTION_ENDED = 3;
+   */
+  PROTECTION_ENDED = 3,
+
+  /**
+   * The server had lost its way to the database, and has found it again.
+   *
+   * @generated from enum value: SERVER_EVENT_KIND_LEASE_LOST = 4;
+   */
+  LEASE_LOST = 4,
+
+  /**
+   * The server took over sessions of one that ended.
+   *
+   * @generated from enum value: SERVER_EVENT_KIND_SESSIONS_ADOPTED = 5;
+   */
+  SESSIONS_ADOPTED = 5,
+}
+
+/**
+ * Describes the enum taskdash.admin.v1.ServerEventKind.
+ */
+export const ServerEventKindSchema: GenEnum<ServerEventKind> = /*@__PURE__*/
+  enumDesc(file_taskdash_admin_v1_admin_service, 0);
+
+/**
  * What only administrators may do.
  *
  * @generated from service taskdash.admin.v1.AdminService
@@ -109,6 +250,16 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof HoldProtectionRequestSchema;
     output: typeof HoldProtectionResponseSchema;
+  },
+  /**
+   * What servers decided about many sessions, or lost, the latest first; kept for 90 days.
+   *
+   * @generated from rpc taskdash.admin.v1.AdminService.ListServerEvents
+   */
+  listServerEvents: {
+    methodKind: "unary";
+    input: typeof ListServerEventsRequestSchema;
+    output: typeof ListServerEventsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_taskdash_admin_v1_admin_service, 0);
