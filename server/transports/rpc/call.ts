@@ -1,8 +1,10 @@
 /** What every handler shares: errors in the door's form, and a note for the metrics of how the call went. */
 import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
+import { TaskDashError } from '../../domain/errors.js';
 import type { Log } from '../../domain/ports.js';
 import { toConnectError } from './errors.js';
 import { callerKey, type Caller } from './guard.js';
+import { MAX_CALLS } from './limits.js';
 
 /** How a call went. */
 export interface CallReport {
@@ -21,6 +23,8 @@ export interface CallObserver {
 }
 
 export class Calls {
+  #underWay = 0;
+
   constructor(
     private readonly log: Log,
     private readonly observer: CallObserver,
@@ -30,7 +34,7 @@ export class Calls {
   async unary<T>(context: HandlerContext, work: () => Promise<T>): Promise<T> {
     const startedMs = performance.now();
     try {
-      const answer = await inTime(context, work());
+      const answer = await inTime(context, this.#bounded(work));
       this.#report(context, startedMs, 'OK');
       return answer;
     } catch (thrown) {
@@ -55,6 +59,17 @@ export class Calls {
     } finally {
       this.observer.onStream(door, -1);
       this.#report(context, startedMs, code);
+    }
+  }
+
+  /** A call counts for as long as its work goes on, also when its caller waits no longer. */
+  async #bounded<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#underWay >= MAX_CALLS) throw new TaskDashError('OVERLOADED', { retryAfterMs: 1_000 });
+    this.#underWay++;
+    try {
+      return await work();
+    } finally {
+      this.#underWay--;
     }
   }
 

@@ -7,6 +7,9 @@ export interface RpcLimits {
 /** Connections that each of the two doors accepts; more are closed at once. */
 export const MAX_CONNECTIONS = 20_000;
 
+/** Calls that may be under way at once on the two doors together; more are refused before anything is done for them. */
+export const MAX_CALLS = 10_000;
+
 /** The longest time-out that a call may name: a day, in milliseconds. A call that names none may last longer. */
 export const MAX_TIMEOUT_MS = 86_400_000;
 
