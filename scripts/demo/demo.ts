@@ -3,53 +3,12 @@
  * interface document (user ssx, group mx, tasks 130 to 133 and 137) and a fleet that works, pauses, falls silent and
  * comes back. Everything lives in a folder of its own, `.taskdash-demo`.
  */
-import { randomBytes } from 'node:crypto';
 import { startApp } from '../../server/app.js';
-import { withStorage } from '../../server/cli/with-storage.js';
-import { readConfig, type Config } from '../../server/config.js';
-import type { Role } from '../../server/domain/access.js';
-import { systemClock } from '../../server/domain/clock.js';
-import { Users } from '../../server/domain/users.js';
-import { Argon2Hasher } from '../../server/identity/argon2-hasher.js';
+import { readConfig } from '../../server/config.js';
 import { createLog } from '../../server/logging.js';
 import { nextSignal } from '../../server/signals.js';
+import { addPeople, PEOPLE, TOKEN_GROUP } from './people.js';
 import { startExample, startFleet, type Service } from './services.js';
-
-const PEOPLE: readonly { id: string; name: string; says: string; administrator?: boolean; groups: [string, Role][] }[] =
-  [
-    { id: 'ssx', name: '孙小小', says: 'member of mx: the five tasks of the example', groups: [['mx', 'member']] },
-    {
-      id: 'lena',
-      name: 'Lena Vogt',
-      says: 'viewer of mx and render',
-      groups: [
-        ['mx', 'viewer'],
-        ['render', 'viewer'],
-      ],
-    },
-    { id: 'mo', name: 'Mo Chen', says: 'manager of etl', groups: [['etl', 'manager']] },
-    { id: 'root', name: 'Administrator', says: 'sees everything', administrator: true, groups: [] },
-  ];
-const TOKEN_GROUP = 'render';
-
-/** Adds the people, each with a new password, and makes a token for the services that speak gRPC. */
-async function addPeople(config: Config): Promise<{ passwords: Map<string, string>; token: string }> {
-  const passwords = new Map<string, string>();
-  let token = '';
-  await withStorage(config, async (storage) => {
-    const users = new Users(storage.identity, new Argon2Hasher(), systemClock);
-    for (const { id, name, administrator, groups } of PEOPLE) {
-      const password = randomBytes(9).toString('base64url');
-      passwords.set(id, password);
-      const memberships = new Map(groups);
-      await users.add({ id, displayName: name, password, administrator: administrator ?? false, memberships });
-    }
-    const name = `demo-${randomBytes(4).toString('hex')}`;
-    token = (await users.createToken({ name, groupId: TOKEN_GROUP, scopes: ['register', 'read'] })).secret;
-    return 0;
-  });
-  return { passwords, token };
-}
 
 const config = readConfig({
   TASKDASH_DATA_DIR: '.taskdash-demo',
