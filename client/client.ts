@@ -20,13 +20,14 @@
  */
 import { Code, ConnectError, createClient, type Client } from '@connectrpc/connect';
 import { durationFromMs, durationMs } from '@bufbuild/protobuf/wkt';
-import { ErrorInfoSchema } from '../proto/gen/google/rpc/error_details_pb.js';
 import { LeaseService, type Lease } from '../proto/gen/taskdash/task/v1/lease_service_pb.js';
 import { TaskService } from '../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { openChannel, type Channel, type ChannelOptions } from './channel.js';
 import { deferred } from './deferred.js';
-import { Outbox, type Parcel, type TaskReport } from './outbox.js';
+import { isPassing, reasonOf } from './failures.js';
+import { Outbox, type TaskReport } from './outbox.js';
 import { Pause } from './pause.js';
+import { Reports } from './reports.js';
 
 export { Code, ConnectError } from '@connectrpc/connect';
 export type { TaskReport } from './outbox.js';
@@ -60,14 +61,12 @@ const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 10_000;
 /** While stopping there is not much time left to try again. */
 const RETRY_STOPPING_MS = 500;
-const BATCH_SIZE = 500;
 const MAX_TASKS = 10_000;
-const FIELDS = ['name', 'url', 'user', 'groupId', 'description', 'status', 'startTime', 'stopTime'] as const;
 
 export class TaskDashClient {
   readonly #channel: Channel;
   readonly #leases: Client<typeof LeaseService>;
-  readonly #tasks: Client<typeof TaskService>;
+  readonly #reports: Reports;
   readonly #outbox = new Outbox();
   readonly #pause = new Pause();
   readonly #cut = new AbortController();
@@ -83,7 +82,12 @@ export class TaskDashClient {
   constructor(private readonly options: TaskDashClientOptions) {
     this.#channel = openChannel(options);
     this.#leases = createClient(LeaseService, this.#channel.transport);
-    this.#tasks = createClient(TaskService, this.#channel.transport);
+    this.#reports = new Reports({
+      outbox: this.#outbox,
+      tasks: createClient(TaskService, this.#channel.transport),
+      callOptions: () => this.#callOptions(),
+      onRefused: (id, error) => this.#tell(() => options.onRefused?.(id, error)),
+    });
   }
 
   /** How the client stands now. */
@@ -200,13 +204,7 @@ export class TaskDashClient {
   async #turn(): Promise<void> {
     if (!this.#lease) await this.#grant();
     else if (this.#state !== 'alive' || performance.now() >= this.#beatDueMs) await this.#renew(this.#lease.id);
-    const parcels = this.#outbox.take(BATCH_SIZE);
-    const leaseId = this.#lease?.id ?? '';
-    const begun = parcels.filter(({ before }) => !before);
-    await all([
-      this.#registerAll(begun, leaseId),
-      ...parcels.flatMap((parcel) => (parcel.before ? [this.#update(parcel, parcel.before, leaseId)] : [])),
-    ]);
+    await this.#reports.sendDue(this.#lease?.id ?? '');
   }
 
   async #grant(): Promise<void> {
@@ -231,54 +229,6 @@ export class TaskDashClient {
     return this.#lease?.nextBeatIn ? durationMs(this.#lease.nextBeatIn) : RETRY_MAX_MS;
   }
 
-  // ── Reports ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  async #registerAll(parcels: readonly Parcel[], leaseId: string): Promise<void> {
-    const [only] = parcels;
-    if (only && parcels.length > 1) return this.#registerBatch(parcels, leaseId);
-    if (only) await this.#send(only, this.#tasks.registerTask({ task: only.report, leaseId }, this.#callOptions()));
-  }
-
-  async #registerBatch(parcels: readonly Parcel[], leaseId: string): Promise<void> {
-    const tasks = parcels.map(({ report }) => report);
-    const { results } = await this.#tasks
-      .batchRegisterTasks({ tasks, leaseId }, this.#callOptions())
-      .catch((thrown) => {
-        for (const parcel of parcels) this.#outbox.return(parcel);
-        throw thrown;
-      });
-    const refused = parcels.filter((_, index) => results[index]?.outcome.case !== 'task');
-    for (const parcel of parcels) if (!refused.includes(parcel)) this.#outbox.confirm(parcel);
-    // Sent alone they are refused with everything that is to be said about them.
-    await all(refused.map((parcel) => this.#registerAll([parcel], leaseId)));
-  }
-
-  #update(parcel: Parcel, before: TaskReport, leaseId: string): Promise<void> {
-    const { report } = parcel;
-    const changed = FIELDS.filter((field) => (report[field] ?? '') !== (before[field] ?? ''));
-    const paths = changed.map((field) => field.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`));
-    const request = { task: report, updateMask: { paths }, leaseId };
-    return this.#send(parcel, this.#tasks.updateTask(request, this.#callOptions()));
-  }
-
-  /** Sees to the outcome of one report. Throws where it is to be sent again. */
-  async #send(parcel: Parcel, call: Promise<unknown>): Promise<void> {
-    try {
-      await call;
-      this.#outbox.confirm(parcel);
-    } catch (thrown) {
-      const error = ConnectError.from(thrown);
-      const reason = reasonOf(error);
-      // Somebody removed it: it is registered again in the next turn.
-      if (parcel.before && reason === 'TASK_NOT_FOUND') return this.#outbox.return(parcel, true);
-      if (reason === 'LEASE_NOT_FOUND' || isRefusedCall(error)) {
-        this.#outbox.return(parcel);
-        throw error;
-      }
-      if (!this.#outbox.refuse(parcel, error)) this.#tell(() => this.options.onRefused?.(parcel.report.id, error));
-    }
-  }
-
   // ── Failures and the end ───────────────────────────────────────────────────────────────────────────────────────────
 
   #onFailure(error: ConnectError): void {
@@ -287,7 +237,7 @@ export class TaskDashClient {
       this.#outbox.registerAllAgain();
     } else {
       this.#channel.reset();
-      if (!PASSING.has(error.code)) this.#refuseAll(error);
+      if (!isPassing(error)) this.#refuseAll(error);
     }
     this.#setState('connecting', error);
   }
@@ -351,31 +301,6 @@ export class TaskDashClient {
   #tell(listener: () => void): void {
     queueMicrotask(listener);
   }
-}
-
-/** Failures that may pass: trying again is the cure. */
-const PASSING: ReadonlySet<Code> = new Set([
-  Code.Unavailable,
-  Code.DeadlineExceeded,
-  Code.ResourceExhausted,
-  Code.Aborted,
-  Code.Internal,
-  Code.Canceled,
-  Code.Unknown,
-]);
-
-/** Whether a call failed for a reason that is not the report's: not reached, or a token that is not valid any more. */
-function isRefusedCall({ code }: ConnectError): boolean {
-  return PASSING.has(code) || code === Code.Unauthenticated;
-}
-
-/** Waits for all, then throws the first failure. */
-async function all(work: readonly Promise<void>[]): Promise<void> {
-  for (const outcome of await Promise.allSettled(work)) if (outcome.status === 'rejected') throw outcome.reason;
-}
-
-function reasonOf(error: ConnectError): string | undefined {
-  return error.findDetails(ErrorInfoSchema)[0]?.reason;
 }
 
 function stopped(): ConnectError {

@@ -103,6 +103,19 @@ describe('the client of services', () => {
   });
 });
 
+describe('many tasks', () => {
+  it('arrive in as many messages as the server wants them in', async () => {
+    const strict = await startTestApp({ database, settings: { TASKDASH_RPC_MAX_MESSAGE_BYTES: '65536' } });
+    const many = newClient({ url: `http://${strict.grpc}` });
+    const description = 'd'.repeat(4_000);
+    const ids = Array.from({ length: 150 }, (_, n) => `long-${n}`);
+    await Promise.all(ids.map((id) => many.register({ id, groupId: 'mx', description })));
+    for (const id of ids) expect(await stored(id)).toMatchObject({ status: 'running', revision: 1 });
+    await many.stop();
+    await strict.stop();
+  });
+});
+
 describe('what is refused', () => {
   it('rejects with what is wrong, of many at once only those that are', async () => {
     const good = Array.from({ length: 20 }, (_, n) => client.register({ id: `good-${n}`, groupId: 'mx' }));
