@@ -13,8 +13,10 @@ export function print(line: string): void {
 /** What went wrong, for somebody who may know the cause: an operator, not a caller of one of the doors. */
 export function sentenceOf(thrown: unknown): string {
   if (!(thrown instanceof TaskDashError)) return messageOf(thrown);
-  const { message, hint, cause } = thrown;
-  return cause === undefined ? `${message} ${hint}` : `${message} The cause: ${messageOf(cause)}`;
+  const { message, hint, cause, violations } = thrown;
+  if (cause !== undefined) return `${message} The cause: ${messageOf(cause)}`;
+  // The hint for records that break rules speaks of what came over the network.
+  return violations.length > 0 ? message : `${message} ${hint}`;
 }
 
 /** The message of an error; of one that stands for several, as of a host with several addresses, all of theirs. */

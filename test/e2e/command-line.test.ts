@@ -108,6 +108,13 @@ describe('the command line', () => {
     expect(await taskdash(args)).toEqual({ code: 2, stdout: '', stderr: line });
   });
 
+  it.each([
+    [['user', 'set-password', 'nobody'], 'long enough', 'taskdash: The id names no user: "nobody".\n'],
+    [['user', 'add', 'x'], 'short', 'taskdash: The new password must have 8 to 1024 characters.\n'],
+  ])('says what is wrong with %j', async (args, input, line) => {
+    expect(await taskdash(args, `${input}\n`)).toEqual({ code: 1, stdout: '', stderr: line });
+  });
+
   it('names the cause when there is no database, and keeps the password to itself', async () => {
     const args = ['migrate', '--database-url', 'postgres://u:hunter2@127.0.0.1:1/x'];
     const stderr = 'taskdash: The database did not answer in time. The cause: connect ECONNREFUSED 127.0.0.1:1\n';
@@ -174,6 +181,19 @@ describe('the command line', () => {
     expect(stdout).toMatch(
       /ok {4}database: answers, schema \w+\nwrong HTTP port: .*127\.0\.0\.1:\d+: the port is in use/,
     );
+  });
+
+  it('says of a server that runs whether it is well', async () => {
+    const ports = [app.http, `tcp://${app.grpc}`, `tcp://${app.tcp}`].map((address) => new URL(address).port);
+    const flags = ['--http-port', '--grpc-port', '--tcp-port'].flatMap((flag, n) => [flag, ports[n] ?? '']);
+    const well = await taskdash(['doctor', ...flags]);
+    expect(well.stdout).toMatch(
+      /^ok {4}server: runs and is ready at http:.*\nok.*\nok.*\nok {4}TCP port: .* is open\n$/m,
+    );
+    expect(well.code).toBe(0);
+    const closed = await taskdash(['doctor', ...flags, '--tcp-port', '1']);
+    expect(closed.stdout).toContain('wrong TCP port: connect ECONNREFUSED 127.0.0.1:1');
+    expect(closed.code).toBe(1);
   });
 
   it('tells its version', async () => {
