@@ -284,6 +284,27 @@ describe('stopping', () => {
     await rig.stop();
   });
 
+  it('closes a crowd bit by bit, within half of the deadline', async () => {
+    const clock = new ManualClock();
+    const rig = await TcpxRig.start({ clock });
+    const clients = await Promise.all(Array.from({ length: 500 }, () => rig.connect()));
+    await until('all are there', () => rig.server.size === 500);
+    let ended = 0;
+    for (const client of clients) void client.whenEnded().then(() => ended++);
+    const stopped = rig.server.stop(200);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(ended).toBe(0);
+    clock.advance(50);
+    await until('some are closed', () => ended > 150);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(ended).toBeLessThan(350);
+    clock.advance(50);
+    await until('all are closed', () => ended === 500);
+    for (const client of clients) await client.close();
+    await stopped;
+    await rig.stop();
+  });
+
   it('cuts off after the deadline whoever is not answered or does not go', async () => {
     const clock = new ManualClock();
     const rig = await TcpxRig.start({ clock });

@@ -26,6 +26,9 @@ export interface TcpxServerOptions extends Pick<ConnectionContext, 'registry' | 
 
 const BACKLOG = 4096;
 const KEEP_ALIVE_DELAY_MS = 15_000;
+/** Few clients are no crowd; what more of them take to be closed each. */
+const CLOSED_AT_ONCE = 100;
+const SPREAD_PER_CONNECTION_MS = 0.5;
 
 export class TcpxServer {
   readonly #server: Server;
@@ -107,11 +110,20 @@ export class TcpxServer {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     // The server may have seen a connection's end before the connection itself has.
     const emptied = new Promise<void>((resolve) => (this.#onEmpty = resolve));
-    for (const connection of this.#connections) connection.stop();
+    this.#stopConnections(deadlineMs / 2);
     if (this.#connections.size > 0) await emptied;
     await closed;
     cut.cancel();
     this.#sweep.stop();
+  }
+
+  /** Closes a crowd bit by bit and in no order, so that it does not come to another server all at once. */
+  #stopConnections(withinMs: number): void {
+    const spreadMs = Math.min(withinMs, (this.#connections.size - CLOSED_AT_ONCE) * SPREAD_PER_CONNECTION_MS);
+    for (const connection of this.#connections) {
+      if (spreadMs <= 0) connection.stop();
+      else this.options.clock.schedule(Math.random() * spreadMs, () => connection.stop());
+    }
   }
 
   #accept(socket: Socket): void {
