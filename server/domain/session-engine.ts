@@ -87,8 +87,9 @@ export interface SessionCounts {
   readonly condemned: number;
 }
 
-/** How soon a session is looked at again that could not be judged. */
-const RECHECK_MS = 500;
+/** How soon a session is looked at again that could not be judged: at most, and as a share of the TTL. */
+const RECHECK_MAX_MS = 500;
+const RECHECKS_IN_A_TTL = 50;
 /** A session that was late this often in a row simply beats slower than its TTL suggests. */
 const LATE_RETURNS = 2;
 /** How much longer than its usual gap the silence of such a session may be. */
@@ -119,7 +120,7 @@ export class SessionEngine implements SessionKeeper {
     this.#verdicts = new VerdictQueue(lapses, clock, log, {
       isReady: () => !this.#frozen && hooks.mayJudge(),
       stands: (session) => this.#verdictStands(session),
-      onWithdrawn: (session) => this.#withdraw(session, RECHECK_MS),
+      onWithdrawn: (session) => this.#withdraw(session, this.#recheckMs),
       onUnknown: (session) => (session.isDoubtful = true),
       onCarriedOut: (session, given, changed) => this.#onCarriedOut(session, given, changed),
     });
@@ -397,7 +398,12 @@ export class SessionEngine implements SessionKeeper {
   }
 
   #postpone(sessions: readonly LiveSession[]): void {
-    for (const session of sessions) this.#wheel.put(session, this.nowMs() + RECHECK_MS);
+    for (const session of sessions) this.#wheel.put(session, this.nowMs() + this.#recheckMs);
+  }
+
+  /** Short enough that a verdict which had to wait comes at most a tenth of the TTL late. */
+  get #recheckMs(): number {
+    return Math.min(RECHECK_MAX_MS, this.options.ttlMs / RECHECKS_IN_A_TTL);
   }
 
   #condemn(sessions: readonly LiveSession[]): void {

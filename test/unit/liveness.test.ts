@@ -345,6 +345,22 @@ describe('a database that is away', () => {
     expect(alive.id).toBe(bench.task('alive').sessionId);
   });
 
+  it('is over for a TTL, and the dead are judged soon after that, however short the TTL is', async () => {
+    node = await bench.startNode({ ttlMs: 6000, leaseMs: 3000, protectionMaxMs: 0 });
+    for (let number = 0; number < 12; number++) {
+      await node.openWith(`dead-${number}`);
+      await bench.pass(50);
+    }
+    bench.database.failure = away;
+    await bench.pass(20_000);
+    bench.database.failure = undefined;
+    while (!node.liveness.trust.isHeld) await bench.pass(10);
+    await bench.pass(5950);
+    expect(lapsedTasks()).toEqual([]);
+    await bench.pass(300);
+    expect(lapsedTasks()).toHaveLength(12);
+  });
+
   it('that took a verdict without answering gives the task back to a session that lives', async () => {
     node = await bench.startNode({ leaseMs: 60_000 });
     const session = await node.openWith('a');
