@@ -211,6 +211,6 @@ function settingsOf({ ttlMs, leaseMs, failoverGraceMs }: Timing): Record<string,
 }
 
 /** Waits until something is as it should be, or the time is up; what matters is looked at afterwards. */
-export async function until(deadlineMs: number, isSo: () => Promise<boolean>): Promise<void> {
-  for (const endsAt = Date.now() + deadlineMs; Date.now() < endsAt; await delay(200)) if (await isSo()) return;
+export async function until(deadlineMs: number, isSo: () => Promise<boolean>, everyMs = 200): Promise<void> {
+  for (const endsAt = Date.now() + deadlineMs; Date.now() < endsAt; await delay(everyMs)) if (await isSo()) return;
 }
