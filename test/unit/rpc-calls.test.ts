@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ConnectError} from '@connectrpc/connect';
+import type { ConnectError } from '@connectrpc/connect';
 import { Code, createContextValues, createHandlerContext } from '@connectrpc/connect';
 import { ErrorInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.js';
 import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
