@@ -59,7 +59,7 @@ export async function startWorld(): Promise<World> {
     restoredTask: 'mail-relay',
     cutNetwork: () => crowd.slice(0, SILENT_WORKERS).forEach((worker) => worker.fallSilent(10 * 60_000)),
     stop: async () => {
-      for (const service of [...services, ...crowd, restored]) service.stop();
+      await Promise.all([...services, ...crowd, restored].map(async (service) => service.stop()));
       await app.stop();
       await rm(dataDir, { recursive: true, force: true });
     },
