@@ -135,9 +135,9 @@ describe('docs/liveness.md', () => {
       ...{ username: 'chief', password: TEST_PASSWORD, issueToken: true },
     });
     const lines = example('docs/liveness.md', 'ListProtections').trim().split('\n');
-    const [setup = '', list = '', ...decisions] = lines;
-    expect(await shell(`${setup}\n${list}`, { TOKEN: chief })).toBe('{}');
-    for (const decision of decisions)
+    const [setup = '', list = '', hold = '', expire = '', events = ''] = lines;
+    for (const question of [list, events]) expect(await shell(`${setup}\n${question}`, { TOKEN: chief })).toBe('{}');
+    for (const decision of [hold, expire])
       await expect(shell(`${setup}\n${decision}`, { TOKEN: chief })).rejects.toMatchObject({
         stdout: expect.stringContaining('failed_precondition') as string,
       });
