@@ -61,14 +61,19 @@ export class FleetProcess {
     for (let number = from; number < to; number++) this.gone.add(idOf(number));
   }
 
-  /** How it stands, or how it stood before it was killed. */
+  /** How it stands, or how it stood before it was frozen. */
   async status(): Promise<FleetStatus> {
     return this.#last ?? ((await this.#call('status')) as FleetStatus);
   }
 
-  /** kill -9: all services are gone. */
-  async kill(): Promise<void> {
+  /** All services stand still, in the middle of whatever they do: nobody moves to another server before the `kill`. */
+  async freeze(): Promise<void> {
     this.#last = await this.status();
+    this.child.kill('SIGSTOP');
+  }
+
+  /** kill -9 of a frozen fleet: all services are gone. */
+  async kill(): Promise<void> {
     this.giveUp(this.plan.first, this.plan.first + this.plan.count);
     await this.end();
   }

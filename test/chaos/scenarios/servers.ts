@@ -20,8 +20,7 @@ export async function killOneOfThree(
   await Promise.all([fleet.start(START_MS), beside.start(START_MS)]);
   await delay(world.timing.leaseMs * 2);
   const killedAt = Date.now();
-  await doomed.kill();
-  await fleet.die(0, size.dying);
+  await Promise.all([doomed.kill(), fleet.die(0, size.dying)]);
   return conclude(world, [sinceDeath('kill -9', killedAt, world)]);
 }
 
@@ -31,8 +30,7 @@ export async function killTheOnly(world: World, size: { services: number; dying:
   const fleet = await world.launch({ count: size.services, servers: [before.ready.tcp], onReturn: 'beat' });
   await fleet.start(START_MS);
   await delay(world.timing.leaseMs);
-  await before.kill();
-  await fleet.die(0, size.dying);
+  await Promise.all([before.kill(), fleet.die(0, size.dying)]);
   const [, port = ''] = before.ready.tcp.split(':');
   await world.startServer({ settings: { TASKDASH_TCP_PORT: port } });
   return conclude(world, [sinceDeath('the new start', Date.now(), world)]);
@@ -71,16 +69,17 @@ export async function stopOneOfTwo(world: World, size: { services: number; dying
 /** A server with leases dies, and with it some of their holders; the clients are led to the other server. */
 export async function killWithLeases(world: World, size: { services: number; dying: number }): Promise<Figures> {
   const { first, dying, failOver } = await serveLeases(world, size);
+  await dying.freeze();
   failOver();
   const killedAt = Date.now();
-  await first.kill();
-  await dying.kill();
+  await Promise.all([first.kill(), dying.kill()]);
   return conclude(world, [sinceDeath('kill -9', killedAt, world)]);
 }
 
 /** A server with leases is stopped as it should be, and some of their holders end meanwhile. */
 export async function stopWithLeases(world: World, size: { services: number; dying: number }): Promise<Figures> {
   const { first, dying, failOver } = await serveLeases(world, size);
+  await dying.freeze();
   failOver();
   const [stopping, killing] = [stop(world, first), dying.kill()];
   await killing;
