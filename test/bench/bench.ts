@@ -1,6 +1,7 @@
 /**
  * The performance table: everything side by side in one run on one machine, the load generator and PostgreSQL on it too.
- * Each figure is the median of the rounds, and each ratio is taken within a round, since machines drift.
+ * Each figure is the median of the rounds (of memory, the most), and each ratio is taken within a round, since machines
+ * drift.
  *
  *   npm run bench                    all of it
  *   npm run bench -- --quick         one short round
@@ -11,14 +12,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import pg from 'pg';
 import { startEmbeddedPostgres } from '../../server/storage/embedded/embedded-postgres.js';
 import { measureHeartbeats } from './heartbeats.js';
 import { measureIdle, type IdleResult } from './idle.js';
+import { addYardstickTables } from './database.js';
 import { findPgbench } from './pgbench.js';
-import { createToken, peakMemoryBytes, startServer, type BenchServer } from './processes.js';
+import { createToken, migrate } from './processes.js';
 import { heartbeatTableOf, idleTableOf, medianRow, tableOf, type Row } from './table.js';
-import { measure, seed, WORKS, type Place } from './works.js';
+import { measure, WORKS, type Place } from './works.js';
 
 const { values: flags } = parseArgs({
   options: { quick: { type: 'boolean' }, only: { type: 'string', default: '' }, json: { type: 'string' } },
@@ -28,31 +29,16 @@ const SECONDS = flags.quick ? 3 : 8;
 const IDLE_SECONDS = flags.quick ? 20 : 60;
 const IDLE_SESSIONS = [2_000, 20_000];
 
-/** Tables just like ours, so that indexes cost pgbench what they cost us. */
-const PREPARE = `
-  CREATE TABLE bench_task (LIKE task INCLUDING ALL);
-  CREATE TABLE bench_read (LIKE task INCLUDING ALL);
-  INSERT INTO bench_read (id, name, url, user_id, group_id, description, status, start_time, stop_time, addr, cause,
-    status_changed_at, status_before, created_at, updated_at, revision, epoch)
-  SELECT 'read-' || n, 'nightly-export', 'http://localhost:8080/v1/task', 'wsg', 'mx', 'add data', 'running',
-    '2020-07-01 12:00:00', '', '127.0.0.1', 'client', now(), '', now(), now(), 1, 1 FROM generate_series(1, 100000) n;
-  ANALYZE bench_read`;
-
-async function measureWorks(server: BenchServer, databaseUrl: string): Promise<Row[]> {
+async function measureWorks(databaseUrl: string): Promise<Row[]> {
   const works = WORKS.filter(({ name }) => name.includes(flags.only));
   if (works.length === 0) return [];
-  const client = new pg.Client({ connectionString: databaseUrl });
-  await client.connect();
-  await client.query(PREPARE);
-  await client.end();
   const place: Place = {
-    ...{ server, databaseUrl, pgbench: findPgbench(), seconds: SECONDS },
+    ...{ databaseUrl, pgbench: findPgbench(), seconds: SECONDS },
     token: await createToken(databaseUrl, 'mx'),
   };
-  await seed(place);
   const rounds = works.map((): Row[] => []);
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const [index, work] of works.entries()) rounds[index]?.push(await measure(place, work, round));
+  for (let round = 1; round <= ROUNDS; round++) {
+    for (const [index, work] of works.entries()) rounds[index]?.push(await measure(place, work));
   }
   return rounds.map(medianRow);
 }
@@ -67,18 +53,17 @@ const folder = mkdtempSync(join(tmpdir(), 'taskdash-bench-'));
 const database = await startEmbeddedPostgres({ dataDir: join(folder, 'db'), log: () => {}, maxConnections: 120 });
 try {
   const databaseUrl = database.connectionString;
-  const server = await startServer({ TASKDASH_DATABASE_URL: databaseUrl, TASKDASH_LOG_LEVEL: 'warn' });
-  const rows = await measureWorks(server, databaseUrl);
-  const peakMb = Math.round(peakMemoryBytes(server.pid) / 2 ** 20);
-  console.log(`${tableOf(rows)}\n\nMost memory of the server: ${peakMb} MB. Rounds: ${ROUNDS} of ${SECONDS} s each.`);
+  await migrate(databaseUrl);
+  await addYardstickTables(databaseUrl);
+  const rows = await measureWorks(databaseUrl);
+  if (rows.length > 0) console.log(`${tableOf(rows)}\n\nRounds: ${ROUNDS} of ${SECONDS} s each.`);
   const heartbeats = 'heartbeats'.includes(flags.only)
-    ? await measureHeartbeats(server, databaseUrl, SECONDS * 1000)
+    ? await measureHeartbeats(databaseUrl, SECONDS * 1000)
     : undefined;
   if (heartbeats) console.log(`\n${heartbeatTableOf(heartbeats)}`);
-  await server.stop();
   const idle = 'idle'.includes(flags.only) ? await measureIdleSessions(databaseUrl) : [];
   if (idle.length > 0) console.log(`\n${idleTableOf(idle)}`);
-  const figures = { rounds: ROUNDS, seconds: SECONDS, peakMb, rows, heartbeats, idle };
+  const figures = { rounds: ROUNDS, seconds: SECONDS, rows, heartbeats, idle };
   if (flags.json) writeFileSync(flags.json, `${JSON.stringify(figures, null, 2)}\n`);
 } finally {
   await database.stop();

@@ -1,8 +1,8 @@
 /** What heartbeats cost: how many a server takes in a second of one core, and the rows they write. */
 import pg from 'pg';
-import { cpuSeconds, runScript, type BenchServer } from './processes.js';
+import { cpuSeconds, runScript, startServer, type BenchServer } from './processes.js';
 import type { HeartbeatLoad } from './load-heartbeats.js';
-import { writtenRows } from './written-rows.js';
+import { emptyTables, writtenRows } from './database.js';
 
 /** What was measured of a flood of heartbeats. */
 export interface HeartbeatResult {
@@ -12,11 +12,10 @@ export interface HeartbeatResult {
   readonly rowsWritten: number;
 }
 
-export async function measureHeartbeats(
-  server: BenchServer,
-  databaseUrl: string,
-  durationMs: number,
-): Promise<HeartbeatResult> {
+/** Starts a server of its own and lets it read as many heartbeats as it can. */
+export async function measureHeartbeats(databaseUrl: string, durationMs: number): Promise<HeartbeatResult> {
+  await emptyTables(databaseUrl);
+  const server = await startServer({ TASKDASH_DATABASE_URL: databaseUrl, TASKDASH_LOG_LEVEL: 'warn' });
   const database = new pg.Client({ connectionString: databaseUrl });
   await database.connect();
   try {
@@ -31,6 +30,7 @@ export async function measureHeartbeats(
     };
   } finally {
     await database.end();
+    await server.stop();
   }
 }
 

@@ -1,11 +1,12 @@
 /** What idle sessions cost: memory and CPU of the server, and rows written, which must not depend on their number. */
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { spawnNode } from '../support/spawn-node.js';
+import { openFilesLimit, spawnNode } from '../support/spawn-node.js';
 import { cpuSeconds, memoryBytes, startServer } from './processes.js';
-import { writtenRows } from './written-rows.js';
+import { emptyTables, writtenRows } from './database.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -17,9 +18,14 @@ export interface IdleResult {
   readonly rowsPerMinute: number;
 }
 
-/** Starts a server of its own, lets so many sessions beat for a while, and looks. */
-export async function measureIdle(url: string, sessions: number, seconds: number): Promise<IdleResult> {
+/** Files that server and clients open beside the connections. */
+const OWN_FILES = 200;
+
+/** Starts a server of its own, lets so many sessions, or as many as may be open, beat for a while, and looks. */
+export async function measureIdle(url: string, wanted: number, seconds: number): Promise<IdleResult> {
+  await emptyTables(url);
   const server = await startServer({ TASKDASH_DATABASE_URL: url, TASKDASH_LOG_LEVEL: 'warn' });
+  const sessions = Math.min(wanted, openFilesLimit(server.pid) - OWN_FILES);
   const database = new pg.Client({ connectionString: url });
   await database.connect();
   try {
@@ -31,7 +37,7 @@ export async function measureIdle(url: string, sessions: number, seconds: number
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     if (!clients.stdin || !clients.stdout) throw new Error('the clients have no input or output');
-    await once(createInterface({ input: clients.stdout }), 'line');
+    await Promise.race([once(createInterface({ input: clients.stdout }), 'line'), failed(clients)]);
     // One round of beats, and time for statistics of the opening to be reported.
     await pause(15);
     const [rowsBefore, cpuBefore] = [await writtenRows(database), cpuSeconds(server.pid)];
@@ -50,6 +56,12 @@ export async function measureIdle(url: string, sessions: number, seconds: number
     await database.end();
     await server.stop();
   }
+}
+
+/** Rejects when a process ends with a failure. */
+async function failed(child: ChildProcess): Promise<never> {
+  const [code] = (await once(child, 'exit')) as [number | null];
+  throw new Error(`the clients ended with ${code}`);
 }
 
 function pause(seconds: number): Promise<void> {

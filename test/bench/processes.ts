@@ -20,7 +20,7 @@ export interface BenchServer {
 
 /** Starts the built server, as `npm start` does, with these variables on free ports. */
 export async function startServer(env: Readonly<Record<string, string>>): Promise<BenchServer> {
-  const child = spawnNode(['--max-semi-space-size=32', 'dist/server/main.js', 'serve'], {
+  const child = spawnNode(['dist/server/main.js', 'serve'], {
     cwd: root,
     env: {
       ...process.env,
@@ -33,7 +33,9 @@ export async function startServer(env: Readonly<Record<string, string>>): Promis
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   // A benchmark that fails leaves no server behind.
-  process.once('exit', () => child.kill('SIGKILL'));
+  const endsWithUs = () => child.kill('SIGKILL');
+  process.once('exit', endsWithUs);
+  child.once('exit', () => process.off('exit', endsWithUs));
   const ready = await readyLine(child);
   return { ...ready, pid: child.pid ?? 0, stop: () => end(child) };
 }
@@ -71,11 +73,21 @@ export function runScript<T>(script: string, argument: unknown): Promise<T> {
   );
 }
 
+/** Brings the schema up to date. */
+export async function migrate(databaseUrl: string): Promise<void> {
+  await taskdash(databaseUrl, ['migrate']);
+}
+
 /** Makes a service token for a group with the command line, and returns its secret. */
 export function createToken(databaseUrl: string, group: string): Promise<string> {
-  const args = ['dist/server/main.js', 'token', 'create', 'bench', '--group', group];
+  return taskdash(databaseUrl, ['token', 'create', 'bench', '--group', group]);
+}
+
+/** Runs the command line and returns what it prints. */
+function taskdash(databaseUrl: string, args: readonly string[]): Promise<string> {
   const env = { ...process.env, TASKDASH_DATABASE_URL: databaseUrl };
-  const child = spawn(process.execPath, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'ignore'] });
+  const options = { cwd: root, env, stdio: ['ignore', 'pipe', 'ignore'] as const };
+  const child = spawn(process.execPath, ['dist/server/main.js', ...args], { ...options, stdio: [...options.stdio] });
   return lastLine(child, (output) => output.trim());
 }
 
@@ -99,7 +111,7 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-/** The most memory that a process has held since `resetPeak`, in bytes. */
+/** The most memory that a process has held so far, in bytes. */
 export function peakMemoryBytes(pid: number): number {
   return statusBytes(pid, 'VmHWM');
 }

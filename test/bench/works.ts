@@ -1,13 +1,13 @@
 /** The works of the table, and how one of them is measured beside its yardstick. */
+import { addTasks, emptyTables } from './database.js';
 import type { GrpcLoad } from './load-grpc.js';
 import type { LoadResult, TcpxLoad } from './load-tcpx.js';
 import { runPgbench } from './pgbench.js';
-import { cpuSeconds, memoryBytes, runScript, type BenchServer } from './processes.js';
+import { cpuSeconds, peakMemoryBytes, runScript, startServer, type BenchServer } from './processes.js';
 import type { Row } from './table.js';
 
 /** What every measurement needs. */
 export interface Place {
-  readonly server: BenchServer;
   readonly databaseUrl: string;
   readonly pgbench: string;
   /** A service token of the group of all loads. */
@@ -19,25 +19,31 @@ export interface Place {
 export interface Work {
   readonly name: string;
   /** Runs the load; what it registers has ids that begin with the prefix. */
-  readonly load: (place: Place, prefix: string) => Promise<LoadResult>;
+  readonly load: (place: Place, server: BenchServer, prefix: string) => Promise<LoadResult>;
+  /** Whether the load expects that its tasks are there. */
+  readonly needsTasks?: boolean;
   readonly yardstickName: string;
   /** What the load is held against, in operations a second. */
-  readonly yardstick: (place: Place) => Promise<number>;
+  readonly yardstick: (place: Place, server: BenchServer) => Promise<number>;
 }
 
+const PREFIX = 'task';
+/** Until the compiler of the server has seen what is hot. */
+const WARM_UP_SECONDS = 2;
+const CONNECTIONS = 64;
 const IDS_PER_CONNECTION = 500;
-const SEEDED = 'seeded';
 
 function tcpx(verb: TcpxLoad['verb'], connections: number, depth: number): Work['load'] {
-  return ({ server, seconds }, prefix) => {
-    const shape = { address: server.tcp, verb, connections, depth, idsPerConnection: IDS_PER_CONNECTION };
-    const load: TcpxLoad = { ...shape, durationMs: seconds * 1000, prefix: verb === 'Register' ? prefix : SEEDED };
+  return ({ seconds }, server, prefix) => {
+    const shape = { verb, connections, depth, idsPerConnection: IDS_PER_CONNECTION };
+    const ids = verb === 'Register' ? prefix : PREFIX;
+    const load: TcpxLoad = { ...shape, address: server.tcp, durationMs: seconds * 1000, prefix: ids };
     return runScript<LoadResult>('load-tcpx.ts', load);
   };
 }
 
 function grpc(call: GrpcLoad['call'], inFlight: number): Work['load'] {
-  return ({ server, seconds, token }, prefix) => {
+  return ({ seconds, token }, server, prefix) => {
     const load: GrpcLoad = { address: server.grpc, call, token, inFlight, durationMs: seconds * 1000, prefix };
     return runScript<LoadResult>('load-grpc.ts', load);
   };
@@ -53,34 +59,40 @@ function against(work: 'upsert' | 'select', clients: number): Pick<Work, 'yardst
 
 export const WORKS: readonly Work[] = [
   { name: 'register 1×1', load: tcpx('Register', 1, 1), ...against('upsert', 1) },
-  { name: 'register 64×1', load: tcpx('Register', 64, 1), ...against('upsert', 64) },
-  { name: 'register 64×16', load: tcpx('Register', 64, 16), ...against('upsert', 16) },
-  { name: 'update 64×16', load: tcpx('Update', 64, 16), ...against('upsert', 16) },
-  { name: 'find 1×1', load: tcpx('Find', 1, 1), ...against('select', 1) },
-  { name: 'find 64×16', load: tcpx('Find', 64, 16), ...against('select', 16) },
+  { name: 'register 64×1', load: tcpx('Register', CONNECTIONS, 1), ...against('upsert', 64) },
+  { name: 'register 64×16', load: tcpx('Register', CONNECTIONS, 16), ...against('upsert', 16) },
+  { name: 'update 64×16', load: tcpx('Update', CONNECTIONS, 16), needsTasks: true, ...against('upsert', 16) },
+  { name: 'find 1×1', load: tcpx('Find', 1, 1), needsTasks: true, ...against('select', 1) },
+  { name: 'find 64×16', load: tcpx('Find', CONNECTIONS, 16), needsTasks: true, ...against('select', 16) },
   {
     name: 'gRPC RegisterTask, 64 in flight',
     load: grpc('RegisterTask', 64),
     yardstickName: 'gRPC health check, 64 in flight',
-    yardstick: async (place) => perSecondOf(await grpc('Check', 64)(place, '')),
+    yardstick: async (place, server) => perSecondOf(await grpc('Check', 64)(place, server, '')),
   },
 ];
 
-/** What updates and finds need: the ids exist. */
-export async function seed({ server }: Place): Promise<void> {
-  const shape = { verb: 'Register', connections: 64, depth: 16, idsPerConnection: IDS_PER_CONNECTION } as const;
-  await runScript('load-tcpx.ts', { ...shape, address: server.tcp, durationMs: 6000, prefix: SEEDED });
+/** Measures a work once, and its yardstick right after it, from empty tables and with a server that has just started. */
+export async function measure(place: Place, work: Work): Promise<Row> {
+  await emptyTables(place.databaseUrl);
+  if (work.needsTasks) await addTasks(place.databaseUrl, PREFIX, CONNECTIONS, IDS_PER_CONNECTION);
+  const server = await startServer({ TASKDASH_DATABASE_URL: place.databaseUrl, TASKDASH_LOG_LEVEL: 'warn' });
+  try {
+    await work.load({ ...place, seconds: WARM_UP_SECONDS }, server, 'warm');
+    return await measureOn(server, place, work);
+  } finally {
+    await server.stop();
+  }
 }
 
-/** Measures a work once, and its yardstick right after it. */
-export async function measure(place: Place, work: Work, round: number): Promise<Row> {
-  const { pid } = place.server;
+async function measureOn(server: BenchServer, place: Place, work: Work): Promise<Row> {
+  const { pid } = server;
   const cpuBefore = cpuSeconds(pid);
-  const result = await work.load(place, `${work.name.replace(/\W+/g, '-')}-${round}`);
+  const result = await work.load(place, server, PREFIX);
   const cpu = cpuSeconds(pid) - cpuBefore;
   if (result.errors > 0) throw new Error(`${work.name}: ${result.errors} of ${result.operations} requests failed`);
-  const memoryMb = memoryBytes(pid) / 2 ** 20;
-  const yardstickPerSecond = await work.yardstick(place);
+  const memoryMb = peakMemoryBytes(pid) / 2 ** 20;
+  const yardstickPerSecond = await work.yardstick(place, server);
   return {
     work: work.name,
     perSecond: perSecondOf(result),

@@ -1,8 +1,8 @@
 /** A network in front of a server that loses services, all of them for a moment, half of them, or one. */
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { ServerProcess } from '../../support/server-process.js';
+import { openFilesLimit } from '../../support/spawn-node.js';
 import type { Cable } from '../cable.js';
 import type { FleetProcess } from '../fleet-process.js';
 import { conclude, LATE, sinceSilence, type Figures, type VerdictClock } from '../scenario.js';
@@ -10,6 +10,8 @@ import { addressOf } from '../tcp-fleet.js';
 import { until, type World } from '../world.js';
 
 const START_MS = 60_000;
+/** Files that a server opens beside its connections. */
+const OWN_FILES = 400;
 
 /** A server behind a proxy that can become a black hole. */
 interface Front {
@@ -87,7 +89,7 @@ export async function loseHalfForGood(
 /** Everybody's connection to a server breaks, and everybody is back at once; afterwards some die. */
 export async function comeBackAtOnce(world: World, size: { services: number; dying: number }): Promise<Figures> {
   const server = await world.startServer();
-  const services = Math.min(size.services, roomFor(server));
+  const services = Math.min(size.services, openFilesLimit(server.pid) - OWN_FILES);
   const half = services / 2;
   const plan = { servers: [server.ready.tcp], spreadMs: 10_000, workEvery: 100, workPauseMs: 1000 };
   const registering = await world.launch({ ...plan, count: half });
@@ -113,14 +115,6 @@ async function restored(world: World, sinceMs: number): Promise<number> {
     WHERE s.state = 'open' AND s.opened_at > to_timestamp(${sinceMs / 1000}) AND t.status = 'running'`);
   return row?.count ?? 0;
 }
-
-/** Files that a server may open beside its own: one for each connection. */
-function roomFor(server: ServerProcess): number {
-  const limits = readFileSync(`/proc/${server.pid}/limits`, 'utf8');
-  return Number(/^Max open files +(\d+)/m.exec(limits)?.[1] ?? Infinity) - OWN_FILES;
-}
-
-const OWN_FILES = 400;
 
 /** Verdicts that an administrator ordered at `orderedAt`: when the server did what it was told. */
 async function sinceOrder(orderedAt: number, world: World): Promise<VerdictClock> {
