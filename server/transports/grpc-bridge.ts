@@ -58,6 +58,8 @@ const STATUS_DETAILS = 'grpc-status-details-bin';
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** By how much they may fire too early against the wall clock. */
 const TIMER_SLACK_MS = 2;
+/** Why what still listens to an answered call may stop; one for all, since a new error costs more than a small call. */
+const ANSWERED = new ConnectError('the call has been answered', Code.Canceled);
 const identity = (bytes: Buffer): Buffer => bytes;
 
 /** The server that calls run on. */
@@ -168,7 +170,7 @@ async function answer(
     callback(statusOf(thrown, context));
   } finally {
     host.onCall(-1);
-    context.abort();
+    context.abort(ANSWERED);
   }
 }
 
@@ -196,7 +198,7 @@ async function sendAll(
     call.emit('error', statusOf(thrown, context));
   } finally {
     host.onCall(-1);
-    context.abort();
+    context.abort(ANSWERED);
   }
 }
 
@@ -287,8 +289,7 @@ function decode(method: DescMethod, bytes: Buffer): Message {
   }
 }
 
-/** The requests of a stream, as they come. Their end must not close the stream for the answers. */
-/** The requests of a call. Throws the signal's reason when it aborts, also while nothing arrives. */
+/** The requests of a call, as they come. Throws the signal's reason when it aborts, also while nothing arrives. */
 async function* decodeAll(
   method: DescMethod,
   call: Readable,
