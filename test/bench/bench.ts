@@ -27,7 +27,7 @@ const { values: flags } = parseArgs({
 const ROUNDS = flags.quick ? 1 : 3;
 const SECONDS = flags.quick ? 3 : 8;
 const IDLE_SECONDS = flags.quick ? 20 : 60;
-const IDLE_SESSIONS = [2_000, 20_000];
+const IDLE_SESSIONS = [0, 2_000, 20_000];
 
 async function measureWorks(databaseUrl: string): Promise<Row[]> {
   const works = WORKS.filter(({ name }) => name.includes(flags.only));

@@ -13,7 +13,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 /** What was measured of some idle sessions. */
 export interface IdleResult {
   readonly sessions: number;
-  readonly bytesPerSession: number;
+  readonly memoryBytes: number;
   readonly cpuPercent: number;
   readonly rowsPerMinute: number;
 }
@@ -29,8 +29,6 @@ export async function measureIdle(url: string, wanted: number, seconds: number):
   const database = new pg.Client({ connectionString: url });
   await database.connect();
   try {
-    await pause(3);
-    const emptyBytes = memoryBytes(server.pid);
     const load = JSON.stringify({ address: server.tcp, sessions });
     const clients = spawnNode(['--import', 'tsx', 'test/bench/idle-sessions.ts', load], {
       cwd: root,
@@ -43,12 +41,12 @@ export async function measureIdle(url: string, wanted: number, seconds: number):
     const [rowsBefore, cpuBefore] = [await writtenRows(database), cpuSeconds(server.pid)];
     await pause(seconds);
     const [rows, cpu] = [(await writtenRows(database)) - rowsBefore, cpuSeconds(server.pid) - cpuBefore];
-    const bytes = memoryBytes(server.pid) - emptyBytes;
+    const bytes = memoryBytes(server.pid);
     clients.stdin.end();
     await once(clients, 'exit');
     return {
       sessions,
-      bytesPerSession: bytes / sessions,
+      memoryBytes: bytes,
       cpuPercent: (cpu / seconds) * 100,
       rowsPerMinute: (rows / seconds) * 60,
     };

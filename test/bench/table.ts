@@ -60,14 +60,17 @@ export function heartbeatTableOf({ perSecond, perCoreSecond, rowsWritten }: Hear
   ].join('\n');
 }
 
+/** The first result is that of no sessions at all: what the others need beside it is theirs. */
 export function idleTableOf(results: readonly IdleResult[]): string {
-  const lines = results.map(({ sessions, bytesPerSession, cpuPercent, rowsPerMinute }) => {
-    const cost = `${(bytesPerSession / 1024).toFixed(1)} | ${cpuPercent.toFixed(1)} | ${whole(rowsPerMinute)}`;
+  const emptyBytes = results[0]?.memoryBytes ?? 0;
+  const lines = results.map(({ sessions, memoryBytes, cpuPercent, rowsPerMinute }) => {
+    const each = sessions === 0 ? '–' : ((memoryBytes - emptyBytes) / sessions / 1024).toFixed(1);
+    const cost = `${whole(memoryBytes / 2 ** 20)} | ${each} | ${cpuPercent.toFixed(1)} | ${whole(rowsPerMinute)}`;
     return `| ${whole(sessions)} | ${cost} |`;
   });
   return [
-    '| idle sessions, a beat every 10 s | server kB a session | server CPU % | rows written a minute |',
-    '| --- | --- | --- | --- |',
+    '| idle sessions, a beat every 10 s | server MB | of it kB a session | server CPU % | rows written a minute |',
+    '| --- | --- | --- | --- | --- |',
     ...lines,
   ].join('\n');
 }
