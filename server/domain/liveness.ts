@@ -10,15 +10,14 @@
  *   takeover         sessions that move between servers, and a restart, which is the same
  *   resumption       services that reconnect and only beat
  *   session-marks    suspect, unconfirmed, protected, flapping
+ *   session-list     the live sessions as people see them
+ *   leases           sessions without a connection of their own
  *
  * Every renewal of the lease drives what looks beyond this node: taking over, taking back, marks, orders.
  */
-import { randomBytes } from 'node:crypto';
-import { readScope, type Principal } from './access.js';
+import type { Principal } from './access.js';
 import type { Clock, Timer } from './clock.js';
-import { TaskDashError } from './errors.js';
 import type {
-  ListedSession,
   NodeEvent,
   NodeEventKind,
   NodeIdentity,
@@ -31,6 +30,7 @@ import type {
   SessionStore,
   SessionView,
 } from './liveness-ports.js';
+import { Leases } from './leases.js';
 import type { LiveSession } from './liveness-session.js';
 import { NodeLease } from './node-lease.js';
 import type { ChangeHints, Log, TaskStore } from './ports.js';
@@ -38,6 +38,7 @@ import type { ProtectionEvent } from './protection.js';
 import { Resumption } from './resumption.js';
 import { SessionEngine, type SessionCounts } from './session-engine.js';
 import { SessionJournal } from './session-journal.js';
+import { SessionList } from './session-list.js';
 import { SessionMarks } from './session-marks.js';
 import type { Session, SessionHost, SessionOpening } from './sessions.js';
 import { Takeover } from './takeover.js';
@@ -82,22 +83,11 @@ export interface LivenessEvents {
   readonly onProtection?: (event: ProtectionEvent) => void;
 }
 
-/** A lease as its client is told of it. */
-export interface LeaseTerms {
-  readonly sessionId: string;
-  readonly ttlMs: number;
-  /** When the next beat is expected; a little different each time, so that clients spread. */
-  readonly nextBeatInMs: number;
-}
-
 /** Mass silence on one of the nodes. */
 export interface NodeProtection {
   readonly node: string;
   readonly protection: ProtectionView;
 }
-
-/** What a lease may ask for, in milliseconds. */
-export const LEASE_TTL_LIMITS = { min: 5_000, max: 600_000 } as const;
 
 const LEASE_MS = 10_000;
 const FAILOVER_GRACE_MS = 60_000;
@@ -109,11 +99,7 @@ const WORTH_A_WARNING_MS = 1000;
 const MAX_SUSPECTS_TOLD = 1000;
 const PURGE_EVERY_MS = 10 * 60_000;
 const NODE_KEPT_MS = 24 * 3_600_000;
-const MAX_SESSIONS_LISTED = 1000;
 const MAX_EVENTS_LISTED = 1000;
-const BEATS_IN_A_TTL = 3;
-/** By how much a next beat may be hinted earlier, as a share. */
-const BEAT_SPREAD = 0.2;
 
 export class Liveness implements SessionHost {
   readonly #engine: SessionEngine;
@@ -122,8 +108,10 @@ export class Liveness implements SessionHost {
   readonly #takeover: Takeover;
   readonly #resumption: Resumption;
   readonly #claims: TaskClaims;
+  readonly #list: SessionList;
   /** Marks for every read. */
   readonly marks: SessionMarks;
+  readonly leases: Leases;
   #peers: readonly PeerNode[] = [];
   #purge: Timer | undefined;
   #stopping: Promise<void> | undefined;
@@ -152,6 +140,11 @@ export class Liveness implements SessionHost {
       onUncertain: (session) => this.#journal.note(session),
     });
     this.#lease = this.#createLease(leaseMs);
+    this.leases = new Leases({
+      ...{ engine: this.#engine, takeover: this.#takeover, claims: this.#claims, store: sessions, ttlMs },
+      onGranted: (session) => this.#journal.note(session),
+    });
+    this.#list = new SessionList({ store: sessions, engine: this.#engine, marks: this.marks, clock, nodeId: node.id });
   }
 
   #createEngine(failoverGraceMs: number): SessionEngine {
@@ -251,70 +244,11 @@ export class Liveness implements SessionHost {
     this.#takeover.auditSoon();
   }
 
-  // ── Leases ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Opens a lease; `ttlMs` 0 or absent: the configured one. Throws REQUEST_INVALID outside of LEASE_TTL_LIMITS. */
-  grantLease(opening: { address: string; owner: string; ttlMs?: number; onExpired?: () => void }): LeaseTerms {
-    const { address, owner, onExpired = () => {} } = opening;
-    const ttlMs = opening.ttlMs ? checkTtl(opening.ttlMs) : this.options.ttlMs;
-    const session = this.#engine.open({ door: 'grpc', address, owner, ttlMs, onExpired });
-    this.#journal.note(session);
-    return termsOf(session);
-  }
-
-  /** A sign of life on a lease, from wherever it was until now. Throws LEASE_NOT_FOUND. */
-  async keepAlive(id: string, owner: string): Promise<LeaseTerms> {
-    return termsOf(await this.leaseSession(id, owner));
-  }
-
-  /** The session of a lease, for a call on it, which is a sign of life. Throws LEASE_NOT_FOUND. */
-  async leaseSession(id: string, owner: string): Promise<LiveSession> {
-    const session = this.#engine.get(id);
-    if (session?.owner === owner && session.state !== 'ended' && !session.isContested) {
-      session.beat();
-      this.#engine.continue(session);
-      return session;
-    }
-    const taken = isUuid(id) ? await this.#takeover.take(id, owner, () => {}) : undefined;
-    if (!taken) throw leaseNotFound(id);
-    return taken;
-  }
-
-  /** Ends a lease with a goodbye: its tasks that still run become shutdown, as the client's word. Returns how many. */
-  async revokeLease(id: string, owner: string): Promise<number> {
-    const session = await this.leaseSession(id, owner);
-    const tasks = await this.options.sessions.tasksOf(id);
-    const { claimed, failed } = await this.#claims.farewell(session, tasks);
-    if (failed > 0) throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
-    this.#engine.forget(session);
-    return claimed;
-  }
-
   // ── For people ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /**
-   * A page of live sessions by id, of all nodes: everything for administrators, else those with a task in the caller's
-   * scope, and counting only such tasks.
-   */
-  async listSessions(principal: Principal, afterId: string | undefined, limit: number): Promise<SessionView[]> {
-    const { sessions, clock, node } = this.options;
-    const listed = await sessions.list(readScope(principal), afterId, Math.min(limit, MAX_SESSIONS_LISTED));
-    const nowMs = clock.now().getTime();
-    return listed.map((record) => {
-      const local = record.nodeId === node.id ? this.#engine.get(record.id) : undefined;
-      const mark = this.marks.markOf(record.id);
-      const silence = local ? silenceHere(local, this.#engine.nowMs()) : silenceElsewhere(record, mark === 'suspect');
-      return {
-        ...{ id: record.id, door: record.door, address: record.address, owner: record.owner, node: record.nodeName },
-        state: local ? local.record(0).state : record.state,
-        tasks: record.tasks,
-        ttlMs: record.ttlMs,
-        openedAt: new Date(nowMs - record.openedAgoMs),
-        lastSeenAt: new Date(nowMs - silence.atMostMs),
-        lastSeenWithinMs: silence.atMostMs - silence.atLeastMs,
-        marks: mark ? [mark] : [],
-      };
-    });
+  /** A page of live sessions by id: see session-list.ts. */
+  listSessions(principal: Principal, afterId: string | undefined, limit: number): Promise<SessionView[]> {
+    return this.#list.page(principal, afterId, limit);
   }
 
   /** The latest events of all nodes, newest first: protection, lost leases, sessions taken over. */
@@ -424,44 +358,4 @@ export class Liveness implements SessionHost {
       this.options.log.warn({ err: error }, 'old sessions could not be removed; tried again later');
     }
   }
-}
-
-/** How long a session has been silent, at least and at most. */
-interface Silence {
-  readonly atLeastMs: number;
-  readonly atMostMs: number;
-}
-
-function silenceHere(session: LiveSession, nowMs: number): Silence {
-  const ms = Math.round(nowMs - session.lastSeenMs);
-  return { atLeastMs: ms, atMostMs: ms };
-}
-
-/** What a node's last renewal says of a session there: had it missed a beat, it would have been told. */
-function silenceElsewhere(record: ListedSession, isSuspect: boolean): Silence {
-  if (record.silentMs !== null) return { atLeastMs: record.silentMs, atMostMs: record.silentMs };
-  const renewedAgoMs = record.nodeRenewedAgoMs;
-  if (isSuspect) return { atLeastMs: renewedAgoMs, atMostMs: renewedAgoMs + record.ttlMs };
-  return { atLeastMs: 0, atMostMs: renewedAgoMs + Math.round(record.ttlMs / 2) };
-}
-
-function termsOf(session: LiveSession): LeaseTerms {
-  const spread = 1 - BEAT_SPREAD * (randomBytes(1).readUInt8() / 255);
-  const nextBeatInMs = Math.round((session.ttlMs / BEATS_IN_A_TTL) * spread);
-  return { sessionId: session.id, ttlMs: session.ttlMs, nextBeatInMs };
-}
-
-function checkTtl(ttlMs: number): number {
-  const { min, max } = LEASE_TTL_LIMITS;
-  if (Number.isInteger(ttlMs) && ttlMs >= min && ttlMs <= max) return ttlMs;
-  const violation = { field: 'ttl', description: `must be ${min / 1000} to ${max / 1000} seconds, is ${ttlMs / 1000}` };
-  throw new TaskDashError('REQUEST_INVALID', { message: `ttl ${violation.description}.`, violations: [violation] });
-}
-
-function leaseNotFound(id: string): TaskDashError {
-  return new TaskDashError('LEASE_NOT_FOUND', { message: `There is no lease with the id ${JSON.stringify(id)}.` });
-}
-
-function isUuid(text: string): boolean {
-  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text);
 }

@@ -252,10 +252,10 @@ describe('a lease of a service', () => {
   it('tells when the next beat is due, a little different each time and never late', async () => {
     const node = await bench.startNode();
     const hints = new Set<number>();
-    const { sessionId, ttlMs } = node.liveness.grantLease({ address: '10.0.0.1', owner, ttlMs: 12_000 });
+    const { sessionId, ttlMs } = node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 12_000 });
     expect(ttlMs).toBe(12_000);
     for (let i = 0; i < 50; i++) {
-      const { nextBeatInMs } = await node.liveness.keepAlive(sessionId, owner);
+      const { nextBeatInMs } = await node.liveness.leases.renew(sessionId, owner);
       expect(nextBeatInMs).toBeLessThanOrEqual(4000);
       expect(nextBeatInMs).toBeGreaterThanOrEqual(3200);
       hints.add(nextBeatInMs);
@@ -265,27 +265,29 @@ describe('a lease of a service', () => {
 
   it.each([4999, 600_001, 1.5, -1])('refuses a TTL of %d ms', async (ttlMs) => {
     const node = await bench.startNode();
-    expect(() => node.liveness.grantLease({ address: '10.0.0.1', owner, ttlMs })).toThrow(/ttl must be 5 to 600/);
+    expect(() => node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs })).toThrow(/ttl must be 5 to 600/);
   });
 
   it('is nobody else’s', async () => {
     const node = await bench.startNode();
-    const { sessionId } = node.liveness.grantLease({ address: '10.0.0.1', owner });
+    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
     await bench.pass(1000);
-    await expect(node.liveness.keepAlive(sessionId, 'token:thief')).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
-    await expect(node.liveness.keepAlive('no uuid', owner)).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
-    await expect(node.liveness.revokeLease(sessionId, 'token:thief')).rejects.toMatchObject({
+    await expect(node.liveness.leases.renew(sessionId, 'token:thief')).rejects.toMatchObject({
+      code: 'LEASE_NOT_FOUND',
+    });
+    await expect(node.liveness.leases.renew('no uuid', owner)).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
+    await expect(node.liveness.leases.revoke(sessionId, 'token:thief')).rejects.toMatchObject({
       code: 'LEASE_NOT_FOUND',
     });
   });
 
   it('follows its client to another server, and the first one judges it no more', async () => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.grantLease({ address: '10.0.0.1', owner });
-    await first.register(await first.liveness.leaseSession(sessionId, owner), 'a');
+    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(5000);
     for (let beats = 0; beats < 10; beats++) {
-      await second.liveness.keepAlive(sessionId, owner);
+      await second.liveness.leases.renew(sessionId, owner);
       await bench.pass(10_000);
     }
     expect(lapsed()).toEqual([]);
@@ -295,11 +297,11 @@ describe('a lease of a service', () => {
 
   it('may be beaten on two servers in turn', async () => {
     const nodes = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = (nodes[0] as TestNode).liveness.grantLease({ address: '10.0.0.1', owner });
-    const session = await (nodes[0] as TestNode).liveness.leaseSession(sessionId, owner);
+    const { sessionId } = (nodes[0] as TestNode).liveness.leases.grant({ address: '10.0.0.1', owner });
+    const session = await (nodes[0] as TestNode).liveness.leases.sessionOf(sessionId, owner);
     await (nodes[0] as TestNode).register(session, 'a');
     for (let beats = 0; beats < 20; beats++) {
-      await (nodes[beats % 2] as TestNode).liveness.keepAlive(sessionId, owner);
+      await (nodes[beats % 2] as TestNode).liveness.leases.renew(sessionId, owner);
       await bench.pass(10_000);
     }
     expect(lapsed()).toEqual([]);
@@ -307,20 +309,20 @@ describe('a lease of a service', () => {
 
   it('that goes to another server for one beat and comes back is kept by where it is used', async () => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.grantLease({ address: '10.0.0.1', owner });
-    await first.register(await first.liveness.leaseSession(sessionId, owner), 'a');
+    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(5000);
-    await second.liveness.keepAlive(sessionId, owner);
+    await second.liveness.leases.renew(sessionId, owner);
     await bench.pass(5000);
     for (let beats = 0; beats < 10; beats++) {
-      await first.liveness.keepAlive(sessionId, owner);
+      await first.liveness.leases.renew(sessionId, owner);
       await bench.pass(10_000);
     }
     expect(lapsed()).toEqual([]);
     expect(second.liveness.size).toBe(0);
     const { rowsWritten } = bench.database;
     for (let beats = 0; beats < 6; beats++) {
-      await first.liveness.keepAlive(sessionId, owner);
+      await first.liveness.leases.renew(sessionId, owner);
       await bench.pass(10_000);
     }
     // Two nodes renew their leases every 3.3 s: beats cost nothing once it has settled.
@@ -329,27 +331,27 @@ describe('a lease of a service', () => {
 
   it('that has moved is not taken back by a server that finds the database again', async () => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.grantLease({ address: '10.0.0.1', owner });
-    await first.register(await first.liveness.leaseSession(sessionId, owner), 'a');
+    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(1000);
     first.cut();
     await bench.pass(11_000);
-    await second.liveness.keepAlive(sessionId, owner);
+    await second.liveness.leases.renew(sessionId, owner);
     first.mend();
     for (let beats = 0; beats < 12; beats++) {
       await bench.pass(10_000);
-      await second.liveness.keepAlive(sessionId, owner);
+      await second.liveness.leases.renew(sessionId, owner);
     }
     expect(lapsed()).toEqual([]);
   });
 
   it('that lapsed comes back with its tasks when its client is heard again', async () => {
     const node = await bench.startNode();
-    const { sessionId } = node.liveness.grantLease({ address: '10.0.0.1', owner });
-    await node.register(await node.liveness.leaseSession(sessionId, owner), 'a');
+    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await node.register(await node.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(35_000);
     expect(bench.task('a').status).toBe('shutdown');
-    await node.liveness.keepAlive(sessionId, owner);
+    await node.liveness.leases.renew(sessionId, owner);
     expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId });
     await bench.pass(32_000);
     expect(bench.task('a').status).toBe('shutdown');
@@ -357,26 +359,26 @@ describe('a lease of a service', () => {
 
   it('survives the restart of its server', async () => {
     const before = await bench.startNode();
-    const { sessionId } = before.liveness.grantLease({ address: '10.0.0.1', owner });
-    await before.register(await before.liveness.leaseSession(sessionId, owner), 'a');
+    const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await before.register(await before.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(1000);
     before.kill();
     const after = await bench.startNode();
-    await after.liveness.keepAlive(sessionId, owner);
+    await after.liveness.leases.renew(sessionId, owner);
     await bench.pass(15_000);
-    await after.liveness.keepAlive(sessionId, owner);
+    await after.liveness.leases.renew(sessionId, owner);
     expect(marksOf(after, 'a')).toEqual([]);
     for (let beats = 0; beats < 10; beats++) {
       await bench.pass(10_000);
-      await after.liveness.keepAlive(sessionId, owner);
+      await after.liveness.leases.renew(sessionId, owner);
     }
     expect(lapsed()).toEqual([]);
   });
 
   it('that is heard again while its verdict waits for the database, after the failover grace too, lives', async () => {
     const before = await bench.startNode();
-    const { sessionId } = before.liveness.grantLease({ address: '10.0.0.1', owner });
-    await before.register(await before.liveness.leaseSession(sessionId, owner), 'a');
+    const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await before.register(await before.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(1000);
     before.kill();
     const after = await bench.startNode();
@@ -384,11 +386,11 @@ describe('a lease of a service', () => {
     after.connection.tasks.lapse = () => Promise.reject(new TaskDashError('STORAGE_UNAVAILABLE'));
     await bench.pass(8000);
     expect(after.liveness.counts()).toMatchObject({ orphan: 1, condemned: 1 });
-    await after.liveness.keepAlive(sessionId, owner);
+    await after.liveness.leases.renew(sessionId, owner);
     Reflect.deleteProperty(after.connection.tasks, 'lapse');
     for (let beats = 0; beats < 5; beats++) {
       await bench.pass(8000);
-      await after.liveness.keepAlive(sessionId, owner);
+      await after.liveness.leases.renew(sessionId, owner);
     }
     expect(lapsed()).toEqual([]);
     expect(after.liveness.counts()).toMatchObject({ open: 1, orphan: 0, condemned: 0 });
@@ -396,16 +398,16 @@ describe('a lease of a service', () => {
 
   it('that says goodbye shuts its running tasks down as its own word, and is not known any more', async () => {
     const node = await bench.startNode();
-    const { sessionId } = node.liveness.grantLease({ address: '10.0.0.1', owner });
-    const session = await node.liveness.leaseSession(sessionId, owner);
+    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const session = await node.liveness.leases.sessionOf(sessionId, owner);
     await node.register(session, 'a');
     await node.register(session, 'b', 'finish');
     await bench.pass(1000);
-    expect(await node.liveness.revokeLease(sessionId, owner)).toBe(1);
+    expect(await node.liveness.leases.revoke(sessionId, owner)).toBe(1);
     expect(bench.task('a')).toMatchObject({ status: 'shutdown', statusBefore: '', cause: 'client', sessionId: null });
     expect(bench.task('b').status).toBe('finish');
     await bench.pass(1000);
-    await expect(node.liveness.keepAlive(sessionId, owner)).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
+    await expect(node.liveness.leases.renew(sessionId, owner)).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
     expect(lapsed()).toEqual([]);
     expect(node.liveness.size).toBe(0);
   });

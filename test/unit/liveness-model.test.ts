@@ -128,7 +128,7 @@ class Life {
   /** A lease that nobody knows any more is granted anew, and the tasks are registered again, as clients do. */
   async keepAlive(service: Service, node: TestNode): Promise<void> {
     try {
-      service.session = await node.liveness.leaseSession(service.leaseId ?? '', OWNER);
+      service.session = await node.liveness.leases.sessionOf(service.leaseId ?? '', OWNER);
     } catch (error) {
       const { code } = error as TaskDashError;
       if (code === 'LEASE_NOT_FOUND') return this.register(service, node);
@@ -142,8 +142,8 @@ class Life {
   /** Begins a connection or a lease. */
   async register(service: Service, node: TestNode): Promise<void> {
     if (service.isLeased) {
-      service.leaseId = node.liveness.grantLease({ address: service.address, owner: OWNER }).sessionId;
-      service.session = await node.liveness.leaseSession(service.leaseId, OWNER);
+      service.leaseId = node.liveness.leases.grant({ address: service.address, owner: OWNER }).sessionId;
+      service.session = await node.liveness.leases.sessionOf(service.leaseId, OWNER);
     }
     for (const [id, status] of service.reported) await node.register(service.session as Session, id, status);
   }
@@ -201,7 +201,7 @@ class Life {
     if (!service.node || service.leaseId === undefined || !service.beats) return;
     if (this.nowMs < service.believesUntilMs) return;
     await this.keepAlive(service, service.node);
-    await service.node.liveness.revokeLease(service.leaseId, OWNER);
+    await service.node.liveness.leases.revoke(service.leaseId, OWNER);
     for (const [id, status] of service.reported) if (!hasEnded(status)) service.reported.set(id, 'shutdown');
     service.heardMs = this.nowMs;
     this.leave(service, 'close');

@@ -6,17 +6,14 @@ import type { LeaseSchema, LeaseService } from '../../../proto/gen/taskdash/task
 import { ownerOf, requireSomeWriting } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
-import type { LeaseTerms, Liveness } from '../../domain/liveness.js';
+import type { Leases, LeaseTerms } from '../../domain/leases.js';
 import type { HandlerContext } from '@connectrpc/connect';
 import type { Calls } from './call.js';
 import { callerKey, requirePrincipal } from './guard.js';
 
-/** What leases need of liveness. */
-export type Leases = Pick<Liveness, 'grantLease' | 'keepAlive' | 'leaseSession' | 'revokeLease'>;
-
 /** The implementation of LeaseService, for every door. */
 export function createLeaseHandlers(options: {
-  leases: Leases;
+  leases: Pick<Leases, 'grant' | 'renew' | 'revoke'>;
   auth: Authenticator;
   calls: Calls;
 }): ServiceImpl<typeof LeaseService> {
@@ -43,7 +40,7 @@ export function createLeaseHandlers(options: {
       calls.unary(context, async () => {
         const owner = await requireOwner(context);
         const { address } = context.values.get(callerKey);
-        const terms = leases.grantLease({ address, owner, ...(request.ttl && { ttlMs: millisecondsOf(request.ttl) }) });
+        const terms = leases.grant({ address, owner, ...(request.ttl && { ttlMs: millisecondsOf(request.ttl) }) });
         return { lease: leaseMessage(terms) };
       }),
 
@@ -52,18 +49,18 @@ export function createLeaseHandlers(options: {
         const owner = await requireOwner(context);
         for await (const { leaseId } of requests) {
           await requireStill(context);
-          yield { lease: leaseMessage(await leases.keepAlive(leaseId, owner)) };
+          yield { lease: leaseMessage(await leases.renew(leaseId, owner)) };
         }
       }),
 
     renewLease: (request, context) =>
       calls.unary(context, async () => ({
-        lease: leaseMessage(await leases.keepAlive(request.leaseId, await requireOwner(context))),
+        lease: leaseMessage(await leases.renew(request.leaseId, await requireOwner(context))),
       })),
 
     revokeLease: (request, context) =>
       calls.unary(context, async () => ({
-        shutdownTasks: await leases.revokeLease(request.leaseId, await requireOwner(context)),
+        shutdownTasks: await leases.revoke(request.leaseId, await requireOwner(context)),
       })),
   };
 }

@@ -6,17 +6,18 @@ import { SessionService } from '../../../proto/gen/taskdash/task/v1/session_serv
 import { TaskService } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
+import type { Liveness } from '../../domain/liveness.js';
 import type { Log } from '../../domain/ports.js';
 import type { TokenSealer } from '../../domain/token-sealer.js';
 import { createAuthHandlers } from './auth-handlers.js';
 import { Calls, type CallObserver } from './call.js';
-import { createLeaseHandlers, type Leases } from './lease-handlers.js';
+import { createLeaseHandlers } from './lease-handlers.js';
 import { createAdminHandlers, createSessionHandlers, type Sessions } from './session-handlers.js';
 import { createTaskHandlers, type TaskHandlersOptions } from './task-handlers.js';
 
 /** What the services work with. */
 export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls' | 'leases'> {
-  readonly liveness: Leases & Sessions;
+  readonly liveness: Sessions & Pick<Liveness, 'leases'>;
   readonly sealer: TokenSealer;
   readonly log: Log;
   readonly observer: CallObserver;
@@ -34,8 +35,8 @@ export function createRpcServices(options: RpcServicesOptions): readonly RpcServ
   const calls = new Calls(options.log, options.observer);
   const sessionOptions = { auth, calls, sessions: liveness, sealer: options.sealer };
   return [
-    pair(TaskService, createTaskHandlers({ ...options, calls, leases: liveness })),
-    pair(LeaseService, createLeaseHandlers({ auth, calls, leases: liveness })),
+    pair(TaskService, createTaskHandlers({ ...options, calls, leases: liveness.leases })),
+    pair(LeaseService, createLeaseHandlers({ auth, calls, leases: liveness.leases })),
     pair(SessionService, createSessionHandlers(sessionOptions)),
     pair(AdminService, createAdminHandlers(sessionOptions)),
     pair(AuthService, createAuthHandlers({ auth, calls })),

@@ -10,6 +10,7 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { isVisible, ownerOf, readScope, type Principal } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
+import type { Leases } from '../../domain/leases.js';
 import type { StatusCount } from '../../domain/ports.js';
 import { checkId, etagOf, sentBytesOf, TASK_LIMITS, type Task } from '../../domain/task.js';
 import { MAX_BATCH_REGISTRATIONS, type Claimant, type TaskRegistry } from '../../domain/task-registry.js';
@@ -28,7 +29,6 @@ import {
   type MarksOf,
 } from './convert.js';
 import { requirePrincipal } from './guard.js';
-import type { Leases } from './lease-handlers.js';
 import { recordBytes, type RpcLimits } from './limits.js';
 import { WatchMessages, type WatchAnswer } from './watch-messages.js';
 
@@ -39,7 +39,7 @@ export interface TaskHandlersOptions {
   readonly auth: Authenticator;
   readonly calls: Calls;
   readonly marksOf: MarksOf;
-  readonly leases: Pick<Leases, 'leaseSession'>;
+  readonly leases: Pick<Leases, 'sessionOf'>;
   /** Watches that may be open at once. */
   readonly maxStreams: number;
   readonly limits: RpcLimits;
@@ -163,7 +163,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
 
   /** The session of the lease that a call names. Throws LEASE_NOT_FOUND. */
   function claimantOf(principal: Principal, leaseId: string): Promise<Claimant | null> {
-    return leaseId === '' ? Promise.resolve(null) : options.leases.leaseSession(leaseId, ownerOf(principal));
+    return leaseId === '' ? Promise.resolve(null) : options.leases.sessionOf(leaseId, ownerOf(principal));
   }
 
   async function* watch(
