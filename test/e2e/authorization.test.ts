@@ -337,17 +337,21 @@ describe('tokens that somebody else was given', () => {
     expect(event).toMatchObject({ taskId: 'hand-3', fromStatus: '', toStatus: '', actor: '', node: '' });
     expect((back?.message.value as TaskChange).task).toMatchObject({ id: 'hand-3', groupId: GROUP.mx });
   });
+});
 
-  it('list sessions with no more tasks than the caller may see', async () => {
+describe('sessions', () => {
+  it('are listed with no more tasks than the caller may see', async () => {
+    await app.addUser('overseer', { held: 'viewer', 'held-other': 'viewer' });
+    await app.addUser('holder', { held: 'member' });
     const service = await TcpxClient.connect(app.tcp);
-    for (const [n, user] of ['junior', 'senior', 'senior'].entries())
-      await service.register({ id: `held-${n}`, user, group_id: n < 2 ? GROUP.mx : GROUP.other });
+    for (const [n, user] of ['holder', 'overseer', 'overseer'].entries())
+      await service.register({ id: `held-${n}`, user, group_id: n < 2 ? 'held' : 'held-other' });
     const held = async (token: string) => {
       const { sessions } = await app.client(SessionService, 'http', token).listSessions({});
       return sessions.map(({ tasks }) => tasks);
     };
     await expect.poll(() => held(administrator), { timeout: 10_000 }).toContain(3);
-    expect([await held(viewer), await held(member)]).toEqual([[3], [1]]);
+    expect([await held(await tokenOf('overseer')), await held(await tokenOf('holder'))]).toEqual([[3], [1]]);
     expect(await held(tokens.get('viewer') as string)).toEqual([]);
     await service.close();
   });
