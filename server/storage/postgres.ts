@@ -40,18 +40,18 @@ export class Postgres {
   async transaction<T>(work: (rows: RunStatement) => Promise<T>): Promise<T> {
     let client: PoolClient | undefined;
     try {
-      const held = (client = await poolOf(this.dataSource).connect());
+      const held = (client = await this.#connect());
       await held.query('BEGIN');
       const result = await work(async <Row extends object>({ name, text }: Statement, values: readonly unknown[]) => {
         const { rows } = await held.query<Row & Record<string, unknown>>({ name, text, values: [...values] });
         return rows;
       });
       await held.query('COMMIT');
-      held.release();
+      this.#giveBack(held);
       return result;
     } catch (error) {
       // Whatever the transaction held goes with its connection.
-      client?.release(true);
+      if (client) this.#throwAway(client, error);
       throw asStorageError(error);
     }
   }
@@ -64,13 +64,12 @@ export class Postgres {
     let client: PoolClient | undefined;
     try {
       client = await this.#connect();
-      // A connection that breaks fails its query and is an event besides, which would end the process unheard.
-      client.on('error', ignore);
       const result = await client.query<Row & Record<string, unknown>>(config);
-      this.#giveBack(client, false);
+      this.#giveBack(client);
       return result;
     } catch (error) {
-      if (client) this.#giveBack(client, !leavesConnectionUsable(error));
+      if (client && leavesConnectionUsable(error)) this.#giveBack(client);
+      else if (client) this.#throwAway(client, error);
       throw asStorageError(error);
     }
   }
@@ -83,17 +82,21 @@ export class Postgres {
     for (;;) {
       const client = await poolOf(this.dataSource).connect();
       const answeredAtMs = this.#lastAnswerAtMs.get(client);
-      if (answeredAtMs === undefined || answeredAtMs > this.#brokeAtMs) return client;
-      client.release(true);
+      if (answeredAtMs !== undefined && answeredAtMs <= this.#brokeAtMs) client.release(true);
+      // A connection that breaks fails its query and is an event besides, which would end the process unheard.
+      else return client.on('error', ignore);
     }
   }
 
-  #giveBack(client: PoolClient, isBroken: boolean): void {
+  #giveBack(client: PoolClient): void {
     client.off('error', ignore);
-    client.release(isBroken);
-    const nowMs = systemClock.monotonicMs();
-    if (isBroken) this.#brokeAtMs = nowMs;
-    else this.#lastAnswerAtMs.set(client, nowMs);
+    client.release();
+    this.#lastAnswerAtMs.set(client, systemClock.monotonicMs());
+  }
+
+  #throwAway(client: PoolClient, error: unknown): void {
+    client.release(true);
+    if (!leavesConnectionUsable(error)) this.#brokeAtMs = systemClock.monotonicMs();
   }
 }
 

@@ -48,6 +48,16 @@ describe('storage', () => {
     await storage.health.check();
   });
 
+  it('whose connection is cut in the middle of a transaction says unavailable, and goes on by itself', async () => {
+    const transaction = storage.postgres.transaction(async (rows) => {
+      await rows({ name: 'test_sleep', text: 'SELECT pg_sleep(33)' }, []);
+    });
+    await untilRunning('SELECT pg_sleep(33)');
+    proxy.cut();
+    await expect(transaction).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+    await storage.health.check();
+  });
+
   it('keeps the connection of a statement that was refused', async () => {
     const backend = async () =>
       (await storage.postgres.adHocRows<{ pid: number }>('SELECT pg_backend_pid() AS pid', []))[0];
