@@ -141,6 +141,12 @@ export interface MovedSession extends SessionRecord {
   readonly lapsed: readonly TaskVersion[];
 }
 
+/** How much is taken over at once: so many sessions, and so many tasks unless a single session has more. */
+export interface TakeoverLimits {
+  readonly sessions: number;
+  readonly tasks: number;
+}
+
 /** What has become of a session that is silent here. */
 export interface Whereabouts {
   readonly isElsewhere: boolean;
@@ -201,10 +207,10 @@ export interface SessionStore {
    */
   end(nodeId: string, ended: readonly EndedSession[]): Promise<(HeldTask & { sessionId: string })[]>;
   /**
-   * Takes over sessions of nodes whose lease ran out, at most `limit`; they become orphans. Several nodes may do so at
-   * once and get different ones. Fewer than `limit`: there are no more.
+   * Takes over sessions of nodes whose lease ran out, as many as the limits allow; they become orphans. Several nodes may
+   * do so at once and get different ones. None: there are no more.
    */
-  adopt(nodeId: string, limit: number): Promise<MovedSession[]>;
+  adopt(nodeId: string, limits: TakeoverLimits): Promise<MovedSession[]>;
   /** Has dead nodes looked at again that had nothing left to adopt: a late write may have left something after all. */
   unsettle(): Promise<void>;
   /** Takes back those of these sessions that other nodes have taken over, not leases in use there; returns them alone. */

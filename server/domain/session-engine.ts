@@ -172,6 +172,8 @@ export class SessionEngine implements SessionKeeper {
       this.#closing.delete(session);
       this.#orphans.add(session);
     }
+    // Its server had judged it, at least in part.
+    if (moved.lapsed.length > 0) session.isDoubtful = true;
     this.#holdAll(session, moved.tasks);
     if (session.state === 'orphan') this.#settle(session);
     return session;
@@ -197,8 +199,10 @@ export class SessionEngine implements SessionKeeper {
     session.cause = 'heartbeat_timeout';
     session.hearing = 'fresh';
     this.#sessions.set(session.id, session);
-    if (!isCondemned) this.#wheel.put(session, session.lastSeenMs + session.suspectAfterMs);
     this.hooks.onChanged(session);
+    if (isCondemned) return;
+    this.#wheel.put(session, session.lastSeenMs + session.suspectAfterMs);
+    this.#resolveDoubt(session);
   }
 
   /** A session that nobody has written down, of which a task has turned up that is to be judged. */
@@ -269,6 +273,10 @@ export class SessionEngine implements SessionKeeper {
     this.#suspects.delete(session);
     session.hearing = 'fresh';
     session.isReleased = false;
+    this.#resolveDoubt(session);
+  }
+
+  #resolveDoubt(session: LiveSession): void {
     if (!session.isDoubtful) return;
     session.isDoubtful = false;
     this.hooks.onDoubtful(session);

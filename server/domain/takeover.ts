@@ -12,7 +12,7 @@
  *
  * Whatever moves raises the epochs of its tasks, so that verdicts of where it came from are void.
  */
-import type { MovedSession, SessionStore, TaskVersion } from './liveness-ports.js';
+import type { MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { Log } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
@@ -31,10 +31,10 @@ export interface TakeoverOptions {
   readonly onUncertain: (session: LiveSession) => void;
 }
 
-const MAX_ADOPTED = 500;
+/** What moves at once: the database is done with it soon, and this process too. */
+const MAX_AT_ONCE: TakeoverLimits = { sessions: 1000, tasks: 5000 };
 /** In every so many rounds, dead nodes are looked at again that had nothing left. */
 const UNSETTLE_EVERY = 20;
-const MAX_AT_ONCE = 1000;
 const MAX_REFRESHED = 20_000;
 /** Every other server renews its own lease at least once while so many renewals tell of a lease. */
 const TOLD_IN_RENEWALS = 3;
@@ -124,7 +124,7 @@ export class Takeover {
       await this.#reclaim();
       await this.#repair();
       await this.#refresh();
-      if (this.options.mayAdopt()) await this.#adopt();
+      await this.#adopt();
       await this.#audit();
     } catch (error) {
       this.options.log.warn(
@@ -135,17 +135,28 @@ export class Takeover {
   }
 
   async #adopt(): Promise<void> {
-    const { store, nodeId, engine, log, onAdopted } = this.options;
+    const { store, mayAdopt, log, onAdopted } = this.options;
+    if (!mayAdopt()) return;
     if (this.#rounds++ % UNSETTLE_EVERY === 0) await store.unsettle();
-    for (let more = true; more && !this.#stopped;) {
-      const moved = await store.adopt(nodeId, MAX_ADOPTED);
-      more = moved.length === MAX_ADOPTED;
-      if (moved.length === 0) return;
-      for (const session of moved) engine.adopt(session);
-      const tasks = moved.reduce((sum, session) => sum + session.tasks.length, 0);
-      log.info({ sessions: moved.length, tasks }, 'took over sessions of a server that is gone');
-      onAdopted(moved.length, tasks);
+    const adopted = { sessions: 0, tasks: 0 };
+    try {
+      while (mayAdopt() && !this.#stopped && (await this.#adoptSome(adopted)));
+    } finally {
+      if (adopted.sessions > 0) {
+        log.info(adopted, 'took over sessions of a server that is gone');
+        onAdopted(adopted.sessions, adopted.tasks);
+      }
     }
+  }
+
+  /** False when there was nothing left. */
+  async #adoptSome(adopted: { sessions: number; tasks: number }): Promise<boolean> {
+    const { store, nodeId, engine } = this.options;
+    const moved = await store.adopt(nodeId, MAX_AT_ONCE);
+    for (const session of moved) engine.adopt(session);
+    adopted.sessions += moved.length;
+    adopted.tasks += moved.reduce((sum, session) => sum + session.tasks.length, 0);
+    return moved.length > 0;
   }
 
   async #reclaim(): Promise<void> {
@@ -180,11 +191,24 @@ export class Takeover {
   /** The sessions of a set that are still open, in parts; the others leave the set. */
   *#openAmong(set: Set<string>): Generator<string[]> {
     while (set.size > 0 && !this.#stopped) {
-      const ids = [...set].slice(0, MAX_AT_ONCE);
-      const open = ids.filter((id) => this.options.engine.get(id)?.state === 'open');
-      for (const id of ids) if (!open.includes(id)) set.delete(id);
+      const open = this.#someOpen(set);
       if (open.length > 0) yield open;
     }
+  }
+
+  #someOpen(set: Set<string>): string[] {
+    const open: string[] = [];
+    let tasks = 0;
+    for (const id of set) {
+      const session = this.options.engine.get(id);
+      if (session?.state !== 'open') set.delete(id);
+      else if (open.length > 0 && tasks + session.tasks.size > MAX_AT_ONCE.tasks) break;
+      else {
+        tasks += session.tasks.size;
+        if (open.push(id) === MAX_AT_ONCE.sessions) break;
+      }
+    }
+    return open;
   }
 
   /** Forgets what has gone elsewhere: the session itself, or all of its tasks. */

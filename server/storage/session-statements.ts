@@ -1,12 +1,9 @@
 /** The statements of session-store.ts. */
 import type { Statement } from './postgres.js';
+import { RECORD } from './session-rows.js';
 
 /** How much later than its successor a lost session may seem to have been heard, for the way of the news to us. */
 const NEWS_MS = 5000;
-
-const RECORD = `id, door, address, owner, ttl_ms, state, is_protected,
-  round(extract(epoch FROM now() - opened_at) * 1000)::float8 AS opened_ago_ms,
-  round(extract(epoch FROM now() - silent_since) * 1000)::float8 AS silent_ms`;
 
 /** A task that has not ended. Of one that has, a session keeps nothing but its name, until it ends itself. */
 const RUNS = `status NOT IN ('finish', 'shutdown')`;
@@ -20,28 +17,30 @@ function idRange(nodeId: string): string {
   return `${ids('-0000-0000-000000000000')} AND ${ids('-ffff-ffff-ffffffffffff')}`;
 }
 
-/**
- * Moves the sessions that \`picked\` names, with \`changes\`, and raises the epochs of their running tasks; answers with their
- * records and tasks, and what lapsed for their sake if \`withLapsed\`.
- */
-function move(picked: string, changes: string, lapsed: string): string {
+/** Moves the sessions that `picked` names to node $1, with `changes`; answers with their records. See session-moves.ts. */
+function move(picked: string, changes: string): string {
   return `
 WITH ${picked}, moved AS (
   UPDATE session s SET node_id = $1, ended_at = NULL, is_protected = false, ${changes}
   FROM picked p WHERE s.id = p.id RETURNING s.*
-), locked AS MATERIALIZED (
-  SELECT id FROM task WHERE session_id IN (SELECT id FROM moved) AND ${RUNS} ORDER BY id FOR NO KEY UPDATE
-), raised AS (
-  UPDATE task t SET epoch = t.epoch + 1 FROM locked l
-  WHERE t.id = l.id AND t.session_id IN (SELECT id FROM moved) RETURNING t.id, t.session_id, t.epoch
-), held AS (
-  SELECT session_id, jsonb_agg(jsonb_build_array(id, epoch)) AS tasks FROM raised GROUP BY session_id
 )
-SELECT ${RECORD}, held.tasks, ${lapsed} AS lapsed FROM moved LEFT JOIN held ON held.session_id = moved.id`;
+SELECT ${RECORD} FROM moved`;
 }
 
-const LAPSED = `(SELECT jsonb_agg(jsonb_build_array(t.id, t.revision)) FROM task t
-  WHERE t.lapsed_session_id = moved.id AND ${IS_LAPSED})`;
+/**
+ * Changes tasks of the sessions $2 if they still are as they should be. $1 their ids as JSON, sorted: LATERAL with a locking
+ * clause locks them in this order and finds each by its primary key, however many there are (see task-write-statements.ts).
+ */
+function changeTasks(condition: string, change: string): string {
+  return `
+WITH locked AS MATERIALIZED (
+  SELECT t.id FROM json_array_elements_text($1::json) AS i (id)
+  CROSS JOIN LATERAL (
+    SELECT id FROM task WHERE task.id = i.id AND task.session_id = ANY ($2::uuid[]) AND ${condition} FOR NO KEY UPDATE
+  ) AS t
+)
+UPDATE task t SET ${change} FROM locked l WHERE t.id = l.id RETURNING t.id, t.session_id, t.epoch`;
+}
 
 /** $1 node, then the columns of the records. What has not changed is not written. */
 export const SAVE: Statement = {
@@ -59,19 +58,32 @@ WHERE session.node_id = $1::uuid
   AND (session.state, session.is_protected) IS DISTINCT FROM (excluded.state, excluded.is_protected)`,
 };
 
+/** A session r that no node but $1 holds. */
+const IS_OURS = `NOT EXISTS (SELECT FROM session s WHERE s.id = r.id AND s.node_id <> $1::uuid)`;
+
+/** $1 node, $2 ids of sessions, $3 how many. The order has the index read, and only as far as is needed. */
+export const ENDED_TASKS: Statement = {
+  name: 'session_ended_tasks',
+  text: `
+SELECT id FROM task
+WHERE session_id = ANY (ARRAY(SELECT r.id FROM unnest($2::uuid[]) AS r (id) WHERE ${IS_OURS})) AND NOT ${RUNS}
+ORDER BY session_id LIMIT $3`,
+};
+
+export const RELEASE: Statement = {
+  name: 'session_release',
+  text: changeTasks(`NOT ${RUNS}`, 'session_id = NULL'),
+};
+
 /** $1 node, $2 ids, $3 how long each was silent. */
 export const END: Statement = {
   name: 'session_end',
   text: `
 WITH ours AS MATERIALIZED (
-  SELECT r.id, r.silent_ms FROM unnest($2::uuid[], $3::float8[]) AS r (id, silent_ms)
-  WHERE NOT EXISTS (SELECT FROM session s WHERE s.id = r.id AND s.node_id <> $1::uuid)
+  SELECT r.id, r.silent_ms FROM unnest($2::uuid[], $3::float8[]) AS r (id, silent_ms) WHERE ${IS_OURS}
 ), leftover AS MATERIALIZED (
   SELECT t.id, t.session_id, t.epoch FROM task t
   WHERE t.session_id IN (SELECT id FROM ours) AND t.${RUNS}
-), done AS (
-  UPDATE task t SET session_id = NULL
-  WHERE t.session_id IN (SELECT id FROM ours) AND NOT t.${RUNS}
 ), over AS MATERIALIZED (
   SELECT id, silent_ms, EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = ours.id AND ${IS_LAPSED}) AS is_kept
   FROM ours WHERE id NOT IN (SELECT session_id FROM leftover)
@@ -90,32 +102,58 @@ export const SOMEBODY_DIED: Statement = {
   text: `SELECT id FROM node WHERE lease_until < now() AND NOT is_settled LIMIT 1`,
 };
 
-/** A node that died before it had written a session down left tasks whose session id is in its range. */
+/**
+ * A node that died before it had written a session down left tasks whose session id is in its range. All of them are
+ * looked at, which waits until nothing is left of the node that is written down.
+ */
 export const WRITE_DOWN_UNRECORDED: Statement = {
   name: 'session_write_down_unrecorded',
   text: `
+WITH n AS MATERIALIZED (
+  SELECT id, started_at, renewed_at FROM node WHERE lease_until < now() AND NOT is_settled
+  AND NOT EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')
+)
 INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, opened_at, silent_since)
 SELECT t.session_id, n.id, 'tcp', max(t.addr), '', 0, 'open', false, n.started_at, n.renewed_at
-FROM node n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
-WHERE n.lease_until < now() AND NOT n.is_settled AND NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id)
-GROUP BY t.session_id, n.id
+FROM n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
+WHERE NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id)
+GROUP BY t.session_id, n.id, n.started_at, n.renewed_at
 ORDER BY t.session_id
-ON CONFLICT (id) DO NOTHING`,
+ON CONFLICT (id) DO NOTHING RETURNING id`,
 };
 
-/** $1 node, $2 how many. The share lock on the dead node keeps it from renewing in the middle. */
+/**
+ * $1 node, $2 how many sessions, $3 how many tasks: the sessions before the one that has a task too many, or the first. The
+ * share lock on the dead node keeps it from renewing in the middle. The planner is not to know $3: so it has the index read
+ * in order and only as far as is needed, whatever it expects.
+ */
 export const ADOPT: Statement = {
   name: 'session_adopt',
   text: move(
     `dead AS MATERIALIZED (
   SELECT id, renewed_at FROM node WHERE lease_until < now() AND NOT is_settled FOR SHARE SKIP LOCKED
-), picked AS MATERIALIZED (
+), free AS MATERIALIZED (
   SELECT s.id, d.renewed_at FROM session s JOIN dead d ON d.id = s.node_id
   WHERE s.state <> 'ended' ORDER BY s.id LIMIT $2 FOR UPDATE OF s SKIP LOCKED
+), too_many AS MATERIALIZED (
+  SELECT session_id AS id FROM task WHERE session_id = ANY (ARRAY(SELECT id FROM free)) AND ${RUNS}
+  ORDER BY session_id OFFSET (SELECT $3::bigint) LIMIT 1
+), picked AS MATERIALIZED (
+  SELECT * FROM free WHERE (id < (SELECT id FROM too_many)) IS NOT FALSE OR id = (SELECT id FROM free ORDER BY id LIMIT 1)
 )`,
     `state = 'orphan', silent_since = coalesce(s.silent_since, p.renewed_at)`,
-    'NULL::jsonb',
   ),
+};
+
+/** $1 sessions. */
+export const RUNNING_TASKS: Statement = {
+  name: 'session_running_tasks',
+  text: `SELECT id FROM task WHERE session_id = ANY ($1::uuid[]) AND ${RUNS} ORDER BY id`,
+};
+
+export const RAISE: Statement = {
+  name: 'session_raise',
+  text: changeTasks(RUNS, 'epoch = t.epoch + 1'),
 };
 
 export const SETTLE: Statement = {
@@ -143,7 +181,6 @@ export const RECLAIM: Statement = {
   ORDER BY id FOR UPDATE
 )`,
     `state = 'open', silent_since = NULL`,
-    LAPSED,
   ),
 };
 
@@ -153,7 +190,6 @@ export const TAKE: Statement = {
   text: move(
     `picked AS MATERIALIZED (SELECT id FROM session WHERE id = $2 AND owner = $3 AND door = 'grpc' FOR UPDATE)`,
     `state = 'open', silent_since = NULL`,
-    LAPSED,
   ),
 };
 
@@ -180,7 +216,7 @@ FROM unnest($2::uuid[]) AS r (id) LEFT JOIN session s ON s.id = r.id`,
 export const RESUMABLE: Statement = {
   name: 'session_resumable',
   text: `
-SELECT r.session_id, lost.id AS lost_id, held.tasks
+SELECT r.session_id, lost.id, held.tasks
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::float8[]) AS r (session_id, address, owner, opened_ago_ms)
 CROSS JOIN LATERAL (
   SELECT s.id FROM session s

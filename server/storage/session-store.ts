@@ -1,9 +1,10 @@
 /**
  * The sessions' records on PostgreSQL, and how sessions move between nodes.
  *
- * Whatever moves a session raises the epochs of its tasks in the same statement, so that verdicts of where it came from
- * are void from then on. Rows of several nodes' takers never wait for each other (SKIP LOCKED); tasks are locked in the
- * order of their ids, like every batch of writes locks them.
+ * Whatever moves a session raises the epochs of its tasks in the same transaction (session-moves.ts), so that verdicts of
+ * where it came from are void from then on. Rows of several nodes' takers never wait for each other (SKIP LOCKED).
+ *
+ * A session may have any number of tasks, running and ended ones. No statement changes more than a part of them.
  */
 import type { Scope } from '../domain/access.js';
 import {
@@ -17,14 +18,23 @@ import {
   type SessionRecord,
   type SessionStore,
   type TaskVersion,
+  type TakeoverLimits,
   type Whereabouts,
 } from '../domain/liveness-ports.js';
 import type { TaskMark } from '../domain/task.js';
-import type { Postgres } from './postgres.js';
+import type { Postgres, Statement } from './postgres.js';
+import { moveSessions } from './session-moves.js';
+import { recordOf, versionsOf, type SessionRow, type VersionsRow } from './session-rows.js';
 import * as sql from './session-statements.js';
 
+/** How many tasks a statement changes; each takes some 0.1 ms. */
+const PART_SIZE = 5000;
+
 export class PostgresSessionStore implements SessionStore {
-  constructor(private readonly postgres: Postgres) {}
+  constructor(
+    private readonly postgres: Postgres,
+    private readonly partSize = PART_SIZE,
+  ) {}
 
   async save(nodeId: string, records: readonly SessionRecord[]): Promise<void> {
     await this.postgres.rows(sql.SAVE, [
@@ -42,34 +52,53 @@ export class PostgresSessionStore implements SessionStore {
   }
 
   async end(nodeId: string, ended: readonly EndedSession[]): Promise<(HeldTask & { sessionId: string })[]> {
-    const values = [nodeId, ended.map(({ id }) => id), ended.map(({ silentMs }) => silentMs)];
+    const ids = ended.map(({ id }) => id);
+    await this.#releaseEnded(nodeId, ids);
+    const values = [nodeId, ids, ended.map(({ silentMs }) => silentMs)];
     const rows = await this.postgres.rows<TaskRow>(sql.END, values);
     return rows.map((row) => ({ ...heldTaskOf(row), sessionId: row.session_id }));
   }
 
-  async adopt(nodeId: string, limit: number): Promise<MovedSession[]> {
+  /** Tasks that have ended keep the name of their session until it ends too. */
+  async #releaseEnded(nodeId: string, ids: readonly string[]): Promise<void> {
+    for (let found = this.partSize; found === this.partSize;) {
+      const rows = await this.postgres.rows<{ id: string }>(sql.ENDED_TASKS, [nodeId, ids, this.partSize]);
+      found = rows.length;
+      const tasks = rows.map(({ id }) => id).sort();
+      if (found > 0) await this.postgres.rows(sql.RELEASE, [JSON.stringify(tasks), ids]);
+    }
+  }
+
+  async adopt(nodeId: string, { sessions, tasks }: TakeoverLimits): Promise<MovedSession[]> {
     if ((await this.postgres.rows(sql.SOMEBODY_DIED, [])).length === 0) return [];
-    await this.postgres.rows(sql.WRITE_DOWN_UNRECORDED, []);
-    const rows = await this.postgres.rows<MovedRow>(sql.ADOPT, [nodeId, limit]);
-    if (rows.length < limit) await this.postgres.rows(sql.SETTLE, []);
-    return rows.map(movedOf);
+    const adopt = () => this.#move(sql.ADOPT, [nodeId, sessions, tasks]);
+    const recorded = await adopt();
+    if (recorded.length > 0) return recorded;
+    const found = await this.postgres.rows(sql.WRITE_DOWN_UNRECORDED, []);
+    const unrecorded = found.length > 0 ? await adopt() : [];
+    if (unrecorded.length === 0) await this.postgres.rows(sql.SETTLE, []);
+    return unrecorded;
+  }
+
+  #move(picking: Statement, values: readonly unknown[]): Promise<MovedSession[]> {
+    return this.postgres.transaction((rows) => moveSessions(rows, picking, values, this.partSize));
   }
 
   async unsettle(): Promise<void> {
     await this.postgres.rows(sql.UNSETTLE, []);
   }
 
-  async reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]> {
-    return (await this.postgres.rows<MovedRow>(sql.RECLAIM, [nodeId, ids])).map(movedOf);
+  reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]> {
+    return this.#move(sql.RECLAIM, [nodeId, ids]);
   }
 
-  async take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
-    return (await this.postgres.rows<MovedRow>(sql.TAKE, [nodeId, id, owner])).map(movedOf);
+  take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
+    return this.#move(sql.TAKE, [nodeId, id, owner]);
   }
 
   async lapsedOf(ids: readonly string[]): Promise<ReadonlyMap<string, readonly TaskVersion[]>> {
-    const rows = await this.postgres.rows<{ id: string; tasks: Pair[] }>(sql.LAPSED_OF, [ids]);
-    return new Map(rows.map(({ id, tasks }) => [id, tasks.map(versionOf)]));
+    const rows = await this.postgres.rows<VersionsRow>(sql.LAPSED_OF, [ids]);
+    return new Map(rows.map((row) => [row.id, versionsOf(row)]));
   }
 
   async unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]> {
@@ -83,18 +112,14 @@ export class PostgresSessionStore implements SessionStore {
   }
 
   async resumable(requests: readonly ResumeRequest[]): Promise<ResumeCandidate[]> {
-    const rows = await this.postgres.rows<{ session_id: string; lost_id: string; tasks: Pair[] }>(sql.RESUMABLE, [
+    const rows = await this.postgres.rows<VersionsRow & { session_id: string }>(sql.RESUMABLE, [
       requests.map(({ sessionId }) => sessionId),
       requests.map(({ address }) => address),
       requests.map(({ owner }) => owner),
       requests.map(({ openedAgoMs }) => openedAgoMs),
       RESUMABLE_MS,
     ]);
-    return rows.map(({ session_id: sessionId, lost_id: lostSessionId, tasks }) => ({
-      sessionId,
-      lostSessionId,
-      tasks: tasks.map(versionOf),
-    }));
+    return rows.map((row) => ({ sessionId: row.session_id, lostSessionId: row.id, tasks: versionsOf(row) }));
   }
 
   async tasksOf(sessionId: string): Promise<TaskVersion[]> {
@@ -132,30 +157,10 @@ export class PostgresSessionStore implements SessionStore {
   }
 }
 
-/** A task's id with its epoch or revision, as JSON. */
-type Pair = readonly [string, number];
-
 interface TaskRow {
   readonly id: string;
   readonly session_id: string;
   readonly epoch: string;
-}
-
-interface SessionRow {
-  readonly id: string;
-  readonly door: SessionRecord['door'];
-  readonly address: string;
-  readonly owner: string;
-  readonly ttl_ms: number;
-  readonly state: SessionRecord['state'];
-  readonly is_protected: boolean;
-  readonly opened_ago_ms: number;
-  readonly silent_ms: number | null;
-}
-
-interface MovedRow extends SessionRow {
-  readonly tasks: readonly Pair[] | null;
-  readonly lapsed: readonly Pair[] | null;
 }
 
 interface ListedRow extends SessionRow {
@@ -167,32 +172,6 @@ interface ListedRow extends SessionRow {
 
 function heldTaskOf({ id, epoch }: TaskRow): HeldTask {
   return { taskId: id, epoch: Number(epoch) };
-}
-
-function versionOf([taskId, revision]: Pair): TaskVersion {
-  return { taskId, revision };
-}
-
-function recordOf(row: SessionRow): SessionRecord {
-  return {
-    id: row.id,
-    door: row.door,
-    address: row.address,
-    owner: row.owner,
-    ttlMs: row.ttl_ms,
-    openedAgoMs: row.opened_ago_ms,
-    state: row.state,
-    isProtected: row.is_protected,
-    silentMs: row.silent_ms,
-  };
-}
-
-function movedOf(row: MovedRow): MovedSession {
-  return {
-    ...recordOf(row),
-    tasks: (row.tasks ?? []).map(([taskId, epoch]) => ({ taskId, epoch })),
-    lapsed: (row.lapsed ?? []).map(versionOf),
-  };
 }
 
 function listedOf(row: ListedRow): ListedSession {

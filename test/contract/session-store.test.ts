@@ -44,6 +44,9 @@ interface Bench {
 }
 
 const LEASE_MS = 10_000;
+const ALL = { sessions: 100, tasks: 1000 };
+/** Small, so that a few tasks take several statements. */
+const PART_SIZE = 3;
 const report: NodeReport = { sessions: 0, suspects: [], taken: [], marked: 0, protection: null };
 const protection = { sinceMs: 0, endsInMs: 900_000, lost: 20, of: 100, held: 20, heldBy: '' };
 
@@ -111,7 +114,7 @@ async function postgresBench(): Promise<Bench> {
   const query = <Row extends object>(text: string, values: unknown[] = []) => postgres.adHocRows<Row>(text, values);
   return {
     nodes: new PostgresNodeStore(postgres),
-    sessions: new PostgresSessionStore(postgres),
+    sessions: new PostgresSessionStore(postgres, PART_SIZE),
     async putTask(id, sessionId, { group = 'mx', user = 'ssx', status = 'running' } = {}) {
       await query(
         `INSERT INTO task (id, name, url, user_id, group_id, description, status, start_time, stop_time, addr, cause,
@@ -185,6 +188,13 @@ describe.each([
   beforeEach(() => bench.clear());
   afterAll(() => bench.close());
 
+  /** Tasks of a session, with ids of no particular order. */
+  async function putTasks(sessionId: string, count: number, status = 'running'): Promise<string[]> {
+    const ids = Array.from({ length: count }, () => randomUUID());
+    for (const id of ids) await bench.putTask(id, sessionId, { status });
+    return ids;
+  }
+
   describe('a lease', () => {
     it('says whether it had run out, or there was none', async () => {
       const node = { id: randomUUID(), name: 'a' };
@@ -250,9 +260,9 @@ describe.each([
       await bench.sessions.save(dead.id, [recordOf(open), recordOf(closing, { state: 'closing', silentMs: 9000 })]);
       await bench.putTask('a', open);
       await bench.putTask('b', closing);
-      expect(await bench.sessions.adopt(alive.id, 100)).toEqual([]);
+      expect(await bench.sessions.adopt(alive.id, ALL)).toEqual([]);
       await bench.expireLease(dead.id);
-      const adopted = await bench.sessions.adopt(alive.id, 100);
+      const adopted = await bench.sessions.adopt(alive.id, ALL);
       expect(adopted.map(({ id }) => id).sort()).toEqual([open, closing].sort());
       expect(adopted.every(({ state }) => state === 'orphan')).toBe(true);
       expect(adopted.find(({ id }) => id === open)).toMatchObject({
@@ -263,7 +273,7 @@ describe.each([
       expect(adopted.find(({ id }) => id === open)?.silentMs).toBeLessThan(30_000);
       expect(adopted.find(({ id }) => id === closing)?.silentMs).toBeGreaterThanOrEqual(9000);
       expect(await bench.task('a')).toMatchObject({ sessionId: open, epoch: 2 });
-      expect(await bench.sessions.adopt(alive.id, 100)).toEqual([]);
+      expect(await bench.sessions.adopt(alive.id, ALL)).toEqual([]);
     });
 
     it('loses nothing but the name of a task that has ended: its epoch stays', async () => {
@@ -273,7 +283,7 @@ describe.each([
       await bench.putTask('runs', session);
       await bench.putTask('done', session, { status: 'finish' });
       await bench.expireLease(dead.id);
-      expect(await bench.sessions.adopt(alive.id, 100)).toMatchObject([{ tasks: [{ taskId: 'runs', epoch: 2 }] }]);
+      expect(await bench.sessions.adopt(alive.id, ALL)).toMatchObject([{ tasks: [{ taskId: 'runs', epoch: 2 }] }]);
       expect(await bench.task('done')).toMatchObject({ sessionId: session, epoch: 1 });
     });
 
@@ -288,13 +298,45 @@ describe.each([
       const taken: string[] = [];
       const take = async (node: { id: string }) => {
         for (let got = 1; got > 0;) {
-          const part = await bench.sessions.adopt(node.id, 7);
+          const part = await bench.sessions.adopt(node.id, { ...ALL, sessions: 7 });
           taken.push(...part.map(({ id }) => id));
           got = part.length;
         }
       };
       await Promise.all([take(one), take(other)]);
       expect(taken.sort()).toEqual(ids.sort());
+    });
+
+    it('loses them bit by bit by the number of their tasks, one with too many by itself', async () => {
+      const [dead, alive] = [await startNode(bench), await startNode(bench)];
+      const ids = Array.from({ length: 6 }, () => sessionIdOf(dead)).sort();
+      const tasks = [4, 4, 0, 3, 25, 1];
+      await bench.sessions.save(
+        dead.id,
+        ids.map((id) => recordOf(id)),
+      );
+      for (const [session, count] of tasks.entries()) await putTasks(ids[session] as string, count);
+      await bench.putTask('done', ids[0] as string, { status: 'finish' });
+      await bench.expireLease(dead.id);
+      const parts = [];
+      for (let part = 0; part < 5; part++)
+        parts.push(await bench.sessions.adopt(alive.id, { sessions: 100, tasks: 10 }));
+      const adopted = parts.map((part) => part.map(({ id, tasks }) => [ids.indexOf(id), tasks.length]).sort());
+      expect(adopted).toEqual([
+        [
+          [0, 4],
+          [1, 4],
+          [2, 0],
+        ],
+        [[3, 3]],
+        [[4, 25]],
+        [[5, 1]],
+        [],
+      ]);
+      const held = parts.flat().flatMap((session) => session.tasks);
+      expect(new Set(held.map(({ taskId }) => taskId)).size).toBe(37);
+      expect(held.every(({ epoch }) => epoch === 2)).toBe(true);
+      for (const { taskId } of held) expect((await bench.task(taskId)).epoch).toBe(2);
     });
 
     it('loses the sessions that it had not yet written down too', async () => {
@@ -304,7 +346,7 @@ describe.each([
       await bench.putTask('b', session);
       await bench.putTask('elsewhere', sessionIdOf(alive));
       await bench.expireLease(dead.id);
-      const adopted = await bench.sessions.adopt(alive.id, 100);
+      const adopted = await bench.sessions.adopt(alive.id, ALL);
       expect(adopted).toMatchObject([{ id: session, state: 'orphan', address: '10.0.0.1' }]);
       expect(adopted[0]?.tasks.map(({ taskId }) => taskId).sort()).toEqual(['a', 'b']);
     });
@@ -312,11 +354,11 @@ describe.each([
     it('is looked at again when a late write left something after all', async () => {
       const [dead, alive] = [await startNode(bench), await startNode(bench)];
       await bench.expireLease(dead.id);
-      expect(await bench.sessions.adopt(alive.id, 100)).toEqual([]);
+      expect(await bench.sessions.adopt(alive.id, ALL)).toEqual([]);
       await bench.putTask('late', sessionIdOf(dead));
-      expect(await bench.sessions.adopt(alive.id, 100)).toEqual([]);
+      expect(await bench.sessions.adopt(alive.id, ALL)).toEqual([]);
       await bench.sessions.unsettle();
-      expect(await bench.sessions.adopt(alive.id, 100)).toMatchObject([{ tasks: [{ taskId: 'late' }] }]);
+      expect(await bench.sessions.adopt(alive.id, ALL)).toMatchObject([{ tasks: [{ taskId: 'late' }] }]);
     });
 
     it('that gave its lease up is dead at once', async () => {
@@ -324,7 +366,7 @@ describe.each([
       await bench.sessions.save(dead.id, [recordOf(sessionIdOf(dead))]);
       await bench.nodes.release(dead.id);
       await bench.age(1);
-      expect(await bench.sessions.adopt(alive.id, 100)).toHaveLength(1);
+      expect(await bench.sessions.adopt(alive.id, ALL)).toHaveLength(1);
     });
 
     it('is forgotten when it is long dead and nothing is left of it', async () => {
@@ -334,8 +376,9 @@ describe.each([
       await bench.expireLease(dead.id);
       await bench.age(100_000);
       await bench.nodes.renew(alive, LEASE_MS, report);
+      await bench.sessions.adopt(alive.id, ALL);
       expect(await bench.nodes.purge(50_000)).toBe(0);
-      await bench.sessions.adopt(alive.id, 100);
+      expect(await bench.sessions.adopt(alive.id, ALL)).toEqual([]);
       expect(await bench.nodes.purge(50_000)).toBe(1);
     });
   });
@@ -348,7 +391,7 @@ describe.each([
       await bench.putTask('a', session);
       await bench.putTask('b', session);
       await bench.expireLease(late.id);
-      await bench.sessions.adopt(taker.id, 100);
+      await bench.sessions.adopt(taker.id, ALL);
       await bench.lapseTask('b');
       const [back] = await bench.sessions.reclaim(late.id, [session, sessionIdOf(late)]);
       expect(back).toMatchObject({ id: session, state: 'open', silentMs: null, tasks: [{ taskId: 'a', epoch: 3 }] });
@@ -359,6 +402,23 @@ describe.each([
       expect(await bench.sessions.reclaim(late.id, [session])).toEqual([]);
     });
 
+    it('is taken back with all of many tasks', async () => {
+      const [late, taker] = [await startNode(bench), await startNode(bench)];
+      const ids = [sessionIdOf(late), sessionIdOf(late)];
+      await bench.sessions.save(
+        late.id,
+        ids.map((id) => recordOf(id)),
+      );
+      for (const id of ids) await putTasks(id, 10);
+      await bench.expireLease(late.id);
+      await bench.sessions.adopt(taker.id, ALL);
+      const back = await bench.sessions.reclaim(late.id, ids);
+      const held = back.flatMap(({ tasks }) => tasks);
+      expect(back.map(({ id }) => id).sort()).toEqual(ids.sort());
+      expect(new Set(held.map(({ taskId }) => taskId)).size).toBe(20);
+      expect(held.every(({ epoch }) => epoch === 3)).toBe(true);
+    });
+
     it('is not taken back when it is a lease that its client has taken along', async () => {
       const [late, taker, used] = [await startNode(bench), await startNode(bench), await startNode(bench)];
       const [orphan, moved] = [sessionIdOf(late), sessionIdOf(late)];
@@ -367,7 +427,7 @@ describe.each([
         [orphan, moved].map((id) => recordOf(id, { door: 'grpc' })),
       );
       await bench.expireLease(late.id);
-      await bench.sessions.adopt(taker.id, 100);
+      await bench.sessions.adopt(taker.id, ALL);
       await bench.sessions.take(used.id, moved, '');
       expect(await bench.sessions.reclaim(late.id, [orphan, moved])).toMatchObject([{ id: orphan }]);
     });
@@ -378,7 +438,7 @@ describe.each([
       await bench.sessions.save(late.id, [recordOf(session)]);
       await bench.putTask('a', session);
       await bench.expireLease(late.id);
-      await bench.sessions.adopt(taker.id, 100);
+      await bench.sessions.adopt(taker.id, ALL);
       await bench.sessions.save(late.id, [recordOf(session, { state: 'closing', silentMs: 1 })]);
       expect(await bench.sessions.end(late.id, [{ id: session, silentMs: 1 }])).toEqual([]);
       expect(await bench.sessions.list('everything', undefined, 10)).toMatchObject([
@@ -452,6 +512,19 @@ describe.each([
       expect(await bench.sessions.end(node.id, [{ id: session, silentMs: 1 }])).toEqual([]);
       expect(await bench.task('a')).toMatchObject({ status: 'finish', sessionId: null });
       expect(await bench.sessions.list('everything', undefined, 10)).toEqual([]);
+    });
+
+    it('releases any number of such tasks, but none of a session that another node holds', async () => {
+      const [node, other] = [await startNode(bench), await startNode(bench)];
+      const [ours, theirs] = [sessionIdOf(node), sessionIdOf(node)];
+      await bench.sessions.save(node.id, [recordOf(ours)]);
+      await bench.sessions.save(other.id, [recordOf(theirs)]);
+      const tasks = await putTasks(ours, 10, 'finish');
+      const [kept = ''] = await putTasks(theirs, 1, 'shutdown');
+      const ended = [ours, theirs].map((id) => ({ id, silentMs: 1 }));
+      expect(await bench.sessions.end(node.id, ended)).toEqual([]);
+      for (const id of tasks) expect(await bench.task(id)).toMatchObject({ status: 'finish', sessionId: null });
+      expect(await bench.task(kept)).toMatchObject({ sessionId: theirs });
     });
 
     it('does not come while the database knows of tasks, which are told', async () => {
@@ -590,7 +663,7 @@ describe.each([
     await bench.sessions.save(alive.id, [recordOf(held, { isProtected: true, silentMs: 40_000 })]);
     await bench.sessions.save(node.id, [recordOf(own, { isProtected: true, silentMs: 40_000 })]);
     await bench.expireLease(dead.id);
-    await bench.sessions.adopt(alive.id, 10);
+    await bench.sessions.adopt(alive.id, ALL);
     expect(await bench.sessions.marked(node.id, 10)).toEqual(
       new Map([
         [orphan, 'unconfirmed'],

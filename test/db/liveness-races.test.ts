@@ -3,8 +3,10 @@ import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../server/domain/clock.js';
-import type { NodeReport } from '../../server/domain/liveness-ports.js';
+import type { MovedSession, NodeReport } from '../../server/domain/liveness-ports.js';
 import type { Lapse } from '../../server/domain/ports.js';
+import { moveSessions } from '../../server/storage/session-moves.js';
+import type { Statement } from '../../server/storage/postgres.js';
 import { ADOPT } from '../../server/storage/session-statements.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
@@ -48,6 +50,13 @@ async function serverWithTask(taskId: string) {
 
 async function die(nodeId: string): Promise<void> {
   await client.query(`UPDATE node SET lease_until = now() - interval '1 s' WHERE id = $1`, [nodeId]);
+}
+
+/** Takes over in the transaction of `client`, which is to be committed. */
+async function adoptUncommitted(nodeId: string, sessions = 10): Promise<MovedSession[]> {
+  const run = async <Row extends object>({ text }: Statement, values: readonly unknown[]) =>
+    (await client.query<Row & Record<string, unknown>>(text, [...values])).rows;
+  return moveSessions(run, ADOPT, [nodeId, sessions, 100], 100);
 }
 
 /** Resolves when a statement of the database waits for a lock of another. */
@@ -97,8 +106,7 @@ describe('a verdict that is under way', () => {
     const { node, verdict } = await serverWithTask('a');
     await die(node.id);
     await client.query('BEGIN');
-    const { rowCount } = await client.query(ADOPT.text, [randomUUID(), 10]);
-    expect(rowCount).toBe(1);
+    expect(await adoptUncommitted(randomUUID())).toHaveLength(1);
     const lapsing = storage.tasks.lapse([verdict]);
     await untilOneWaits();
     await client.query('COMMIT');
@@ -127,7 +135,7 @@ describe('a server that comes back while others take its sessions over', () => {
     const taker = randomUUID();
     await die(node.id);
     await client.query('BEGIN');
-    await client.query(ADOPT.text, [taker, 10]);
+    await adoptUncommitted(taker);
     const renewing = storage.nodes.renew(node, LEASE_MS, report);
     await untilOneWaits();
     await client.query('COMMIT');
@@ -142,7 +150,7 @@ describe('a server that comes back while others take its sessions over', () => {
     await die(node.id);
     await client.query('BEGIN');
     await client.query('SELECT FROM node WHERE id = $1 FOR UPDATE', [node.id]);
-    expect(await storage.sessions.adopt(randomUUID(), 10)).toEqual([]);
+    expect(await storage.sessions.adopt(randomUUID(), { sessions: 10, tasks: 100 })).toEqual([]);
     await client.query('COMMIT');
     expect(await stateOf('a')).toMatchObject({ epoch: '1' });
   });
@@ -152,9 +160,9 @@ it('two who take over at once get different sessions, and neither waits for the 
   const servers = await Promise.all(['a', 'b', 'c'].map((id) => serverWithTask(id)));
   for (const { node } of servers) await die(node.id);
   await client.query('BEGIN');
-  const { rows } = await client.query<{ id: string }>(ADOPT.text, [randomUUID(), 2]);
-  const others = await storage.sessions.adopt(randomUUID(), 10);
+  const some = await adoptUncommitted(randomUUID(), 2);
+  const others = await storage.sessions.adopt(randomUUID(), { sessions: 10, tasks: 100 });
   await client.query('COMMIT');
-  expect([...rows, ...others].map(({ id }) => id).sort()).toEqual(servers.map(({ sessionId }) => sessionId).sort());
-  expect(rows).toHaveLength(2);
+  expect([...some, ...others].map(({ id }) => id).sort()).toEqual(servers.map(({ sessionId }) => sessionId).sort());
+  expect(some).toHaveLength(2);
 });

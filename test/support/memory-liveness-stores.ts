@@ -20,6 +20,7 @@ import {
   type ResumeRequest,
   type SessionRecord,
   type SessionStore,
+  type TakeoverLimits,
   type TaskVersion,
   type Whereabouts,
 } from '../../server/domain/liveness-ports.js';
@@ -238,21 +239,17 @@ class MemorySessionStore implements SessionStore {
     });
   }
 
-  adopt(nodeId: string, limit: number): Promise<MovedSession[]> {
+  adopt(nodeId: string, limits: TakeoverLimits): Promise<MovedSession[]> {
     return this.connection.run((database) => {
-      const moved: MovedSession[] = [];
-      for (const node of database.nodes.values()) {
-        if (node.leaseUntilMs > database.nowMs || node.isSettled) continue;
-        writeDownUnrecorded(database, node);
-        for (const session of database.sessions.values()) {
-          if (session.nodeId !== node.id || session.state === 'ended' || moved.length === limit) continue;
-          session.silentSinceMs ??= node.renewedAtMs;
-          session.record = { ...session.record, isProtected: false };
-          moved.push(move(database, session, nodeId, 'orphan'));
-        }
-        node.isSettled = moved.length < limit;
-      }
-      return moved;
+      const dead = [...database.nodes.values()].filter(
+        ({ leaseUntilMs, isSettled }) => leaseUntilMs <= database.nowMs && !isSettled,
+      );
+      const recorded = adoptSome(database, dead, nodeId, limits);
+      if (recorded.length > 0) return recorded;
+      for (const node of dead) writeDownUnrecorded(database, node);
+      const found = adoptSome(database, dead, nodeId, limits);
+      if (found.length === 0) for (const node of dead) node.isSettled = true;
+      return found;
     });
   }
 
@@ -457,6 +454,25 @@ function move(
     tasks: held.map(({ id, epoch }) => ({ taskId: id, epoch })),
     lapsed: lapsedFor(database, session.record.id),
   };
+}
+
+/** Adopts sessions of dead nodes in the order of their ids, up to the limits but at least one. */
+function adoptSome(
+  database: MemoryDatabase,
+  dead: readonly MemoryNode[],
+  nodeId: string,
+  limits: TakeoverLimits,
+): MovedSession[] {
+  const left = [...database.sessions.values()]
+    .filter((session) => session.state !== 'ended' && dead.some(({ id }) => id === session.nodeId))
+    .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
+  let tasks = 0;
+  const end = left.findIndex(({ record }) => (tasks += runningTasksOf(database, record.id).length) > limits.tasks);
+  return left.slice(0, Math.min(limits.sessions, end < 0 ? left.length : Math.max(1, end))).map((session) => {
+    session.silentSinceMs ??= database.nodes.get(session.nodeId)?.renewedAtMs ?? database.nowMs;
+    session.record = { ...session.record, isProtected: false };
+    return move(database, session, nodeId, 'orphan');
+  });
 }
 
 function recordOf(database: MemoryDatabase, session: MemorySession): SessionRecord {

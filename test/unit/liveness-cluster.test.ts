@@ -80,6 +80,19 @@ describe('a server that is killed', () => {
     expect(lapsed()).toHaveLength(30);
   });
 
+  it('is taken over bit by bit in one round, which is told once', async () => {
+    const { sessions } = alive.connection;
+    const adopt = sessions.adopt.bind(sessions);
+    sessions.adopt = (nodeId) => adopt(nodeId, { sessions: 100, tasks: 5 });
+    for (let i = 0; i < 12; i++) await dead.openWith(`task-${i}`);
+    await bench.pass(1000);
+    dead.kill();
+    await bench.pass(TAKEN_OVER_MS);
+    expect(alive.liveness.counts().orphan).toBe(12);
+    const told = bench.database.events.filter(({ kind }) => kind === 'sessions_adopted');
+    expect(told).toMatchObject([{ details: { sessions: 12, tasks: 12 } }]);
+  });
+
   it('is not judged by a survivor that dies too: the next one goes on', async () => {
     await dead.openWith('a');
     await bench.pass(1000);
@@ -153,6 +166,27 @@ describe('a server that loses its way to the database', () => {
     expect(bench.task('a').sessionId).toBe(session.id);
     await bench.pass(31_000);
     expect(bench.database.lapsed).toMatchObject([{ taskId: 'a', cause: 'heartbeat_timeout' }]);
+  });
+
+  it('takes sessions with very many tasks back one by one', async () => {
+    const crowded = [await cut.openWith('b'), await cut.openWith('c')];
+    for (const [index, one] of crowded.entries()) {
+      for (let task = 0; task < 6000; task++) one.claimed(`task-${index}-${task}`, 1);
+    }
+    await bench.pass(1000);
+    const { sessions } = cut.connection;
+    const reclaim = sessions.reclaim.bind(sessions);
+    const parts: (readonly string[])[] = [];
+    sessions.reclaim = (nodeId, ids) => {
+      parts.push(ids);
+      return reclaim(nodeId, ids);
+    };
+    cut.cut();
+    await bench.passBeating(40_000, [session, ...crowded]);
+    cut.mend();
+    await bench.passBeating(10_000, [session, ...crowded]);
+    expect(parts.flat().sort()).toEqual([session, ...crowded].map(({ id }) => id).sort());
+    expect(parts.every((ids) => ids.length === 1)).toBe(true);
   });
 
   it('restores what was shut down meanwhile, when its connections are still there', async () => {
@@ -394,6 +428,48 @@ describe('a lease of a service', () => {
     }
     expect(lapsed()).toEqual([]);
     expect(after.liveness.counts()).toMatchObject({ open: 1, orphan: 0, condemned: 0 });
+  });
+
+  it('of which a server had shut down a part of the tasks when it died has all of them back when it is heard', async () => {
+    const before = await bench.startNode();
+    const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const session = await before.liveness.leases.sessionOf(sessionId, owner);
+    await before.register(session, 'a');
+    await before.register(session, 'b');
+    const lapse = before.connection.tasks.lapse.bind(before.connection.tasks);
+    before.connection.tasks.lapse = async (lapses) => {
+      await lapse(lapses.slice(0, 1));
+      before.kill();
+      throw new TaskDashError('STORAGE_UNAVAILABLE');
+    };
+    await bench.pass(35_000);
+    expect([bench.task('a').status, bench.task('b').status]).toEqual(['shutdown', 'running']);
+    const after = await bench.startNode();
+    await bench.pass(TAKEN_OVER_MS);
+    expect(after.liveness.counts()).toMatchObject({ orphan: 1 });
+    await after.liveness.leases.renew(sessionId, owner);
+    await bench.pass(5000);
+    expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId });
+    expect(bench.task('b')).toMatchObject({ status: 'running', sessionId });
+  });
+
+  it('of which a server had shut down every task when it died has them back when it is heard', async () => {
+    const before = await bench.startNode();
+    const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await before.register(await before.liveness.leases.sessionOf(sessionId, owner), 'a');
+    const lapse = before.connection.tasks.lapse.bind(before.connection.tasks);
+    before.connection.tasks.lapse = async (lapses) => {
+      const changed = await lapse(lapses);
+      before.kill();
+      return changed;
+    };
+    await bench.pass(35_000);
+    expect(bench.task('a').status).toBe('shutdown');
+    const after = await bench.startNode();
+    await bench.pass(TAKEN_OVER_MS);
+    await after.liveness.leases.renew(sessionId, owner);
+    await bench.pass(5000);
+    expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId });
   });
 
   it('that says goodbye shuts its running tasks down as its own word, and is not known any more', async () => {

@@ -1,0 +1,44 @@
+/** Between rows of sessions and the domain: what a record consists of, and how rows become records. */
+import type { SessionRecord, TaskVersion } from '../domain/liveness-ports.js';
+
+/** A session's record, as columns. */
+export const RECORD = `id, door, address, owner, ttl_ms, state, is_protected,
+  round(extract(epoch FROM now() - opened_at) * 1000)::float8 AS opened_ago_ms,
+  round(extract(epoch FROM now() - silent_since) * 1000)::float8 AS silent_ms`;
+
+/** A row with these columns. */
+export interface SessionRow {
+  readonly id: string;
+  readonly door: SessionRecord['door'];
+  readonly address: string;
+  readonly owner: string;
+  readonly ttl_ms: number;
+  readonly state: SessionRecord['state'];
+  readonly is_protected: boolean;
+  readonly opened_ago_ms: number;
+  readonly silent_ms: number | null;
+}
+
+/** A session, and versions of tasks: ids and revisions as JSON. */
+export interface VersionsRow {
+  readonly id: string;
+  readonly tasks: readonly (readonly [id: string, revision: number])[];
+}
+
+export function recordOf(row: SessionRow): SessionRecord {
+  return {
+    id: row.id,
+    door: row.door,
+    address: row.address,
+    owner: row.owner,
+    ttlMs: row.ttl_ms,
+    openedAgoMs: row.opened_ago_ms,
+    state: row.state,
+    isProtected: row.is_protected,
+    silentMs: row.silent_ms,
+  };
+}
+
+export function versionsOf({ tasks }: VersionsRow): TaskVersion[] {
+  return tasks.map(([taskId, revision]) => ({ taskId, revision }));
+}
