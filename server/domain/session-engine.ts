@@ -251,7 +251,8 @@ export class SessionEngine implements SessionKeeper {
     this.#becomeClosing(session);
   }
 
-  onClaimed(session: LiveSession, taskId: string, epoch: number): void {
+  onClaimed(claimant: LiveSession, taskId: string, epoch: number): void {
+    const session = this.#latest(claimant);
     const isFirst = !session.hasClaimed;
     if (!this.#hold(session, taskId, epoch)) return;
     if (session.state === 'ended') this.#becomeClosing(session);
@@ -259,11 +260,17 @@ export class SessionEngine implements SessionKeeper {
   }
 
   /** The task is taken from whoever had it, and kept for nobody: a session that lives long may end any number of tasks. */
-  onConcluded(session: LiveSession, taskId: string, epoch: number): void {
+  onConcluded(claimant: LiveSession, taskId: string, epoch: number): void {
+    const session = this.#latest(claimant);
     const isFirst = !session.hasClaimed;
     if (!this.#hold(session, taskId, epoch)) return;
     this.release(session, taskId, epoch);
     if (isFirst || session.state === 'ended') this.hooks.onChanged(session);
+  }
+
+  /** A session that ended here may have come back from the database, as another object. */
+  #latest(session: LiveSession): LiveSession {
+    return this.#sessions.get(session.id) ?? session;
   }
 
   onHeardAgain(session: LiveSession, gapMs: number): void {

@@ -430,6 +430,17 @@ describe('a lease of a service', () => {
     expect(after.liveness.counts()).toMatchObject({ open: 1, orphan: 0, condemned: 0 });
   });
 
+  it('that is heard in the moment after its verdict keeps the tasks that it gets back', async () => {
+    const node = await bench.startNode();
+    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await node.register(await node.liveness.leases.sessionOf(sessionId, owner), 'a');
+    while (bench.task('a').status !== 'shutdown') await bench.pass(50);
+    await node.liveness.leases.renew(sessionId, owner);
+    await bench.pass(10_000);
+    expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId });
+    expect(bench.database.sessions.get(sessionId)).toMatchObject({ state: 'open' });
+  });
+
   it('of which a server had shut down a part of the tasks when it died has all of them back when it is heard', async () => {
     const before = await bench.startNode();
     const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
