@@ -17,7 +17,8 @@ const opened: ChangeListener[] = [];
 beforeAll(async () => {
   database = await createTestDatabase();
   proxy = await startStallingProxy(database.url);
-  dataSource = createDataSource({ url: database.url, poolSize: 3, applicationName: 'test', log: silentLog });
+  // One connection, so that what is asked later is answered after every notification that was sent before.
+  dataSource = createDataSource({ url: database.url, poolSize: 1, applicationName: 'test', log: silentLog });
   await dataSource.initialize();
 });
 beforeEach(() => {
@@ -26,6 +27,8 @@ beforeEach(() => {
 afterEach(async () => {
   proxy.restore();
   for (const listener of opened.splice(0)) await listener.stop();
+  // Nobody of the next test hears what this one announced.
+  await dataSource.query('SELECT 1');
 });
 afterAll(async () => {
   await dataSource.destroy();

@@ -91,7 +91,7 @@ describe('a database that swallows everything', () => {
       applicationName: 'impatient',
       log: silentLog,
       statementTimeoutMs: 300,
-      connectTimeoutMs: 600,
+      connectTimeoutMs: 2000,
     });
     await impatient.initialize();
     const postgres = new Postgres(impatient);
