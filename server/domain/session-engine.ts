@@ -31,8 +31,8 @@
  * - Nothing is judged while the node may not judge (node-lease.ts); verdicts that are not carried out by then are
  *   withdrawn. What may nevertheless have been stored is made good when the session is heard again.
  * - A claim that becomes durable after its session ended is judged like the session was: no task is left to nobody.
- * - A task that has ended is kept for nobody. Sessions without tasks end without a verdict. There are as many closing sessions and orphans as hold tasks, so that
- *   memory is bounded by connections and tasks.
+ * - A task that has ended is kept for nobody. Sessions without tasks end without a verdict. There are as many closing
+ *   sessions and orphans as hold tasks, so that memory is bounded by connections and tasks.
  */
 import { randomUUID } from 'node:crypto';
 import type { Clock, Timer } from './clock.js';
@@ -162,21 +162,28 @@ export class SessionEngine implements SessionKeeper {
     return session;
   }
 
-  /** Takes a session over from another server: its tasks wait for the failover grace. */
+  /**
+   * Takes a session over from another server: its tasks wait for the failover grace. A connection that lives here goes on;
+   * a lease that was here before had gone to that server, and what was found about it here counts no more.
+   */
   adopt(moved: MovedSession): LiveSession {
     const session = this.#sessions.get(moved.id) ?? this.#fromRecord(moved);
-    if (session.state !== 'open' && session.state !== 'condemned') {
-      session.state = 'orphan';
-      session.cause = 'node_failover';
-      session.graceEndsMs = this.nowMs() + this.options.failoverGraceMs;
-      this.#closing.delete(session);
-      this.#orphans.add(session);
-    }
+    const isConnected = session.door === 'tcp' && (session.state === 'open' || session.state === 'condemned');
+    if (!isConnected) this.#becomeOrphan(session);
     // Its server had judged it, at least in part.
     if (moved.lapsed.length > 0) session.isDoubtful = true;
     this.#holdAll(session, moved.tasks);
     if (session.state === 'orphan') this.#settle(session);
     return session;
+  }
+
+  #becomeOrphan(session: LiveSession): void {
+    for (const set of [this.#suspects, this.#closing, this.#held]) set.delete(session);
+    session.state = 'orphan';
+    session.hearing = 'suspect';
+    session.cause = 'node_failover';
+    session.graceEndsMs = this.nowMs() + this.options.failoverGraceMs;
+    this.#orphans.add(session);
   }
 
   /** Continues a session here that is not connected, or comes from another server: from now on it is open. */
@@ -432,8 +439,9 @@ export class SessionEngine implements SessionKeeper {
     this.#verdicts.submit(sessions);
   }
 
-  /** A sign of life since the verdict makes it void. */
+  /** A sign of life since the verdict makes it void, and so does a take-over. */
   #verdictStands(session: LiveSession): boolean {
+    if (session.state !== 'condemned') return false;
     if (session.stateBefore !== 'open' || session.lastSeenMs < session.condemnedAtMs) return true;
     this.#withdraw(session, 0);
     this.onHeardAgain(session, session.ttlMs);
@@ -441,6 +449,7 @@ export class SessionEngine implements SessionKeeper {
   }
 
   #withdraw(session: LiveSession, recheckMs: number): void {
+    if (session.state !== 'condemned') return;
     session.state = session.stateBefore;
     this.#wheel.put(session, this.nowMs() + recheckMs);
   }
@@ -448,6 +457,7 @@ export class SessionEngine implements SessionKeeper {
   #onCarriedOut(session: LiveSession, given: readonly Lapse[], changed: ReadonlySet<string>): void {
     const lapsed = given.filter(({ taskId }) => changed.has(taskId)).length;
     if (lapsed > 0) this.hooks.onLapsed(session.cause, lapsed);
+    if (session.state !== 'condemned') return;
     const { stateBefore } = session;
     if (isProtectable(session)) this.#protection.noteExpired(lostAtMs(session));
     for (const { taskId, epoch } of given) this.release(session, taskId, epoch);

@@ -391,6 +391,32 @@ describe('a lease of a service', () => {
     expect(bench.task('a').status).toBe('shutdown');
   });
 
+  it('that holds nothing and comes back in the moment of its end stays on record', async () => {
+    const node = await bench.startNode();
+    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const session = await node.liveness.leases.sessionOf(sessionId, owner);
+    await node.register(session, 'a');
+    while (bench.task('a').status !== 'shutdown') await bench.pass(50);
+    await node.liveness.leases.renew(sessionId, owner);
+    await node.register(await node.liveness.leases.sessionOf(sessionId, owner), 'a', 'finish', 'update');
+    await bench.pass(1000);
+    expect(bench.database.sessions.get(sessionId)).toMatchObject({ state: 'open' });
+  });
+
+  it('whose client had gone to a server that died gets the failover grace where it came from', async () => {
+    const [first, second] = [await bench.startNode(), await bench.startNode()];
+    await bench.pass(11_000);
+    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
+    await bench.pass(3000);
+    await second.liveness.leases.renew(sessionId, owner);
+    second.kill();
+    await bench.pass(50_000);
+    expect([lapsed(), marksOf(first, 'a')]).toEqual([[], ['unconfirmed']]);
+    await bench.pass(25_000);
+    expect(bench.database.lapsed).toMatchObject([{ taskId: 'a', cause: 'node_failover' }]);
+  });
+
   it('survives the restart of its server', async () => {
     const before = await bench.startNode();
     const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
