@@ -30,7 +30,8 @@ const RETRY_MS = 2000;
 const MAX_RECORDS = 1000;
 
 export class SessionJournal {
-  #changed = new Set<LiveSession>();
+  /** By id: a session that ended and came back is another object, and what was noted of its end is out of date. */
+  readonly #changed = new Map<string, LiveSession>();
   #timer: Timer | undefined;
   #flushing: Promise<void> | undefined;
   #stopped = false;
@@ -44,8 +45,8 @@ export class SessionJournal {
 
   /** Notes that a session's record is out of date. */
   note(session: LiveSession): void {
-    if (session.state === 'ended' && !session.isWrittenDown && !session.hasClaimed) this.#changed.delete(session);
-    else this.#changed.add(session);
+    if (session.state === 'ended' && !session.isWrittenDown && !session.hasClaimed) this.#changed.delete(session.id);
+    else this.#changed.set(session.id, session);
     this.#arm(FLUSH_MS);
   }
 
@@ -72,12 +73,12 @@ export class SessionJournal {
   }
 
   async #writeAll(): Promise<void> {
-    for (const chunk of inChunks([...this.#changed], MAX_RECORDS)) {
-      for (const session of chunk) this.#changed.delete(session);
+    for (const chunk of inChunks([...this.#changed.values()], MAX_RECORDS)) {
+      for (const session of chunk) this.#changed.delete(session.id);
       try {
         await this.#write(chunk);
       } catch (error) {
-        for (const session of chunk) this.note(session);
+        for (const session of chunk) if (!this.#changed.has(session.id)) this.note(session);
         this.options.log.warn({ err: error, sessions: this.#changed.size }, 'sessions could not be written down yet');
         return;
       }
