@@ -73,6 +73,8 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   isDoubtful = false;
   /** Another server says that it has it; who uses it here asks the database first. */
   isContested = false;
+  /** How often it claimed a task. */
+  claims = 0;
   /** There is a record of it. */
   isWrittenDown = false;
   #isIdle = true;
@@ -134,6 +136,7 @@ export class LiveSession implements Session, WheelEntry, Condemned {
 
   hold(taskId: string, epoch: number): void {
     this.#isIdle = false;
+    this.claims++;
     (this.#tasks ??= new Map()).set(taskId, epoch);
   }
 

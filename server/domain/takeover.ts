@@ -217,7 +217,7 @@ export class Takeover {
     const waiting = [...engine.orphans, ...engine.closing, ...engine.suspects];
     const asked = waiting.filter((session) => session.isWrittenDown).slice(0, MAX_REFRESHED);
     if (asked.length === 0) return;
-    const claims = asked.map((session) => [...session.tasks]);
+    const claims = asked.map((session) => session.claims);
     const found = await store.whereabouts(
       nodeId,
       asked.map((session) => session.id),
@@ -225,7 +225,9 @@ export class Takeover {
     asked.forEach((session, index) => {
       const { isElsewhere, hasTasks } = found.get(session.id) ?? { isElsewhere: false, hasTasks: true };
       if (isElsewhere) this.#onElsewhere(session);
-      if (!hasTasks) for (const [taskId, epoch] of claims[index] ?? []) engine.release(session, taskId, epoch);
+      // Of what it claimed since it was asked about, the answer does not know; the next one will.
+      if (hasTasks || session.claims !== claims[index]) return;
+      for (const [taskId, epoch] of [...session.tasks]) engine.release(session, taskId, epoch);
     });
   }
 
