@@ -196,6 +196,10 @@ describe('the command line', () => {
     expect(closed.code).toBe(1);
   });
 
+  it('is a program, as `npx taskdash` expects', async () => {
+    expect((await run('dist/server/main.js', ['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
   it('tells its version', async () => {
     expect((await taskdash(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
