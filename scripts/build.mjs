@@ -12,7 +12,11 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
 
 const targets = [
-  { name: 'server', sources: ['server', 'client', 'proto/gen', 'tsconfig.json', 'tsconfig.build.json'], run: tsc },
+  {
+    name: 'server',
+    sources: ['server', 'client', 'proto/gen', 'tsconfig.json', 'tsconfig.build.json', 'scripts/build.mjs'],
+    run: tsc,
+  },
   { name: 'web', sources: ['web', 'proto/gen'], run: vite },
 ];
 
