@@ -57,7 +57,13 @@ export interface App {
  */
 const MAX_WRITE_BATCH = 256;
 const MAX_BATCHES_IN_FLIGHT = 2;
-const FEED_OPTIONS = { pollMs: 1_000, pageSize: 1_000, ringSize: 20_000, maxCatchUp: 200_000 };
+const FEED_OPTIONS = {
+  pollMs: 1_000,
+  pageSize: 1_000,
+  ringSize: 20_000,
+  ringBytes: 64 * 1024 * 1024,
+  maxCatchUp: 200_000,
+};
 const WATCH_OPTIONS = { idleMs: 15_000, recheckMs: 3_000 };
 /** The page's build: beside this file's build, or where the sources run from, below dist. */
 const PAGE_FOLDER =

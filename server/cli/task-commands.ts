@@ -18,7 +18,7 @@ const COLUMNS = [
   'stop_time',
   'url',
 ] as const satisfies (keyof Task)[];
-const FEED = { pollMs: 500, pageSize: 500, ringSize: 2_000, maxCatchUp: 100_000 };
+const FEED = { pollMs: 500, pageSize: 500, ringSize: 2_000, ringBytes: 16 * 1024 * 1024, maxCatchUp: 100_000 };
 
 /** Prints tasks, the latest change first. */
 export function listTasks(

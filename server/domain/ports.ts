@@ -6,6 +6,7 @@
  * outcome) or STORAGE_REFUSED (it said no, and would again).
  */
 import type { Role, Scope, TokenScope, WriteGroups } from './access.js';
+import type { BatchId } from './batch-id.js';
 import type { Cause, LapseCause, Task, TaskEvent, TaskTexts } from './task.js';
 
 /** One register or update, checked and ready to be written. */
@@ -29,7 +30,7 @@ export interface TaskWrite {
   readonly returnsTask: boolean;
 }
 
-/** What became of one write. `raced`: another node inserted the id at the same moment; write it again. */
+/** What became of one write. `raced`: nothing yet, because another was at it at the same moment; write it in a new batch. */
 export type TaskWriteResult =
   | { outcome: 'written'; revision: number; epoch: number; task?: Task }
   | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' };
@@ -99,8 +100,12 @@ export interface TaskStore {
    * Writes a batch, its events included, in one transaction; durable when it resolves. No id occurs twice in a batch.
    * Results are in the order of the writes. A lapsed task that is claimed gets status `statusBefore` back unless the
    * write brings a status; the event is then `restored`, with the gap.
+   *
+   * After STORAGE_UNAVAILABLE the same writes, or some of them, may be sent again with the same `batch`: what the first
+   * run wrote is not written again but answered as it was then, and what it did not write is `raced`. Without `batch` a
+   * second run is another batch.
    */
-  writeBatch(writes: readonly TaskWrite[]): Promise<TaskWriteResult[]>;
+  writeBatch(writes: readonly TaskWrite[], batch?: BatchId): Promise<TaskWriteResult[]>;
   /** Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown; returns the ids it changed. */
   lapse(lapses: readonly Lapse[]): Promise<string[]>;
   find(scope: Scope, id: string): Promise<Task | undefined>;
@@ -120,31 +125,30 @@ export interface FeedEvent {
   readonly task: Task;
   /** Group and user before the change, where the change moved the task; else the same as the task's. */
   readonly previous: { readonly group_id: string; readonly user: string };
+  /** Names the batch that wrote the event; no two batches ever have the same. */
+  readonly batch: string;
 }
 
 /**
- * What a database snapshot has seen, as text; only storage reads it. Two marks bound exactly the events that became
- * visible between them, in whatever order their transactions began or committed.
+ * A place in the history: right after the event `id`, which the batch `batch` wrote; 0 and '' before the first. Events are
+ * numbered in the order in which they become visible. The batch tells whether the event of that number is still the one
+ * that was meant, in a database that was restored, or failed over to a standby that had not received everything.
  */
-export type FeedMark = string;
+export interface FeedPosition {
+  readonly id: number;
+  readonly batch: string;
+}
 
 /** The change feed over the event table. */
 export interface FeedStore {
-  /** The mark of now: everything committed so far lies before it. */
-  mark(): Promise<FeedMark>;
-  /** Whether everything that lies before `earlier` also lies before `later`. Marks of one database are totally ordered. */
-  reaches(later: FeedMark, earlier: FeedMark): boolean;
+  /** The place after the latest event. */
+  head(): Promise<FeedPosition>;
   /**
-   * Events that became visible after `from` and no later than `until` (absent: now), by event id, beginning after
-   * `afterId`; at most `limit`. `until` in the answer bounds the same set again. Throws RESUME_TOKEN_INVALID for a
-   * text that is no mark, or a mark that this database has not reached.
+   * The events after a place, oldest first, at most `limit`. Throws RESUME_TOKEN_INVALID when this database's history
+   * does not have that place, and RESUME_TOKEN_EXPIRED, before reading, when its latest event is more than `maxBehind`
+   * numbers away.
    */
-  between(
-    from: FeedMark,
-    until: FeedMark | undefined,
-    afterId: number,
-    limit: number,
-  ): Promise<{ until: FeedMark; events: FeedEvent[] }>;
+  after(position: FeedPosition, limit: number, maxBehind: number): Promise<FeedEvent[]>;
 }
 
 /** Tells nodes that there may be something new. Only ever a hint: lost, doubled or late hints are harmless. */

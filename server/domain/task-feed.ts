@@ -1,34 +1,29 @@
 /**
  * The live side of the event table: what changed, to everybody who watches, nothing lost and nothing twice.
  *
- * The event table is the truth. A *position* names a place in it: `{from}` lies right after everything that the mark
- * `from` has seen; `{from, until, afterId}` lies inside the set of events between two marks, after one of them. A
- * position means the same on every node, so that a watcher may go on anywhere.
+ * The event table is the truth. A position (ports.ts) names a place in it and means the same on every node, so that a
+ * watcher may go on anywhere.
  *
- * While anybody watches, one *pump* per node reads what became visible since its head, upon a hint or at the latest
- * after `pollMs`, and appends it to a bounded ring of segments. Watchers walk the ring by position, so that a thousand
+ * While anybody watches, one *pump* per node reads what follows its head, upon a hint or at the latest after `pollMs`,
+ * and appends it to a ring that is bounded by events and by bytes. Watchers walk the ring by position, so that a thousand
  * of them cost one read of the database. A watcher whose position is not in the ring (it resumed from elsewhere, or is
- * slower than the ring is long) reads the database by itself until it has caught up with the head. No queue belongs to a
- * watcher: a slow one costs no memory, only its own reads.
+ * slower than the ring is long) reads the database by itself until it has caught up. No queue belongs to a watcher: a
+ * slow one costs no memory, only its own reads.
  *
  *   asleep ──first watcher──► pumping ──last watcher gone──► asleep (ring forgotten)
+ *                               │  ▲
+ *                               └──┘ the history changed under the head (failover, restore): the head and the ring are
+ *                                    forgotten; watchers are told by their own next read to list again
  */
 import type { Clock, Timer } from './clock.js';
 import { TaskDashError } from './errors.js';
-import type { ChangeHints, FeedEvent, FeedMark, FeedStore, Log } from './ports.js';
+import type { ChangeHints, FeedEvent, FeedPosition, FeedStore, Log } from './ports.js';
+import { sentBytesOf } from './task.js';
 
-/** A place in the event table. */
-export interface FeedPosition {
-  readonly from: FeedMark;
-  readonly until?: FeedMark;
-  readonly afterId?: number;
-}
-
-/** Some events and the position after each of them; `end` is the position after all. */
+/** Some events in order, at least one. */
 export interface FeedSegment {
   readonly events: readonly FeedEvent[];
-  /** The position right after the event with this index. */
-  readonly positionAfter: (index: number) => FeedPosition;
+  /** The position after all. */
   readonly end: FeedPosition;
 }
 
@@ -38,21 +33,22 @@ export interface TaskFeedOptions {
   readonly pollMs: number;
   /** Events in one read. */
   readonly pageSize: number;
-  /** Events that the ring keeps. */
+  /** Events that the ring keeps, and how many bytes their records may have together. */
   readonly ringSize: number;
+  readonly ringBytes: number;
   /** Events that a watcher may be behind before it has to list again. */
   readonly maxCatchUp: number;
 }
 
 export class TaskFeed {
   #head: FeedPosition | undefined;
-  #ring = new Map<string, FeedSegment>();
-  #ringEvents = 0;
+  /** The events between `#ringStart` and the head. */
+  #ring: FeedEvent[] = [];
+  #ringStart: FeedPosition | undefined;
+  #ringBytes = 0;
   #watchers = 0;
   #pumping: Promise<void> | undefined;
   #pumpAgain = false;
-  /** A watcher stands beyond the head: the next read moves it there though it finds nothing. */
-  #mustMove = false;
   #poll: Timer | undefined;
   #stopListening: (() => void) | undefined;
   #waiters = new Set<() => void>();
@@ -101,19 +97,25 @@ export class TaskFeed {
     }
   }
 
-  /** What follows a position: a segment of the ring, a page of the database, or undefined at the head. For FeedWatch. */
+  /** What follows a position, or undefined at the end. Throws what FeedStore.after throws. For FeedWatch. */
   async read(position: FeedPosition): Promise<FeedSegment | undefined> {
     if (this.#stopped) throw new TaskDashError('STOPPING');
-    const segment = this.#ring.get(keyOf(position));
-    if (segment) return segment;
-    if (keyOf(position) === keyOf(await this.#ensureHead())) return undefined;
-    return this.#readBehind(position);
+    const head = await this.#ensureHead();
+    if (isSame(position, head)) return undefined;
+    // Another node gave it, or a page of the database went further than the head has come.
+    if (position.id > head.id) await this.#pump();
+    if (this.#head && isSame(position, this.#head)) return undefined;
+    const inRing = this.#ringAfter(position);
+    if (inRing) return segmentOf(inRing);
+    const { pageSize, maxCatchUp } = this.options;
+    const events = await this.store.after(position, pageSize, maxCatchUp);
+    return events.length === 0 ? undefined : segmentOf(events);
   }
 
-  /** Resolves when the head is no longer at the position, the time is up or the signal aborts. For FeedWatch. */
+  /** Resolves when the head is beyond the position, the time is up or the signal aborts. For FeedWatch. */
   changed(position: FeedPosition, timeoutMs: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
-      if (signal.aborted || this.#stopped || !this.#isAtHead(position)) return resolve();
+      if (signal.aborted || this.#stopped || !this.#head || this.#head.id > position.id) return resolve();
       const finish = () => {
         timer.cancel();
         this.#waiters.delete(finish);
@@ -126,47 +128,20 @@ export class TaskFeed {
     });
   }
 
-  /** Whether what follows a position is in memory. For FeedWatch. */
-  holds(position: FeedPosition): boolean {
-    return this.#ring.has(keyOf(position));
-  }
-
-  /** How far a watcher may be behind. */
-  get maxCatchUp(): number {
-    return this.options.maxCatchUp;
-  }
-
-  #isAtHead(position: FeedPosition): boolean {
-    return this.#head !== undefined && keyOf(this.#head) === keyOf(position);
-  }
-
-  async #readBehind(position: FeedPosition): Promise<FeedSegment> {
-    const until = position.until ?? (await this.#headBeyond(position.from));
-    const { events } = await this.store.between(position.from, until, position.afterId ?? 0, this.options.pageSize);
-    return segmentOf(position.from, until, events, events.length < this.options.pageSize);
-  }
-
-  /**
-   * A mark of this node's head that lies at or after `from`, so that reading up to it never goes back. A head that lies
-   * before is moved, over an empty segment where nothing has changed: else the watcher would read on for ever, from one
-   * mark of its own to the next, and never meet the head.
-   */
-  async #headBeyond(from: FeedMark): Promise<FeedMark> {
-    const head = await this.#ensureHead();
-    if (!head.until && this.store.reaches(head.from, from)) return head.from;
-    this.#mustMove = true;
-    await this.#pump();
-    const pumped = await this.#ensureHead();
-    if (!pumped.until && this.store.reaches(pumped.from, from)) return pumped.from;
-    return this.store.mark();
+  #ringAfter(position: FeedPosition): readonly FeedEvent[] | undefined {
+    const next = firstAfter(this.#ring, position.id);
+    const before = next === 0 ? this.#ringStart : positionAfter(this.#ring[next - 1] as FeedEvent);
+    if (!before || !isSame(before, position) || next === this.#ring.length) return undefined;
+    return this.#ring.slice(next, next + this.options.pageSize);
   }
 
   async #ensureHead(): Promise<FeedPosition> {
     if (this.#head) return this.#head;
-    const from = await this.store.mark();
+    const head = await this.store.head();
     // Nobody watches any more: who comes next begins at their own now.
-    if (this.#watchers === 0) return { from };
-    return (this.#head ??= { from });
+    if (this.#watchers === 0) return head;
+    if (!this.#head) this.#head = this.#ringStart = head;
+    return this.#head;
   }
 
   #onHint(): void {
@@ -191,6 +166,7 @@ export class TaskFeed {
       } catch (error) {
         // Watchers keep their positions; the poll tries again.
         this.log.warn({ err: error }, 'the change feed could not be read');
+        if (isGone(error)) this.#forget();
         return;
       }
     } while (this.#pumpAgain && this.#watchers > 0 && !this.#stopped);
@@ -198,27 +174,29 @@ export class TaskFeed {
 
   async #readPage(): Promise<void> {
     const head = await this.#ensureHead();
-    const page = await this.store.between(head.from, head.until, head.afterId ?? 0, this.options.pageSize);
-    const complete = page.events.length < this.options.pageSize;
-    if (!complete) this.#pumpAgain = true;
-    if (this.#head !== head) return;
-    const segment = segmentOf(head.from, page.until, page.events, complete);
-    // An empty read moves nothing: the old head still bounds the same events, and idle watchers keep their place.
-    if (segment.events.length === 0 && !head.until && !this.#mustMove) return;
-    this.#mustMove = false;
-    this.#append(head, segment);
+    const events = await this.store.after(head, this.options.pageSize, this.options.maxCatchUp);
+    if (events.length === this.options.pageSize) this.#pumpAgain = true;
+    if (this.#head === head && events.length > 0) this.#append(events);
   }
 
-  #append(head: FeedPosition, segment: FeedSegment): void {
-    this.#ring.set(keyOf(head), segment);
-    this.#ringEvents += sizeOf(segment);
-    this.#head = segment.end;
-    for (const [key, oldest] of this.#ring) {
-      if (this.#ringEvents <= this.options.ringSize || oldest === segment) break;
-      this.#ring.delete(key);
-      this.#ringEvents -= sizeOf(oldest);
+  #append(events: readonly FeedEvent[]): void {
+    for (const event of events) {
+      this.#ring.push(event);
+      this.#ringBytes += sentBytesOf(event.task);
     }
+    this.#head = positionAfter(events.at(-1) as FeedEvent);
+    this.#trim();
     this.#wakeAll();
+  }
+
+  /** Takes the oldest events out until the ring keeps to its bounds. */
+  #trim(): void {
+    const { ringSize, ringBytes } = this.options;
+    let excess = 0;
+    for (; this.#ring.length - excess > ringSize || this.#ringBytes > ringBytes; excess++)
+      this.#ringBytes -= sentBytesOf((this.#ring[excess] as FeedEvent).task);
+    const last = this.#ring.splice(0, excess).at(-1);
+    if (last) this.#ringStart = positionAfter(last);
   }
 
   #armPoll(): void {
@@ -232,9 +210,15 @@ export class TaskFeed {
     if (this.#watchers > 0) return;
     this.#poll?.cancel();
     this.#poll = undefined;
+    this.#forget();
+  }
+
+  #forget(): void {
     this.#head = undefined;
-    this.#ring.clear();
-    this.#ringEvents = 0;
+    this.#ringStart = undefined;
+    this.#ring = [];
+    this.#ringBytes = 0;
+    this.#wakeAll();
   }
 
   #wakeAll(): void {
@@ -244,7 +228,6 @@ export class TaskFeed {
 
 /** One open watch: its position, and how to move on. */
 export class FeedWatch {
-  #behind = 0;
   #closed = false;
 
   constructor(
@@ -259,27 +242,18 @@ export class FeedWatch {
   }
 
   /**
-   * The next events, or undefined when none came in time. Throws RESUME_TOKEN_EXPIRED when the watch began too far
-   * behind, STOPPING, or what storage throws; trying again after that is safe.
+   * The next events, or undefined when none came in time. Throws RESUME_TOKEN_EXPIRED when the watch is too far behind,
+   * RESUME_TOKEN_INVALID when its place is gone, STOPPING, or what storage throws; trying again after that is safe.
    */
   async next(timeoutMs: number, signal: AbortSignal): Promise<FeedSegment | undefined> {
-    const segment = (await this.#read()) ?? (await this.#readAfterChange(timeoutMs, signal));
+    const segment = (await this.feed.read(this.position)) ?? (await this.#readAfterChange(timeoutMs, signal));
     if (segment) this.position = segment.end;
     return segment;
   }
 
   async #readAfterChange(timeoutMs: number, signal: AbortSignal): Promise<FeedSegment | undefined> {
     await this.feed.changed(this.position, timeoutMs, signal);
-    return signal.aborted ? undefined : this.#read();
-  }
-
-  /** Reads on, counting what had to come from the database: a watch that stays behind too long is better begun anew. */
-  async #read(): Promise<FeedSegment | undefined> {
-    const live = this.feed.holds(this.position);
-    const segment = await this.feed.read(this.position);
-    this.#behind = live || !segment ? 0 : this.#behind + segment.events.length;
-    if (this.#behind > this.feed.maxCatchUp) throw new TaskDashError('RESUME_TOKEN_EXPIRED');
-    return segment;
+    return signal.aborted ? undefined : this.feed.read(this.position);
   }
 
   /** Ends the watch; idempotent. */
@@ -290,17 +264,31 @@ export class FeedWatch {
   }
 }
 
-function segmentOf(from: FeedMark, until: FeedMark, events: readonly FeedEvent[], complete: boolean): FeedSegment {
-  const inside = (index: number): FeedPosition => ({ from, until, afterId: (events[index] as FeedEvent).event.id });
-  const end: FeedPosition = complete ? { from: until } : inside(events.length - 1);
-  return { events, positionAfter: (index) => (complete && index === events.length - 1 ? end : inside(index)), end };
+/** The position right after an event. */
+export function positionAfter({ event, batch }: FeedEvent): FeedPosition {
+  return { id: event.id, batch };
 }
 
-/** What a segment counts in the ring; an empty one takes room too. */
-function sizeOf({ events }: FeedSegment): number {
-  return Math.max(1, events.length);
+function segmentOf(events: readonly FeedEvent[]): FeedSegment {
+  return { events, end: positionAfter(events.at(-1) as FeedEvent) };
 }
 
-function keyOf(position: FeedPosition): string {
-  return `${position.from}|${position.until ?? ''}|${position.afterId ?? ''}`;
+function isSame(one: FeedPosition, other: FeedPosition): boolean {
+  return one.id === other.id && one.batch === other.batch;
+}
+
+/** Whether the history no longer has the place that was asked for, or too much follows it. */
+function isGone(error: unknown): boolean {
+  return error instanceof TaskDashError && error.code.startsWith('RESUME_TOKEN_');
+}
+
+/** The index of the first event with a larger number. */
+function firstAfter(events: readonly FeedEvent[], id: number): number {
+  let [low, high] = [0, events.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((events[middle] as FeedEvent).event.id > id) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }

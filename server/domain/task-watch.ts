@@ -8,9 +8,9 @@
 import { isVisible, readScope, type Principal } from './access.js';
 import type { Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
-import type { FeedEvent } from './ports.js';
+import type { FeedEvent, FeedPosition } from './ports.js';
 import type { Task, TaskEvent } from './task.js';
-import type { FeedPosition, FeedWatch, TaskFeed } from './task-feed.js';
+import { positionAfter, type FeedWatch, type TaskFeed } from './task-feed.js';
 import type { TokenSealer } from './token-sealer.js';
 
 /** What to watch; empty lists mean everything that the caller may see. */
@@ -75,10 +75,10 @@ export class TaskWatcher {
         view.requireSameAccess(await recheck());
         checkedAtMs = this.clock.monotonicMs();
       }
-      for (const [index, source] of (segment?.events ?? []).entries()) {
+      for (const source of segment?.events ?? []) {
         const seen = view.see(source);
         if (!seen) continue;
-        const resumeToken = this.#seal((segment as NonNullable<typeof segment>).positionAfter(index));
+        const resumeToken = this.#seal(positionAfter(source));
         const event = seen.task ? source.event : onlyThat(source.event);
         yield { kind: 'change', event, task: seen.task, resumeToken, source };
         toldAtMs = this.clock.monotonicMs();
@@ -93,13 +93,19 @@ export class TaskWatcher {
   #positionOf(resumeToken: string): FeedPosition | undefined {
     if (resumeToken === '') return undefined;
     const position = this.sealer.open('watch', null, resumeToken);
-    if (position === undefined) throw new TaskDashError('RESUME_TOKEN_INVALID');
-    return position as FeedPosition;
+    if (!isPosition(position)) throw new TaskDashError('RESUME_TOKEN_INVALID');
+    return position;
   }
 
   #seal(position: FeedPosition): string {
     return this.sealer.seal('watch', null, position);
   }
+}
+
+/** Tokens of other versions hold other things. */
+function isPosition(opened: unknown): opened is FeedPosition {
+  const { id, batch } = (opened ?? {}) as Partial<FeedPosition>;
+  return Number.isSafeInteger(id) && typeof batch === 'string';
 }
 
 /** An event of a task that left the caller's sight: that it did, and nothing of what it became. */

@@ -7,17 +7,20 @@
  *
  *   idle ──submit──► in flight ──commit──► in flight again (writes waiting) or idle
  *                        │
- *                        └─ database away: the batch is tried again until its callers' deadlines pass, with back-off
+ *                        └─ answer lost: the batch is sent again until its callers' deadlines pass, with back-off
  *
  * Invariants
  * - Two writes of one id are never in flight together and never overtake each other, so the store sees them in arrival
  *   order.
  * - A write is answered exactly once: with its result, or with an error at its deadline. An error after the database
  *   took the statement but before it answered says "unknown", never "written".
+ * - A batch whose answer was lost is sent again with the same identity (batch-id.ts), by which the store finds what it
+ *   wrote the first time, whatever others have written since. A definite answer ends the identity.
  * - No more than `capacity` writes wait; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask
  *   `hasRoom` first and resume on `whenRoom`.
  * - A refused batch is split until the write that the database refuses is alone; the others are not harmed.
  */
+import { BatchLane, type BatchId } from './batch-id.js';
 import type { Clock, Timer } from './clock.js';
 import { delay } from './clock.js';
 import { TaskDashError } from './errors.js';
@@ -50,6 +53,16 @@ interface Waiting {
   answered: boolean;
 }
 
+/** Writes that are sent together, and their identity. */
+interface Attempt {
+  readonly batch: readonly Waiting[];
+  readonly id: BatchId;
+}
+
+function hasWrites({ batch }: Attempt): boolean {
+  return batch.length > 0;
+}
+
 const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 500;
 
@@ -57,6 +70,8 @@ export class WriteBatcher {
   #queue: Waiting[] = [];
   #pending = 0;
   readonly #inFlight = new Set<readonly Waiting[]>();
+  /** One for each batch in flight, so that the batches of a lane follow each other. */
+  readonly #freeLanes: BatchLane[];
   /** What the batches in flight write. */
   readonly #busyIds = new Set<string>();
   #starting = false;
@@ -70,7 +85,9 @@ export class WriteBatcher {
     private readonly clock: Clock,
     private readonly options: WriteBatcherOptions,
     private readonly onBatch: (report: BatchReport) => void = () => {},
-  ) {}
+  ) {
+    this.#freeLanes = Array.from({ length: options.maxInFlight }, () => new BatchLane());
+  }
 
   /** Writes waiting or in flight. */
   get pending(): number {
@@ -134,7 +151,9 @@ export class WriteBatcher {
     this.#inFlight.add(batch);
     for (const id of ids) this.#busyIds.add(id);
     this.#armExpiry();
-    await this.#writeUntilSettled(batch);
+    const lane = this.#freeLanes.pop() ?? new BatchLane();
+    await this.#writeUntilSettled(batch, lane);
+    this.#freeLanes.push(lane);
     this.#inFlight.delete(batch);
     for (const id of ids) this.#busyIds.delete(id);
     if (this.#pending === 0) this.#disarmExpiry();
@@ -158,42 +177,50 @@ export class WriteBatcher {
     return batch;
   }
 
-  async #writeUntilSettled(batch: Waiting[]): Promise<void> {
-    let open = batch;
-    for (let retryMs = RETRY_FIRST_MS; open.length > 0; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
-      open = await this.#attempt(open);
-      if (open.length === 0) return;
+  async #writeUntilSettled(batch: Waiting[], lane: BatchLane): Promise<void> {
+    let attempts: Attempt[] = [{ batch, id: lane.next() }];
+    for (let retryMs = RETRY_FIRST_MS; ; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
+      const again: Attempt[] = [];
+      for (const attempt of attempts) again.push(...(await this.#attempt(attempt, lane)));
+      if (again.length === 0) return;
       await delay(this.clock, retryMs);
-      this.#expire(open);
-      open = open.filter((waiting) => !waiting.answered);
+      attempts = again.map(({ batch, id }) => ({ batch: this.#stillOpen(batch), id })).filter(hasWrites);
     }
   }
 
-  /** Tries a batch once; returns the writes that should be tried again. */
-  async #attempt(batch: Waiting[]): Promise<Waiting[]> {
+  #stillOpen(batch: readonly Waiting[]): Waiting[] {
+    this.#expire(batch);
+    return batch.filter((waiting) => !waiting.answered);
+  }
+
+  /** Sends a batch once; returns what has to be sent again, and as which batch. */
+  async #attempt(attempt: Attempt, lane: BatchLane): Promise<Attempt[]> {
+    const { batch, id } = attempt;
     const startedMs = this.clock.monotonicMs();
-    const outcome = await this.#write(batch);
+    const outcome = await this.#write(batch, id);
     const failed = outcome instanceof TaskDashError;
     this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
-    return failed
-      ? this.#handleFailure(batch, outcome)
-      : batch.filter((waiting, i) => !this.#settle(waiting, outcome[i]));
+    if (failed) return this.#handleFailure(attempt, outcome, lane);
+    const undecided = batch.filter((waiting, i) => !this.#settle(waiting, outcome[i]));
+    return undecided.length === 0 ? [] : [{ batch: undecided, id: lane.next() }];
   }
 
-  #write(batch: readonly Waiting[]): Promise<TaskWriteResult[] | TaskDashError> {
-    return this.store.writeBatch(batch.map((waiting) => waiting.write)).catch((thrown) => TaskDashError.from(thrown));
+  #write(batch: readonly Waiting[], id: BatchId): Promise<TaskWriteResult[] | TaskDashError> {
+    const writes = batch.map((waiting) => waiting.write);
+    return this.store.writeBatch(writes, id).catch((thrown) => TaskDashError.from(thrown));
   }
 
-  /** Keeps all for another try while the database is away; else finds the refused write by halving. */
-  async #handleFailure(batch: Waiting[], error: TaskDashError): Promise<Waiting[]> {
-    if (error.code === 'STORAGE_UNAVAILABLE') return batch;
+  /** Sends all again as the same batch while nothing is known of it; else finds the refused write by halving. */
+  async #handleFailure(attempt: Attempt, error: TaskDashError, lane: BatchLane): Promise<Attempt[]> {
+    const { batch } = attempt;
+    if (error.code === 'STORAGE_UNAVAILABLE') return [attempt];
     if (batch.length === 1) {
       for (const waiting of batch) this.#fail(waiting, error);
       return [];
     }
     const middle = batch.length >> 1;
-    const first = await this.#attempt(batch.slice(0, middle));
-    return first.concat(await this.#attempt(batch.slice(middle)));
+    const first = await this.#attempt({ batch: batch.slice(0, middle), id: lane.next() }, lane);
+    return first.concat(await this.#attempt({ batch: batch.slice(middle), id: lane.next() }, lane));
   }
 
   /** Answers a write; false when it has to be written again. */

@@ -1,5 +1,5 @@
 /** The connection to PostgreSQL: one TypeORM data source with every table, every migration and every deadline. */
-import { DataSource, type ColumnType, type EntitySchema, type Logger } from 'typeorm';
+import { DataSource, type EntitySchema, type Logger } from 'typeorm';
 import type { Log } from '../domain/ports.js';
 import {
   failedLoginEntity,
@@ -15,6 +15,7 @@ import { Tasks0001 } from './migrations/0001-tasks.js';
 import { Identity0002 } from './migrations/0002-identity.js';
 import { Liveness0003 } from './migrations/0003-liveness.js';
 import { KnownNetworks0004 } from './migrations/0004-known-networks.js';
+import { CommitOrder0005 } from './migrations/0005-commit-order.js';
 import { settingEntity } from './setting-entity.js';
 import { taskEntity, taskEventEntity } from './task-entities.js';
 
@@ -36,7 +37,7 @@ const ENTITIES: EntitySchema[] = [
 ] as EntitySchema[];
 
 /** Every migration, oldest first. Names end in thirteen digits, by which TypeORM and `migrate` order them. */
-const MIGRATIONS = [Tasks0001, Identity0002, Liveness0003, KnownNetworks0004];
+const MIGRATIONS = [Tasks0001, Identity0002, Liveness0003, KnownNetworks0004, CommitOrder0005];
 
 /** Where TypeORM notes which migrations ran. */
 export const MIGRATIONS_TABLE = 'schema_migration';
@@ -65,7 +66,7 @@ export interface DataSourceSettings {
 /** A data source, not yet connected: `initialize()` connects, `destroy()` closes. */
 export function createDataSource(settings: DataSourceSettings): DataSource {
   const statementTimeoutMs = settings.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
-  const dataSource = new DataSource({
+  return new DataSource({
     type: 'postgres',
     url: settings.url,
     applicationName: settings.applicationName,
@@ -86,8 +87,6 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
       idleTimeoutMillis: 60_000,
     },
   });
-  dataSource.driver.supportedDataTypes.push('xid8' as ColumnType);
-  return dataSource;
 }
 
 function loggerFor(log: Log): Logger {

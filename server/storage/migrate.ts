@@ -4,10 +4,8 @@
  */
 import { MigrationExecutor, type DataSource, type QueryRunner } from 'typeorm';
 import { delay, systemClock } from '../domain/clock.js';
-import type { Log } from '../domain/ports.js';
 import { createDataSource, MIGRATIONS_TABLE, type DataSourceSettings } from './data-source.js';
 import { asStorageError } from './postgres-errors.js';
-import { renumberRestoredEvents } from './restored-dump.js';
 
 /** Any fixed number; "TaskDash" in ASCII. */
 const LOCK_KEY = '6080488402764460904';
@@ -29,7 +27,7 @@ export async function migrate(settings: Omit<DataSourceSettings, 'poolSize'>): P
   const dataSource = createDataSource({ ...settings, poolSize: 1, statementTimeoutMs: MIGRATION_TIMEOUT_MS });
   try {
     await dataSource.initialize();
-    return await underLock(dataSource, (queryRunner) => migrateLocked(dataSource, queryRunner, settings.log));
+    return await underLock(dataSource, (queryRunner) => migrateLocked(dataSource, queryRunner));
   } catch (error) {
     throw error instanceof SchemaError ? error : asStorageError(error);
   } finally {
@@ -61,13 +59,12 @@ async function acquireLock(queryRunner: QueryRunner): Promise<void> {
   );
 }
 
-async function migrateLocked(dataSource: DataSource, queryRunner: QueryRunner, log: Log): Promise<string[]> {
+async function migrateLocked(dataSource: DataSource, queryRunner: QueryRunner): Promise<string[]> {
   await requireServer(queryRunner);
   await requireKnownSchema(dataSource, queryRunner);
   const executor = new MigrationExecutor(dataSource, queryRunner);
   executor.transaction = 'each';
   const executed = await executor.executePendingMigrations();
-  await renumberRestoredEvents(queryRunner, log);
   return executed.map((migration) => migration.name);
 }
 

@@ -26,6 +26,7 @@ import type { Postgres, Statement } from './postgres.js';
 import { moveSessions } from './session-moves.js';
 import { recordOf, versionsOf, type SessionRow, type VersionsRow } from './session-rows.js';
 import * as sql from './session-statements.js';
+import { compareTexts } from './text-order.js';
 
 /** How many tasks a statement changes; each takes some 0.1 ms. */
 const PART_SIZE = 5000;
@@ -64,7 +65,7 @@ export class PostgresSessionStore implements SessionStore {
     for (let found = this.partSize; found === this.partSize;) {
       const rows = await this.postgres.rows<{ id: string }>(sql.ENDED_TASKS, [nodeId, ids, this.partSize]);
       found = rows.length;
-      const tasks = rows.map(({ id }) => id).sort();
+      const tasks = rows.map(({ id }) => id).sort(compareTexts);
       if (found > 0) await this.postgres.rows(sql.RELEASE, [JSON.stringify(tasks), ids]);
     }
   }

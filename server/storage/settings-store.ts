@@ -8,10 +8,6 @@ const INSERT_IF_ABSENT = {
 };
 const SELECT = { name: 'setting_select', text: 'SELECT value FROM setting WHERE key = $1' };
 
-/** The key of the feed's generation; a restore that renumbers transactions removes it (restored-dump.ts). */
-export const FEED_GENERATION_KEY = 'feed.generation';
-const GENERATION_BYTES = 4;
-
 export class SettingsStore {
   constructor(private readonly postgres: Postgres) {}
 
@@ -21,11 +17,6 @@ export class SettingsStore {
    */
   secret(name: string, bytes: number): Promise<Uint8Array> {
     return this.#ensure(`secret.${name}`, bytes);
-  }
-
-  /** Tells the marks of this database from those of before it was restored into another cluster; hexadecimal. */
-  async feedGeneration(): Promise<string> {
-    return (await this.#ensure(FEED_GENERATION_KEY, GENERATION_BYTES)).toString('hex');
   }
 
   async #ensure(key: string, bytes: number): Promise<Buffer> {

@@ -87,7 +87,7 @@ async function openStores(
   const postgres = new Postgres(dataSource);
   const settings = new SettingsStore(postgres);
   const unicodeCollation = await findUnicodeCollation(postgres);
-  const feed = new PostgresFeedStore(postgres, await settings.feedGeneration());
+  const feed = new PostgresFeedStore(postgres);
   // Its pauses are about the network, not about what is stored: they run on the machine's clock.
   const hints = new ChangeListener(postgres, { ...connection, clock: systemClock });
   hints.start();

@@ -60,13 +60,6 @@ export const taskEventEntity = new EntitySchema<Record<string, unknown>>({
   name: 'task_event',
   tableName: 'task_event',
   columns: {
-    // TypeORM has no name for xid8; createDataSource teaches it.
-    xid: {
-      type: 'xid8' as 'bigint',
-      primary: true,
-      primaryKeyConstraintName: 'task_event_pkey',
-      default: () => 'pg_current_xact_id()',
-    },
     seq: {
       type: 'bigint',
       primary: true,
@@ -86,6 +79,12 @@ export const taskEventEntity = new EntitySchema<Record<string, unknown>>({
     previous_group_id: { ...text, nullable: true },
     ...record,
     cause: text,
+    lane: counter,
+    batch: counter,
+    leads: { type: 'boolean' },
   },
-  indices: [{ name: 'task_event_task', columns: ['task_id', 'seq'] }],
+  indices: [
+    { name: 'task_event_task', columns: ['task_id', 'seq'] },
+    { name: 'task_event_batch', columns: ['lane', 'batch'], unique: true, where: 'leads' },
+  ],
 });

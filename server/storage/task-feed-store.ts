@@ -1,90 +1,55 @@
 /**
  * The change feed over task_event.
  *
- * Serial numbers commit out of order, so a cursor by number loses what commits late. Here every event carries the number
- * of its transaction (xid), and a mark is what a database snapshot has seen: an event lies after a mark when its
- * transaction either had not begun (xid ≥ xmax) or was still under way (xid in xip). Both are ranges of the primary key,
- * so that a transaction that stays open for hours, anywhere in the cluster, neither stalls the feed nor makes it read
- * old events again.
+ * Events are numbered in the order of their commits: whoever writes some takes a lock before the first number and holds
+ * it until the commit (ordered-events.ts). So every snapshot sees a prefix of the numbers, gaps of what was undone aside,
+ * and a place in the history is a plain number. Numbers are durable: the sequence is never behind what was committed.
  *
- * A read without `until` takes its own snapshot as `until`, in the same statement that reads the events: the statement
- * sees exactly what the snapshot has seen, so nothing is lost between the two, and nothing comes twice.
+ * What was acknowledged can still be lost in one way: a failover to a standby that had not received it, or a restore.
+ * Then numbers are given again. So a place also names the batch that wrote its event, and each page begins with that
+ * event: where it is another one, or none, the history that the place belongs to no longer exists, and who watches is
+ * told to list again. Where it is the same one, so is everything before it.
  */
-import type { FeedEvent, FeedMark, FeedStore } from '../domain/ports.js';
-import { invalidMark, markOf, parseMark, reaches } from './feed-mark.js';
+import { TaskDashError } from '../domain/errors.js';
+import type { FeedEvent, FeedPosition, FeedStore } from '../domain/ports.js';
 import type { Postgres, Statement } from './postgres.js';
 import { FEED_COLUMNS, feedEventOf, type FeedRow } from './task-rows.js';
 
-const MARK: Statement = { name: 'feed_mark', text: 'SELECT pg_current_snapshot()::text AS snapshot' };
+const HEAD: Statement = {
+  name: 'feed_head',
+  text: 'SELECT seq, lane, batch FROM task_event ORDER BY seq DESC LIMIT 1',
+};
 
-/** Larger than every transaction number. */
-export const NEVER = '18446744073709551615';
-
-const UNTIL_AND_AFTER = 'xid < $3::xid8 AND xid <> ALL ($4::xid8[]) AND seq > $5::bigint';
-
-/** $1 from.xmax, $2 from.xip, $3 until.xmax, $4 until.xip, $5 after, $6 limit. Always at least one row. */
-export const BETWEEN: Statement = {
-  name: 'feed_between',
+/** $1 the number of the place, $2 limit, $3 how far behind at most. Always at least one row, which may have no event. */
+export const AFTER: Statement = {
+  name: 'feed_after',
   text: `
-SELECT here.snapshot, events.* FROM (SELECT pg_current_snapshot()::text AS snapshot) AS here
-LEFT JOIN (
-  (SELECT ${FEED_COLUMNS} FROM task_event
-   WHERE xid >= $1::xid8 AND ${UNTIL_AND_AFTER} ORDER BY seq LIMIT $6)
-  UNION ALL
-  (SELECT ${FEED_COLUMNS} FROM task_event
-   WHERE xid = ANY ($2::xid8[]) AND ${UNTIL_AND_AFTER} ORDER BY seq LIMIT $6)
-  ORDER BY seq LIMIT $6
+SELECT latest.head, events.* FROM (SELECT max(seq) AS head FROM task_event) AS latest
+LEFT JOIN LATERAL (
+  SELECT ${FEED_COLUMNS} FROM task_event
+  WHERE seq >= $1::bigint AND latest.head - $1::bigint <= $3::bigint ORDER BY seq LIMIT $2
 ) AS events ON true
 ORDER BY events.seq`,
 };
 
+type AfterRow = FeedRow & { readonly head: string | null };
+
 export class PostgresFeedStore implements FeedStore {
-  constructor(
-    private readonly postgres: Postgres,
-    private readonly generation: string,
-  ) {}
+  constructor(private readonly postgres: Postgres) {}
 
-  async mark(): Promise<FeedMark> {
-    const rows = await this.postgres.rows<{ snapshot: string }>(MARK, []);
-    return markOf(this.generation, rows[0]?.snapshot ?? '');
+  async head(): Promise<FeedPosition> {
+    const [row] = await this.postgres.rows<{ seq: string; lane: string; batch: string }>(HEAD, []);
+    return row ? { id: Number(row.seq), batch: `${row.lane}.${row.batch}` } : { id: 0, batch: '' };
   }
 
-  reaches(later: FeedMark, earlier: FeedMark): boolean {
-    return reaches(parseMark(later), parseMark(earlier));
-  }
-
-  async between(
-    from: FeedMark,
-    until: FeedMark | undefined,
-    afterId: number,
-    limit: number,
-  ): Promise<{ until: FeedMark; events: FeedEvent[] }> {
-    const begin = this.#parse(from);
-    const end = until === undefined ? undefined : this.#parse(until);
-    const rows = await this.postgres.rows<{ snapshot: string } & FeedRow>(BETWEEN, [
-      String(begin.xmax),
-      begin.xip.map(String),
-      String(end?.xmax ?? NEVER),
-      (end?.xip ?? []).map(String),
-      afterId,
-      limit,
-    ]);
-    const now = markOf(this.generation, rows[0]?.snapshot ?? '');
-    this.#requireReached(now, from, until);
-    // The one row of an empty read has no event in it.
+  async after(position: FeedPosition, limit: number, maxBehind: number): Promise<FeedEvent[]> {
+    const isBeginning = position.id === 0;
+    const rows = await this.postgres.rows<AfterRow>(AFTER, [position.id, isBeginning ? limit : limit + 1, maxBehind]);
+    if (Number(rows[0]?.head ?? 0) - position.id > maxBehind) throw new TaskDashError('RESUME_TOKEN_EXPIRED');
     const events = rows.filter((row) => (row.seq as string | null) !== null).map(feedEventOf);
-    return { until: until ?? now, events };
-  }
-
-  #parse(mark: FeedMark) {
-    const snapshot = parseMark(mark);
-    if (snapshot.generation !== this.generation) throw invalidMark();
-    return snapshot;
-  }
-
-  /** A mark of the future is none of this database: it was restored to an earlier state. */
-  #requireReached(now: FeedMark, ...marks: readonly (FeedMark | undefined)[]): void {
-    const { xmax } = parseMark(now);
-    if (marks.some((mark) => mark !== undefined && parseMark(mark).xmax > xmax)) throw invalidMark();
+    if (isBeginning) return events;
+    const [own, ...following] = events;
+    if (own?.event.id !== position.id || own.batch !== position.batch) throw new TaskDashError('RESUME_TOKEN_INVALID');
+    return following;
   }
 }

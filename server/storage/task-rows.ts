@@ -72,13 +72,15 @@ export interface TaskEventRow {
 export interface FeedRow extends TaskEventRow, Omit<RecordRow, 'status' | 'revision'> {
   readonly previous_user_id: string | null;
   readonly previous_group_id: string | null;
+  readonly lane: string;
+  readonly batch: string;
 }
 
 export const TASK_COLUMNS = ['id', ...RECORD_COLUMNS, ...TASK_ONLY_COLUMNS].join(', ');
 
 const EVENT_ONLY_COLUMNS = 'seq, task_id, kind, from_status, event_cause, actor, node, at, gap_ms';
 export const EVENT_COLUMNS = `${EVENT_ONLY_COLUMNS}, status, revision`;
-export const FEED_COLUMNS = `${EVENT_ONLY_COLUMNS}, previous_user_id, previous_group_id, ${RECORD_COLUMNS.join(', ')}`;
+export const FEED_COLUMNS = `${EVENT_ONLY_COLUMNS}, previous_user_id, previous_group_id, lane, batch, ${RECORD_COLUMNS.join(', ')}`;
 
 /** A task from its row. */
 export function taskOf(row: TaskRow): Task {
@@ -121,6 +123,7 @@ export function feedEventOf(row: FeedRow): FeedEvent {
     event: taskEventOf(row),
     task,
     previous: { group_id: row.previous_group_id ?? row.group_id, user: row.previous_user_id ?? row.user_id },
+    batch: `${row.lane}.${row.batch}`,
   };
 }
 

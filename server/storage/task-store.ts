@@ -1,5 +1,6 @@
 /** Tasks and their history in PostgreSQL. */
 import type { Scope } from '../domain/access.js';
+import type { BatchId } from '../domain/batch-id.js';
 import type { Clock } from '../domain/clock.js';
 import type { Lapse, TaskFilter, TaskPageQuery, TaskStore, TaskWrite } from '../domain/ports.js';
 import type { Task } from '../domain/task.js';
@@ -25,8 +26,8 @@ export class PostgresTaskStore implements TaskStore {
     this.#queries = new TaskQueries(postgres, settings.unicodeCollation);
   }
 
-  writeBatch(writes: readonly TaskWrite[]) {
-    return this.#writes.writeBatch(writes);
+  writeBatch(writes: readonly TaskWrite[], batch?: BatchId) {
+    return this.#writes.writeBatch(writes, batch);
   }
 
   lapse(lapses: readonly Lapse[]) {

@@ -2,8 +2,8 @@
  * The statements that change tasks. Each does everything that a batch needs at once, history included, so that one
  * round trip and one commit carry hundreds of writes.
  *
- *   input ─┬─► existing (rows locked, verdicts reached) ─► changed (UPDATE) ─┐
- *          └─► fresh (registrations of unknown ids) ─────► inserted (INSERT) ├─► events, answer
+ *   fence ─► input ─┬─► existing (rows locked, verdicts reached) ─► changed (UPDATE) ─┐
+ *                   └─► fresh (registrations of unknown ids) ─────► inserted (INSERT) ├─► ordered ─► events, answer
  *
  * Why it is written the way it is:
  * - The input is one JSON text. The planner expects 100 rows of it whatever the batch, so that PostgreSQL settles on one
@@ -15,26 +15,33 @@
  * - What another transaction inserts meanwhile is a duplicate key, which fails the statement; the caller runs it again.
  *   That costs nothing where nobody races, which ON CONFLICT would (a second probe and a second WAL record each row).
  * - After a wait for a lock PostgreSQL looks at the newest version of the row again, so old values are exact.
+ * - The first event of a batch names it in a unique index, so that a batch is written once: a second run finds the fence
+ *   closed, or, when the first is under way, fails by the index and is run again. Then RECALL answers from the events.
+ *   A batch without events changed nothing, and may run as often as it likes.
+ * - `ordered` (ordered-events.ts) comes after everything that can wait, and before the numbers of the events.
  */
 import { LAPSE_CAUSES } from '../domain/task.js';
 import { countChange } from './flapping.js';
+import { orderedCte } from './ordered-events.js';
 import type { Statement } from './postgres.js';
-import { RECORD_COLUMNS, TASK_COLUMNS, TASK_ONLY_COLUMNS } from './task-rows.js';
+import { FEED_COLUMNS, RECORD_COLUMNS, TASK_COLUMNS, TASK_ONLY_COLUMNS } from './task-rows.js';
 
 const LAPSES = LAPSE_CAUSES.map((cause) => `'${cause}'`).join(', ');
 const RECORD = RECORD_COLUMNS.join(', ');
 const WRITTEN = ['id', ...RECORD_COLUMNS, ...TASK_ONLY_COLUMNS];
 const EVENT_TARGET = `task_event (task_id, kind, from_status, event_cause, actor, node, at, gap_ms,
-    previous_user_id, previous_group_id, ${RECORD})`;
+    previous_user_id, previous_group_id, lane, batch, leads, ${RECORD})`;
 
-/** $1 writes as JSON, sorted by id; $2 node; $3 now. */
+/** $1 writes as JSON, sorted by id; $2 node; $3 now; $4 lane and $5 number of the batch. */
 function writing(answer: string): string {
   return `
-WITH input AS MATERIALIZED (
-  SELECT * FROM json_to_recordset($1::json) AS i (n int, id text, registers bool, name text, url text, user_id text,
+WITH fence AS MATERIALIZED (
+  SELECT NOT EXISTS (SELECT FROM task_event WHERE lane = $4::bigint AND batch >= $5::bigint AND leads) AS is_open
+), input AS MATERIALIZED (
+  SELECT i.* FROM fence CROSS JOIN json_to_recordset($1::json) AS i (n int, id text, registers bool, name text, url text, user_id text,
     group_id text, description text, status text, start_time text, stop_time text, started_at timestamptz,
     stopped_at timestamptz, addr text, claims bool, session_id uuid, cause text, actor text, groups text[],
-    expected_revision bigint)
+    expected_revision bigint) WHERE fence.is_open
 ), existing AS MATERIALIZED (
   SELECT i.*, r.restores, t.status AS old_status, t.user_id AS old_user_id, t.group_id AS old_group_id,
     CASE WHEN i.groups IS NOT NULL AND t.group_id <> ALL (i.groups) THEN 'forbidden'
@@ -80,17 +87,21 @@ WITH input AS MATERIALIZED (
     $3::timestamptz AS updated_at, i.started_at, i.stopped_at, i.n, i.actor
   FROM input i WHERE i.registers AND i.id NOT IN (SELECT id FROM existing)
 ), inserted AS (
-  INSERT INTO task (${WRITTEN.join(', ')}) SELECT ${WRITTEN.join(', ')} FROM fresh
-), events AS (
+  INSERT INTO task (${WRITTEN.join(', ')}) SELECT ${WRITTEN.join(', ')} FROM fresh RETURNING 1
+), ${orderedCte('(SELECT count(*) FROM changed) + (SELECT count(*) FROM inserted)')}, events AS (
   INSERT INTO ${EVENT_TARGET}
   SELECT id, kind, from_status, event_cause, actor, $2::text, $3::timestamptz, gap_ms,
-    previous_user_id, previous_group_id, ${RECORD} FROM changed
-  UNION ALL
-  SELECT id, 'registered', '', cause, actor, $2, $3, NULL, NULL, NULL, ${RECORD} FROM fresh
+    previous_user_id, previous_group_id, $4::bigint, $5::bigint, row_number() OVER () = 1, ${RECORD}
+  FROM ordered CROSS JOIN (
+    SELECT id, kind, from_status, event_cause, actor, gap_ms, previous_user_id, previous_group_id, ${RECORD} FROM changed
+    UNION ALL
+    SELECT id, 'registered', '', cause, actor, NULL, NULL, NULL, ${RECORD} FROM fresh
+  ) AS e
 )
 SELECT n, 'written' AS outcome, ${answer} FROM changed
 UNION ALL SELECT n, 'written', ${answer} FROM fresh
-UNION ALL SELECT n, outcome, ${answer.replace(/\w+/g, 'NULL')} FROM existing WHERE outcome <> 'written'`;
+UNION ALL SELECT n, outcome, ${answer.replace(/\w+/g, 'NULL')} FROM existing WHERE outcome <> 'written'
+UNION ALL SELECT -1, 'repeated', ${answer.replace(/\w+/g, 'NULL')} FROM fence WHERE NOT is_open`;
 }
 
 /** Answers with the versions alone. */
@@ -99,7 +110,17 @@ export const WRITE: Statement = { name: 'task_write', text: writing('revision, e
 /** Answers with the whole records. */
 export const WRITE_AND_RETURN: Statement = { name: 'task_write_and_return', text: writing(TASK_COLUMNS) };
 
-/** $1 lapses as JSON, sorted by id; $2 node; $3 now. */
+/** $1 lane, $2 number of a batch, $3 how many writes it had: the events that it wrote, which follow each other. */
+export const RECALL: Statement = {
+  name: 'task_recall',
+  text: `
+SELECT ${FEED_COLUMNS} FROM task_event, (
+  SELECT seq AS first FROM task_event WHERE lane = $1::bigint AND batch = $2::bigint AND leads
+) AS lead
+WHERE seq BETWEEN first AND first + $3::bigint AND lane = $1::bigint AND batch = $2::bigint`,
+};
+
+/** $1 lapses as JSON, sorted by id; $2 node; $3 now; $4 a lane of its own. */
 export const LAPSE: Statement = {
   name: 'task_lapse',
   text: `
@@ -119,9 +140,10 @@ WITH input AS MATERIALIZED (
     ${countChange('true')}
   FROM verdict v WHERE t.id = v.task_id
   RETURNING t.id, ${RECORD_COLUMNS.map((column) => `t.${column}`).join(', ')}, v.old_status, v.silent_ms
-), events AS (
+), ${orderedCte('(SELECT count(*) FROM lapsed)')}, events AS (
   INSERT INTO ${EVENT_TARGET}
-  SELECT id, 'lapsed', old_status, cause, 'server', $2::text, $3::timestamptz, silent_ms, NULL, NULL, ${RECORD} FROM lapsed
+  SELECT id, 'lapsed', old_status, cause, 'server', $2::text, $3::timestamptz, silent_ms, NULL, NULL,
+    $4::bigint, 1, row_number() OVER () = 1, ${RECORD} FROM ordered CROSS JOIN lapsed
 )
 SELECT id FROM lapsed`,
 };

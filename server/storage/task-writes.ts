@@ -1,20 +1,24 @@
 /** Changing tasks: batches of writes, and shutdowns that the registry decided. */
+import { singleBatch, type BatchId } from '../domain/batch-id.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../domain/ports.js';
 import { parseInstant } from '../domain/task.js';
 import { codeOf } from './postgres-errors.js';
 import type { Postgres } from './postgres.js';
-import { taskOf, type TaskRow } from './task-rows.js';
-import { LAPSE, WRITE, WRITE_AND_RETURN } from './task-write-statements.js';
+import { feedEventOf, taskOf, type FeedRow, type TaskRow } from './task-rows.js';
+import { LAPSE, RECALL, WRITE, WRITE_AND_RETURN } from './task-write-statements.js';
+import { compareTexts } from './text-order.js';
 
-/** How often a batch is run again because another node inserted one of its ids meanwhile. */
+/** How often a batch is run again because another, or itself, inserted one of its ids meanwhile. */
 const RACE_RETRIES = 5;
+/** More events than a batch has. */
+const MAX_BATCH = 10_000;
 const DUPLICATE_KEY = '23505';
 
 type AnswerRow =
   | ({ readonly n: number; readonly outcome: 'written' } & Pick<TaskRow, 'revision' | 'epoch'> & Partial<TaskRow>)
-  | { readonly n: number; readonly outcome: 'forbidden' | 'changed' };
+  | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'repeated' };
 
 export class TaskWrites {
   constructor(
@@ -24,19 +28,34 @@ export class TaskWrites {
   ) {}
 
   /** See TaskStore.writeBatch. */
-  async writeBatch(writes: readonly TaskWrite[]): Promise<TaskWriteResult[]> {
+  async writeBatch(writes: readonly TaskWrite[], batch: BatchId = singleBatch()): Promise<TaskWriteResult[]> {
     if (writes.length === 0) return [];
     const statement = writes.some((write) => write.returnsTask) ? WRITE_AND_RETURN : WRITE;
     const input = JSON.stringify(writes.map(inputOf).sort(byId));
     for (let retries = 0; ; retries++) {
       try {
-        const rows = await this.postgres.rows<AnswerRow>(statement, [input, this.nodeId, this.clock.now()]);
-        return resultsOf(writes, rows);
+        const values = [input, this.nodeId, this.clock.now(), batch.lane, batch.number];
+        const rows = await this.postgres.rows<AnswerRow>(statement, values);
+        return rows[0]?.outcome === 'repeated' ? await this.#recall(writes, batch) : resultsOf(writes, rows);
       } catch (error) {
         if (!isRace(error)) throw error;
         if (retries === RACE_RETRIES) return writes.map(() => ({ outcome: 'raced' }));
       }
     }
+  }
+
+  /** What an earlier run of the batch wrote; what it did not write has been decided by nobody yet. */
+  async #recall(writes: readonly TaskWrite[], { lane, number }: BatchId): Promise<TaskWriteResult[]> {
+    const rows = await this.postgres.rows<FeedRow>(RECALL, [lane, number, MAX_BATCH]);
+    // A later batch of the lane was written: whether this one ever was is not known any more.
+    if (rows.length === 0) throw new TaskDashError('STORAGE_UNAVAILABLE');
+    const tasks = new Map(rows.map((row) => [row.task_id, feedEventOf(row).task]));
+    return writes.map(({ id, returnsTask }) => {
+      const task = tasks.get(id);
+      if (!task) return { outcome: 'raced' };
+      const version = { outcome: 'written' as const, revision: task.revision, epoch: task.epoch };
+      return returnsTask ? { ...version, task } : version;
+    });
   }
 
   /** See TaskStore.lapse. */
@@ -52,14 +71,14 @@ export class TaskWrites {
         silent_ms: Math.round(silentMs),
       }))
       .sort(byId);
-    const values = [JSON.stringify(input), this.nodeId, this.clock.now()];
+    const values = [JSON.stringify(input), this.nodeId, this.clock.now(), singleBatch().lane];
     return (await this.postgres.rows<{ id: string }>(LAPSE, values)).map((row) => row.id);
   }
 }
 
-/** One order on every node, by which rows are locked. */
+/** The one order in which rows are locked. */
 function byId(one: { id: string }, other: { id: string }): number {
-  return one.id < other.id ? -1 : 1;
+  return compareTexts(one.id, other.id);
 }
 
 /** A write as the statement's input; what is undefined is left out of the JSON, and NULL there. */
@@ -110,6 +129,7 @@ function resultsOf(writes: readonly TaskWrite[], rows: readonly AnswerRow[]): Ta
 }
 
 function resultOf(row: AnswerRow, returnsTask: boolean): TaskWriteResult {
+  if (row.outcome === 'repeated') throw new Error('a batch is repeated as a whole');
   if (row.outcome !== 'written') return { outcome: row.outcome };
   const version = { outcome: row.outcome, revision: Number(row.revision), epoch: Number(row.epoch) };
   // The statement that returns records was run if any write of the batch wants one.

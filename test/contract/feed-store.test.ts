@@ -1,6 +1,7 @@
 /** What every change feed tells. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { FeedEvent, FeedMark } from '../../server/domain/ports.js';
+import type { FeedEvent, FeedPosition } from '../../server/domain/ports.js';
+import { positionAfter } from '../../server/domain/task-feed.js';
 import { taskStoreBenches, type TaskStoreBench } from '../support/task-store-bench.js';
 import { registration, update } from '../support/task-writes.js';
 
@@ -8,27 +9,25 @@ const SESSION = '00000000-0000-4000-8000-000000000001';
 
 describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
   let bench: TaskStoreBench;
-  let start: FeedMark;
+  let start: FeedPosition;
   beforeAll(async () => {
     bench = await open();
   });
   beforeEach(async () => {
     await bench.clear();
-    start = await bench.feed.mark();
+    start = await bench.feed.head();
   });
   afterAll(() => bench.close());
 
-  const since = async (from: FeedMark): Promise<FeedEvent[]> =>
-    (await bench.feed.between(from, undefined, 0, 100)).events;
+  const since = (from: FeedPosition): Promise<FeedEvent[]> => bench.feed.after(from, 100, 1000);
   const idsIn = (events: readonly FeedEvent[]) => events.map(({ event }) => event.taskId);
 
   it('has nothing to tell while nothing changes', async () => {
-    const { until, events } = await bench.feed.between(start, undefined, 0, 100);
-    expect(events).toEqual([]);
-    expect(await since(until)).toEqual([]);
+    expect(await since(start)).toEqual([]);
+    expect(await bench.feed.head()).toEqual(start);
   });
 
-  it('tells what changed after a mark, with the task as it was right after the change', async () => {
+  it('tells what changed after a place, with the task as it was right after the change', async () => {
     await bench.tasks.writeBatch([
       registration('a', { name: 'first', user: 'ssx', group_id: 'mx', start_time: '2020' }),
     ]);
@@ -37,16 +36,16 @@ describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
     await bench.tasks.writeBatch([update('a', { name: 'second', start_time: '2020.07.04' }, { sessionId: SESSION })]);
     const second = await bench.tasks.find('everything', 'a');
     const [firstEvent, secondEvent] = [...(await bench.tasks.events('everything', 'a', undefined, 10))].reverse();
-    const previous = { group_id: 'mx', user: 'ssx' };
+    const more = { previous: { group_id: 'mx', user: 'ssx' }, batch: expect.any(String) as string };
     expect(await since(start)).toEqual([
-      { event: firstEvent, task: first, previous },
-      { event: secondEvent, task: second, previous },
+      { event: firstEvent, task: first, ...more },
+      { event: secondEvent, task: second, ...more },
     ]);
   });
 
   it('tells whose a task was before it moved', async () => {
     await bench.tasks.writeBatch([registration('a', { user: 'ssx', group_id: 'mx' })]);
-    const mark = await bench.feed.mark();
+    const mark = await bench.feed.head();
     await bench.tasks.writeBatch([update('a', { group_id: 'ops' })]);
     await bench.tasks.writeBatch([update('a', { user: '' })]);
     await bench.tasks.writeBatch([registration('a', { user: 'wsg', group_id: 'zz' })]);
@@ -59,7 +58,7 @@ describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
 
   it('tells lapses and restorations with their gaps', async () => {
     await bench.tasks.writeBatch([registration('a', {}, { sessionId: SESSION })]);
-    const mark = await bench.feed.mark();
+    const mark = await bench.feed.head();
     await bench.tasks.lapse([{ taskId: 'a', sessionId: SESSION, epoch: 1, cause: 'node_failover', silentMs: 70_000 }]);
     bench.clock.advance(5000);
     await bench.otherNode.writeBatch([update('a', {}, { sessionId: SESSION })]);
@@ -75,46 +74,33 @@ describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
     expect(idsIn(await since(start))).toEqual(['a', 'b']);
   });
 
-  it('gives pages by event id, and the same set again for the same two marks', async () => {
+  it('gives pages that go on from each event of another', async () => {
     await bench.tasks.writeBatch(['c', 'a', 'b'].map((id) => registration(id)));
-    const whole = await bench.feed.between(start, undefined, 0, 100);
     await bench.tasks.writeBatch([registration('later')]);
-    const page = await bench.feed.between(start, whole.until, 0, 2);
-    expect(page).toEqual({ until: whole.until, events: whole.events.slice(0, 2) });
-    const rest = await bench.feed.between(start, whole.until, page.events[1]?.event.id ?? 0, 2);
-    expect(rest).toEqual({ until: whole.until, events: whole.events.slice(2) });
-    expect(idsIn(await since(whole.until))).toEqual(['later']);
+    const whole = await since(start);
+    expect(whole).toHaveLength(4);
+    expect(await bench.feed.after(start, 2, 1000)).toEqual(whole.slice(0, 2));
+    for (const [index, event] of whole.entries()) {
+      expect(await bench.feed.after(positionAfter(event), 2, 1000)).toEqual(whole.slice(index + 1, index + 3));
+    }
+    expect(await bench.feed.head()).toEqual(positionAfter(whole.at(-1) as FeedEvent));
   });
 
-  it('bounds an open read that did not fit by the mark it gives', async () => {
-    await bench.tasks.writeBatch(['a', 'b', 'c'].map((id) => registration(id)));
-    const page = await bench.feed.between(start, undefined, 0, 2);
-    await bench.tasks.writeBatch([registration('d')]);
-    const rest = await bench.feed.between(start, page.until, page.events[1]?.event.id ?? 0, 100);
-    expect([...idsIn(page.events), ...idsIn(rest.events)].sort()).toEqual(['a', 'b', 'c']);
-    expect(idsIn(await since(page.until))).toEqual(['d']);
-  });
-
-  it('orders marks by what they have seen', async () => {
+  it('says before it reads that a place is too far behind', async () => {
     await bench.tasks.writeBatch([registration('a')]);
-    const later = await bench.feed.mark();
-    expect(bench.feed.reaches(later, start)).toBe(true);
-    expect(bench.feed.reaches(later, later)).toBe(true);
-    expect(bench.feed.reaches(start, later)).toBe(false);
+    const place = await bench.feed.head();
+    await bench.tasks.writeBatch(['b', 'c', 'd'].map((id) => registration(id)));
+    expect(await bench.feed.after(place, 1, 3)).toHaveLength(1);
+    await expect(bench.feed.after(place, 1, 2)).rejects.toMatchObject({ code: 'RESUME_TOKEN_EXPIRED' });
   });
 
-  it.each([
-    '',
-    'nonsense',
-    '1',
-    '-1:5:',
-    'seen:',
-    'a:1:2:3',
-    'seen:1.5',
-    '0:99999999999999999999999:',
-    'x'.repeat(9999),
-  ])('refuses %j, which is no mark', async (mark) => {
-    await expect(bench.feed.between(mark, undefined, 0, 1)).rejects.toMatchObject({ code: 'RESUME_TOKEN_INVALID' });
-    await expect(bench.feed.between(start, mark, 0, 1)).rejects.toMatchObject({ code: 'RESUME_TOKEN_INVALID' });
+  it('refuses a place that its history does not have: ahead of it, or of another batch', async () => {
+    await bench.tasks.writeBatch([registration('a')]);
+    const { id, batch } = await bench.feed.head();
+    for (const place of [
+      { id: id + 1_000_000, batch },
+      { id, batch: '1.1' },
+    ])
+      await expect(bench.feed.after(place, 10, 1000)).rejects.toMatchObject({ code: 'RESUME_TOKEN_INVALID' });
   });
 });

@@ -1,6 +1,7 @@
 /** Random sequences of writes and lapses leave the same tasks, answers and history on memory and on PostgreSQL. */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { FeedPosition } from '../../server/domain/ports.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import type { Task, TaskEvent, TaskTexts } from '../../server/domain/task.js';
 import { openOnMemory, openOnPostgres, type TaskStoreBench } from '../support/task-store-bench.js';
@@ -93,7 +94,7 @@ async function take(bench: TaskStoreBench, step: Step): Promise<TaskWriteResult[
 }
 
 /** Everything that a bench holds: the tasks, each task's history without the ids of the events, and the feed. */
-async function everything(bench: TaskStoreBench, from: string) {
+async function everything(bench: TaskStoreBench, from: FeedPosition) {
   const tasks: Task[] = await bench.tasks.list('everything', {
     filter: {},
     orderBy: 'id',
@@ -103,7 +104,7 @@ async function everything(bench: TaskStoreBench, from: string) {
   const histories = await Promise.all(
     IDS.map(async (id) => (await bench.tasks.events('everything', id, undefined, 1000)).map(withoutId)),
   );
-  const { events } = await bench.feed.between(from, undefined, 0, 10_000);
+  const events = await bench.feed.after(from, 10_000, 10_000);
   const feed = IDS.map((id) =>
     events
       .filter(({ task }) => task.id === id)
@@ -130,13 +131,13 @@ describe('the rules of writing', () => {
       fc.asyncProperty(fc.array(anyStep, { minLength: 1, maxLength: 12 }), async (steps) => {
         await memory.clear();
         await postgres.clear();
-        const marks = [await memory.feed.mark(), await postgres.feed.mark()] as const;
+        const places = [await memory.feed.head(), await postgres.feed.head()] as const;
         for (const step of steps) {
           memory.clock.advance(1234);
           postgres.clock.advance(1234);
           expect(await take(postgres, step)).toEqual(await take(memory, step));
         }
-        expect(await everything(postgres, marks[1])).toEqual(await everything(memory, marks[0]));
+        expect(await everything(postgres, places[1])).toEqual(await everything(memory, places[0]));
       }),
       { numRuns: 200 },
     );

@@ -1,41 +1,30 @@
-/**
- * The change feed in memory. Everything commits in order here, so a mark is how many events there were, and how many
- * transactions without an event: they move marks on as they do in a real database.
- */
+/** The change feed in memory: the event with id n stands at index n − 1. */
 import { TaskDashError } from '../../server/domain/errors.js';
-import type { FeedEvent, FeedMark, FeedStore } from '../../server/domain/ports.js';
+import type { FeedEvent, FeedPosition, FeedStore } from '../../server/domain/ports.js';
+import { positionAfter } from '../../server/domain/task-feed.js';
 import type { MemoryTaskDatabase } from './memory-task-store.js';
 
 export class MemoryFeedStore implements FeedStore {
-  constructor(private readonly database: Pick<MemoryTaskDatabase, 'history' | 'otherTransactions'>) {}
+  constructor(private readonly database: Pick<MemoryTaskDatabase, 'history'>) {}
 
-  mark(): Promise<FeedMark> {
-    const { history, otherTransactions } = this.database;
-    return Promise.resolve(`seen:${history.length}+${otherTransactions}`);
+  head(): Promise<FeedPosition> {
+    return Promise.resolve(this.#placeAfter(this.database.history.length));
   }
 
-  reaches(later: FeedMark, earlier: FeedMark): boolean {
-    const [one, other] = [seenBy(later), seenBy(earlier)];
-    return one.events >= other.events && one.others >= other.others;
+  after(position: FeedPosition, limit: number, maxBehind: number): Promise<FeedEvent[]> {
+    const { history } = this.database;
+    if (history.length - position.id > maxBehind) return refused('RESUME_TOKEN_EXPIRED');
+    if (position.id > 0 && this.#placeAfter(position.id).batch !== position.batch)
+      return refused('RESUME_TOKEN_INVALID');
+    return Promise.resolve(history.slice(position.id, position.id + limit));
   }
 
-  async between(
-    from: FeedMark,
-    until: FeedMark | undefined,
-    afterId: number,
-    limit: number,
-  ): Promise<{ until: FeedMark; events: FeedEvent[] }> {
-    const now = await this.mark();
-    const end = until ?? now;
-    if (!this.reaches(now, from) || !this.reaches(now, end)) throw new TaskDashError('RESUME_TOKEN_INVALID');
-    const between = this.database.history.slice(seenBy(from).events, seenBy(end).events);
-    const events = between.filter(({ event }) => event.id > afterId);
-    return { until: end, events: events.slice(0, limit) };
+  #placeAfter(id: number): FeedPosition {
+    const event = this.database.history[id - 1];
+    return event ? positionAfter(event) : { id: 0, batch: '' };
   }
 }
 
-function seenBy(mark: FeedMark): { events: number; others: number } {
-  const match = /^seen:(\d{1,15})\+(\d{1,15})$/.exec(mark);
-  if (!match) throw new TaskDashError('RESUME_TOKEN_INVALID');
-  return { events: Number(match[1]), others: Number(match[2]) };
+function refused(code: 'RESUME_TOKEN_EXPIRED' | 'RESUME_TOKEN_INVALID'): Promise<never> {
+  return Promise.reject(new TaskDashError(code));
 }

@@ -3,6 +3,7 @@
  * and `applyLapse`; the SQL of server/storage/task-write-statements.ts says the same, and the contract suite and a
  * property test hold the two together.
  */
+import { singleBatch } from '../../server/domain/batch-id.js';
 import { isVisible, mayWrite, type Scope } from '../../server/domain/access.js';
 import type { Clock } from '../../server/domain/clock.js';
 import type {
@@ -123,10 +124,10 @@ export class MemoryTaskDatabase {
   readonly tasks = new Map<string, StoredTask>();
   /** The event with id n stands at index n − 1. */
   readonly history: FeedEvent[] = [];
-  /** Transactions that changed no task. */
-  otherTransactions = 0;
+  /** What the batches that were numbered wrote. */
+  readonly batches = new Map<string, ReadonlyMap<string, TaskWriteResult>>();
 
-  commit(before: StoredTask | undefined, change: Change, actor: string, node: string): void {
+  commit(before: StoredTask | undefined, change: Change, actor: string, node: string, batch: string): void {
     const { silentSince: _silentSince, lapsedSessionId: _lapsedSessionId, ...task } = change.task;
     const event: TaskEvent = {
       id: this.history.length + 1,
@@ -143,7 +144,7 @@ export class MemoryTaskDatabase {
     };
     this.tasks.set(task.id, change.task);
     const { group_id, user } = before ?? task;
-    this.history.push({ event, task, previous: { group_id, user } });
+    this.history.push({ event, task, previous: { group_id, user }, batch });
   }
 }
 
@@ -155,15 +156,23 @@ export class MemoryTaskStore implements TaskStore {
     private readonly nodeId: string,
   ) {}
 
-  writeBatch(writes: readonly TaskWrite[]): Promise<TaskWriteResult[]> {
-    return Promise.resolve(writes.map((write) => this.#write(write)));
+  writeBatch(writes: readonly TaskWrite[], { lane, number } = singleBatch()): Promise<TaskWriteResult[]> {
+    const name = `${lane}.${number}`;
+    const { batches } = this.database;
+    const before = batches.get(name);
+    if (before) return Promise.resolve(writes.map(({ id }) => before.get(id) ?? { outcome: 'raced' }));
+    const results = writes.map((write) => this.#write(write, name));
+    const written = results.map((result, index) => [writes[index]?.id ?? '', result] as const);
+    const changed = written.filter(([, { outcome }]) => outcome === 'written');
+    if (changed.length > 0) batches.set(name, new Map(changed));
+    return Promise.resolve(results);
   }
 
-  #write(write: TaskWrite): TaskWriteResult {
+  #write(write: TaskWrite, batch: string): TaskWriteResult {
     const before = this.database.tasks.get(write.id);
     const change = applyWrite(before, write, this.clock.now());
     if (typeof change === 'string') return { outcome: change };
-    this.database.commit(before, change, write.actor, this.nodeId);
+    this.database.commit(before, change, write.actor, this.nodeId, batch);
     const { revision, epoch } = change.task;
     return { outcome: 'written', revision, epoch, ...(write.returnsTask && { task: withoutSecrets(change.task) }) };
   }
@@ -172,7 +181,7 @@ export class MemoryTaskStore implements TaskStore {
     const changed = lapses.filter((lapse) => {
       const before = this.database.tasks.get(lapse.taskId);
       const change = applyLapse(before, lapse, this.clock.now());
-      if (change) this.database.commit(before, change, 'server', this.nodeId);
+      if (change) this.database.commit(before, change, 'server', this.nodeId, singleBatch().lane);
       return change;
     });
     return Promise.resolve(changed.map((lapse) => lapse.taskId));

@@ -110,7 +110,7 @@ export class RpcRig {
       feedStore,
       hints,
       clock,
-      { pollMs: 200, pageSize: 1_000, ringSize: 20_000, maxCatchUp: 200_000 },
+      { pollMs: 200, pageSize: 1_000, ringSize: 20_000, ringBytes: 1e8, maxCatchUp: 200_000 },
       log,
     );
     const { nodes, sessions } = new MemoryConnection(new MemoryDatabase(clock));

@@ -7,6 +7,8 @@ export interface StallingProxy {
   readonly url: string;
   /** Swallows everything from now on, on connections that are open and on new ones. */
   stall(): void;
+  /** Swallows what the database says from now on, while it still hears everything. */
+  swallowAnswers(): void;
   /** Passes new connections on again; what was swallowed stays lost. */
   restore(): void;
   /** Cuts every connection that is open. */
@@ -19,19 +21,20 @@ export async function startStallingProxy(targetUrl: string): Promise<StallingPro
   const target = new URL(targetUrl);
   const sockets = new Set<Socket>();
   let isStalled = false;
+  let isDeaf = false;
   const server = createServer((inward) => {
     const outward = connect(Number(target.port), target.hostname);
     for (const socket of [inward, outward]) {
       sockets.add(socket);
       socket.on('error', () => socket.destroy());
     }
-    pass(inward, outward);
-    pass(outward, inward);
+    pass(inward, outward, () => isStalled);
+    pass(outward, inward, () => isStalled || isDeaf);
   });
-  function pass(from: Socket, to: Socket): void {
-    let isLost = isStalled;
+  function pass(from: Socket, to: Socket, isSwallowed: () => boolean): void {
+    let isLost = isSwallowed();
     from.on('data', (chunk) => {
-      isLost ||= isStalled;
+      isLost ||= isSwallowed();
       if (!isLost) to.write(chunk);
     });
     from.on('close', () => {
@@ -49,7 +52,8 @@ export async function startStallingProxy(targetUrl: string): Promise<StallingPro
   return {
     url: url.href,
     stall: () => (isStalled = true),
-    restore: () => (isStalled = false),
+    swallowAnswers: () => (isDeaf = true),
+    restore: () => (isStalled = isDeaf = false),
     cut,
     stop() {
       cut();

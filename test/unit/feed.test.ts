@@ -1,15 +1,15 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { TaskDashError } from '../../server/domain/errors.js';
-import type { FeedMark, FeedStore } from '../../server/domain/ports.js';
-import { TaskFeed, type FeedPosition, type FeedWatch, type TaskFeedOptions } from '../../server/domain/task-feed.js';
+import type { FeedPosition, FeedStore } from '../../server/domain/ports.js';
+import { TaskFeed, type FeedWatch, type TaskFeedOptions } from '../../server/domain/task-feed.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryFeedStore } from '../support/memory-feed-store.js';
 import { MemoryTaskDatabase, MemoryTaskStore } from '../support/memory-task-store.js';
 import { silentLog } from '../support/silent-log.js';
 import { registration } from '../support/task-writes.js';
 
-const OPTIONS: TaskFeedOptions = { pollMs: 1000, pageSize: 4, ringSize: 12, maxCatchUp: 1000 };
+const OPTIONS: TaskFeedOptions = { pollMs: 1000, pageSize: 4, ringSize: 12, ringBytes: 1e6, maxCatchUp: 1000 };
 const never = new AbortController().signal;
 
 let clock: ManualClock;
@@ -33,18 +33,14 @@ class CountingStore implements FeedStore {
   failure: TaskDashError | undefined;
   readonly #store = new MemoryFeedStore(database);
 
-  async mark(): Promise<FeedMark> {
+  async head(): Promise<FeedPosition> {
     this.#count();
-    return this.#store.mark();
+    return this.#store.head();
   }
 
-  reaches(later: FeedMark, earlier: FeedMark): boolean {
-    return this.#store.reaches(later, earlier);
-  }
-
-  between(...range: Parameters<FeedStore['between']>): ReturnType<FeedStore['between']> {
+  async after(...asked: Parameters<FeedStore['after']>): ReturnType<FeedStore['after']> {
     this.#count();
-    return this.#store.between(...range);
+    return this.#store.after(...asked);
   }
 
   #count(): void {
@@ -129,17 +125,17 @@ describe('a watcher', () => {
     const node = new Node();
     const first = await new Watcher().begin(node);
     // The last watcher goes while a read is under way that another hint wants to be followed by one more.
-    const read = node.store.between.bind(node.store);
+    const read = node.store.after.bind(node.store);
     let answer: () => void = () => {};
     const answered = new Promise<void>((resolve) => (answer = resolve));
-    node.store.between = async (...asked) => answered.then(() => read(...asked));
+    node.store.after = async (...asked) => answered.then(() => read(...asked));
     node.hint();
     await settle();
     node.hint();
     await first.end();
     answer();
     await settle();
-    Reflect.deleteProperty(node.store, 'between');
+    Reflect.deleteProperty(node.store, 'after');
     await write('unseen');
     const second = await new Watcher().begin(node);
     await settle();
@@ -166,11 +162,11 @@ describe('a watcher', () => {
     watch.close();
   });
 
-  it('waits quietly at a place that another node gave it, where nothing has changed since', async () => {
+  it('waits quietly at a place beyond what its node has read, which another node gave it', async () => {
     const node = new Node();
     const beside = await new Watcher().begin(node);
-    database.otherTransactions += 5;
-    const position = { from: await new MemoryFeedStore(database).mark() };
+    await write(...range(9, 'unheard'));
+    const position = await new MemoryFeedStore(database).head();
     const watcher = await new Watcher().begin(node, position);
     await settle();
     const { reads } = node.store;
@@ -180,14 +176,14 @@ describe('a watcher', () => {
     await write('a');
     node.hint();
     await settle();
-    expect([watcher.told, beside.told]).toEqual([['a'], ['a']]);
+    expect([watcher.told, beside.told]).toEqual([['a'], [...range(9, 'unheard'), 'a']]);
     await watcher.end();
     await beside.end();
   });
 
   it('that fell behind further than it may is told to begin anew', async () => {
     const node = new Node({ maxCatchUp: 20 });
-    const start = { from: await node.store.mark() };
+    const start = await node.store.head();
     await write(...range(25));
     const watcher = await new Watcher().begin(node, start);
     await settle();
@@ -213,6 +209,30 @@ describe('a watcher', () => {
   });
 });
 
+describe('a history that was set back, as by a failover to a standby that had not received everything', () => {
+  it('has watchers list again whose place is gone, while those whose place is still there go on', async () => {
+    const node = new Node();
+    await write('a');
+    const before = await new MemoryFeedStore(database).head();
+    await write('lost');
+    const [watcher, other] = [await new Watcher().begin(node), await new Watcher().begin(node)];
+    await settle();
+    database.history.length = 1;
+    await write('b', 'c', 'd');
+    node.hint();
+    await settle();
+    for (const { told, failure } of [watcher, other])
+      expect([told, failure]).toMatchObject([[], { code: 'RESUME_TOKEN_INVALID' }]);
+    const kept = await new Watcher().begin(node, before);
+    await settle();
+    await write('e');
+    node.hint();
+    await settle();
+    expect([kept.told, kept.failure]).toEqual([['b', 'c', 'd', 'e'], undefined]);
+    await Promise.all([watcher, other, kept].map((one) => one.end()));
+  });
+});
+
 describe('a thousand watchers', () => {
   it('cost one read of the database for all', async () => {
     const node = new Node({ pageSize: 100, ringSize: 1000 });
@@ -234,8 +254,8 @@ describe('a thousand watchers', () => {
     const beside = await new Watcher().begin(node);
     const watchers: Watcher[] = [];
     for (let count = 0; count < 1000; count++) {
-      database.otherTransactions++;
-      const position = { from: await new MemoryFeedStore(database).mark() };
+      await write(`unheard-${count}`);
+      const position = await new MemoryFeedStore(database).head();
       watchers.push(await new Watcher().begin(node, position));
     }
     await settle();
@@ -245,7 +265,7 @@ describe('a thousand watchers', () => {
     node.hint();
     await settle();
     expect(node.store.reads - reads).toBe(1);
-    expect(watchers.every(({ told }) => told.length === 1)).toBe(true);
+    expect(watchers.map(({ told }) => told.length)).toEqual(range(1000).map((_, index) => 1000 - index));
     await Promise.all([...watchers, beside].map((watcher) => watcher.end()));
   });
 });
@@ -273,6 +293,22 @@ describe('the ring', () => {
     await fast.end();
   });
 
+  it('is bounded by the bytes of its records too', async () => {
+    const node = new Node({ ringSize: 1000, ringBytes: 100_000, pageSize: 100 });
+    const slow = await node.feed.open();
+    const fast = await new Watcher().begin(node);
+    await tasks.writeBatch(range(60).map((id) => registration(id, { description: 'x'.repeat(8000) })));
+    node.hint();
+    await settle();
+    const { reads } = node.store;
+    expect((await slow.next(0, never))?.events).toHaveLength(60);
+    // Twelve records of 8 kB are kept at most, so that the others are read again.
+    expect(node.store.reads).toBe(reads + 1);
+    expect(fast.told).toHaveLength(60);
+    slow.close();
+    await fast.end();
+  });
+
   async function nextNow(watch: FeedWatch) {
     const next = watch.next(1, never);
     await settle();
@@ -286,7 +322,6 @@ it('every change is told once, in order, to watchers that are cut off at random 
   const step = fc.oneof(
     { weight: 4, arbitrary: fc.record({ do: fc.constant('write' as const), count: fc.integer({ min: 1, max: 9 }) }) },
     { weight: 3, arbitrary: fc.record({ do: fc.constant('hint' as const), node: index }) },
-    { weight: 1, arbitrary: fc.record({ do: fc.constant('other' as const) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 1, max: 1500 }) }) },
     { weight: 3, arbitrary: fc.record({ do: fc.constant('move' as const), watcher: index, node: index }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('fail' as const, 'mend' as const), node: index }) },
@@ -298,7 +333,7 @@ it('every change is told once, in order, to watchers that are cut off at random 
       tasks = new MemoryTaskStore(database, clock, 'node-a');
       const nodes = [new Node(), new Node({ ringSize: 4 }), new Node({ pageSize: 1 })];
       const told: string[][] = [[], [], []];
-      const places: FeedPosition[] = Array.from({ length: 3 }, () => ({ from: 'seen:0+0' }));
+      const places: FeedPosition[] = Array.from({ length: 3 }, () => ({ id: 0, batch: '' }));
       const watchers: (Watcher | undefined)[] = [];
       const move = async (which: number, to: number) => {
         const watcher = watchers[which];
@@ -315,7 +350,6 @@ it('every change is told once, in order, to watchers that are cut off at random 
       for (const taken of steps) {
         if (taken.do === 'write') await write(...range(taken.count, `t${written++}`));
         else if (taken.do === 'hint') nodes[taken.node]?.hint();
-        else if (taken.do === 'other') database.otherTransactions++;
         else if (taken.do === 'wait') clock.advance(taken.ms);
         else if (taken.do === 'move') await move(taken.watcher, taken.node);
         else if (taken.do === 'fail')

@@ -33,6 +33,7 @@ function change(id: number): FeedEvent {
     },
     task,
     previous: { group_id: 'mx', user: 'ssx' },
+    batch: '1.1',
   };
 }
 

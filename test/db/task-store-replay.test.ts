@@ -1,0 +1,139 @@
+/** Batches whose answer was lost, and which are sent again. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { BatchLane } from '../../server/domain/batch-id.js';
+import { systemClock } from '../../server/domain/clock.js';
+import type { TaskWrite } from '../../server/domain/ports.js';
+import { WriteBatcher } from '../../server/domain/write-batcher.js';
+import { openStorage, type Storage } from '../../server/storage/storage.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { silentLog } from '../support/silent-log.js';
+import { startStallingProxy, type StallingProxy } from '../support/stalling-proxy.js';
+import { registration, update } from '../support/task-writes.js';
+
+const SESSION = '00000000-0000-4000-8000-000000000001';
+const OTHER_SESSION = '00000000-0000-4000-8000-000000000002';
+
+let database: TestDatabase;
+let proxy: StallingProxy;
+let node: Storage;
+let other: Storage;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  proxy = await startStallingProxy(database.url);
+  const settings = { poolSize: 4, log: silentLog, clock: systemClock };
+  node = await openStorage({ ...settings, url: proxy.url, nodeId: 'node-a' });
+  other = await openStorage({ ...settings, url: database.url, nodeId: 'node-b' });
+});
+beforeEach(async () => {
+  await other.dataSource.query('TRUNCATE task, task_event');
+});
+afterEach(() => proxy.restore());
+afterAll(async () => {
+  await node.close();
+  await other.close();
+  await proxy.stop();
+  await database.drop();
+});
+
+const task = async (id: string) => (await other.tasks.findMany('everything', [id]))[0];
+const revisions = async (id: string) =>
+  (await other.tasks.events('everything', id, undefined, 100)).map(({ revision }) => revision).reverse();
+
+/** Submits a write whose answer is lost after it was committed, and lets something happen before it is sent again. */
+async function loseTheAnswerOf(write: TaskWrite, revision: number, meanwhile: () => Promise<unknown>) {
+  const batcher = new WriteBatcher(node.tasks, systemClock, {
+    ...{ maxBatch: 10, maxInFlight: 2, capacity: 100, deadlineMs: 20_000 },
+  });
+  proxy.swallowAnswers();
+  const result = batcher.submit(write);
+  while ((await task(write.id))?.revision !== revision);
+  await meanwhile();
+  proxy.restore();
+  proxy.cut();
+  return result;
+}
+
+describe('a write whose answer was lost', () => {
+  it('does not overwrite what another server was told to store meanwhile', async () => {
+    await other.tasks.writeBatch([registration('a')]);
+    const result = await loseTheAnswerOf(update('a', { status: 'restart' }), 2, () =>
+      other.tasks.writeBatch([update('a', { status: 'finish' })]),
+    );
+    expect(result).toMatchObject({ outcome: 'written', revision: 2 });
+    expect(await task('a')).toMatchObject({ status: 'finish', revision: 3 });
+    expect(await revisions('a')).toEqual([1, 2, 3]);
+  });
+
+  it('for a known version is answered as written, not as changed', async () => {
+    await other.tasks.writeBatch([registration('a')]);
+    const write = update('a', { name: 'new' }, { expectedRevision: 1, returnsTask: true });
+    const result = await loseTheAnswerOf(write, 2, async () => {});
+    expect(result).toMatchObject({ outcome: 'written', revision: 2, task: { id: 'a', name: 'new', revision: 2 } });
+    expect(await revisions('a')).toEqual([1, 2]);
+  });
+
+  it('does not give the task back to a session that has lost it since', async () => {
+    const result = await loseTheAnswerOf(registration('a', {}, { sessionId: SESSION }), 1, () =>
+      other.tasks.writeBatch([registration('a', {}, { sessionId: OTHER_SESSION })]),
+    );
+    expect(result).toEqual({ outcome: 'written', revision: 1, epoch: 1 });
+    expect(await task('a')).toMatchObject({ sessionId: OTHER_SESSION, epoch: 2 });
+  });
+});
+
+describe('a batch that is sent again', () => {
+  it('is answered from what it wrote; what it did not write is to be decided anew', async () => {
+    const id = new BatchLane().next();
+    await other.tasks.writeBatch([registration('a')]);
+    const writes = [registration('new'), update('a', { name: 'x' }), update('nobody', {}), registration('new-2')];
+    const first = await node.tasks.writeBatch(writes, id);
+    const second = await node.tasks.writeBatch(writes, id);
+    expect(first.map(({ outcome }) => outcome)).toEqual(['written', 'written', 'not_found', 'written']);
+    expect(second).toEqual([first[0], first[1], { outcome: 'raced' }, first[3]]);
+    expect(await node.tasks.writeBatch(writes.slice(1, 2), id)).toEqual([first[1]]);
+    expect(await revisions('new')).toEqual([1]);
+    expect(await revisions('a')).toEqual([1, 2]);
+  });
+
+  it('while the first run is under way is written once', async () => {
+    const lane = new BatchLane();
+    await other.tasks.writeBatch([registration('a')]);
+    for (let round = 0; round < 20; round++) {
+      const id = lane.next();
+      const writes = [update('a', { name: `${round}` }), registration(`new-${round}`)];
+      const results = await Promise.all([node, other, node].map(({ tasks }) => tasks.writeBatch(writes, id)));
+      expect(new Set(results.map((result) => JSON.stringify(result))).size).toBe(1);
+    }
+    expect(await revisions('a')).toHaveLength(21);
+  });
+
+  it('is not written when its lane has gone on without it', async () => {
+    const lane = new BatchLane();
+    const [givenUp, next] = [lane.next(), lane.next()];
+    await node.tasks.writeBatch([registration('a', { name: 'next' })], next);
+    await expect(node.tasks.writeBatch([registration('a', { name: 'late' })], givenUp)).rejects.toMatchObject({
+      code: 'STORAGE_UNAVAILABLE',
+    });
+    expect(await task('a')).toMatchObject({ name: 'next', revision: 1 });
+  });
+});
+
+describe('ids whose order in UTF-16 is not that in UTF-8', () => {
+  it('are locked in one order by batches and by what the database orders', async () => {
+    const ids = Array.from({ length: 40 }, (_, index) => [`😀${index}`, `！${index}`]).flat();
+    const all = ids.map((id) => registration(id, {}, { sessionId: SESSION }));
+    await other.tasks.writeBatch(all);
+    const mover = async () => {
+      for (let round = 0; round < 30; round++)
+        await other.postgres.transaction((rows) =>
+          rows({ name: 'test_lock', text: 'SELECT id FROM task ORDER BY id FOR UPDATE' }, []),
+        );
+    };
+    const writer = async () => {
+      for (let round = 0; round < 30; round++) await node.tasks.writeBatch(all);
+    };
+    // A deadlock rejects as STORAGE_UNAVAILABLE.
+    await Promise.all([mover(), mover(), writer(), writer()]);
+  });
+});
