@@ -39,13 +39,15 @@ it(
     const acknowledged: string[] = [];
     const told: string[] = [];
     let isOver = false;
+    let isWritten = false;
     const writer = async (name: string) => {
       for (let index = 0; !isOver; index++) {
         const { outcome } = await batcher.submit(registration(`${name}-${index}`));
         if (outcome === 'written') acknowledged.push(`${name}-${index}`);
       }
     };
-    const running = [watch(storage, told, () => isOver), ...['a', 'b', 'c'].map(writer)];
+    const watching = watch(storage, told, () => isWritten);
+    const writing = ['a', 'b', 'c'].map(writer);
     for (let crash = 0; crash < CRASHES; crash++) {
       const noise = await whenBack(() => makeNoise(url));
       const wanted = acknowledged.length + 50;
@@ -56,7 +58,9 @@ it(
     const wanted = acknowledged.length + 50;
     await until('the writers get on after the last crash', () => acknowledged.length >= wanted);
     isOver = true;
-    await Promise.all(running);
+    await Promise.all(writing);
+    isWritten = true;
+    await watching;
     const rows = await storage.postgres.adHocRows<{ task_id: string }>(
       'SELECT task_id FROM task_event ORDER BY seq',
       [],
