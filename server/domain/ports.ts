@@ -115,7 +115,10 @@ export interface TaskStore {
   /** How many tasks match, counting no further than `bound`. */
   count(scope: Scope, filter: TaskFilter, bound: number): Promise<number>;
   stats(scope: Scope, filter: TaskFilter, maxGroups: number): Promise<TaskCounts>;
-  /** A task's history, newest first, older than `beforeId`; only what the scope shows of the task as it is now. */
+  /**
+   * A task's history, newest first, older than `beforeId`. The scope has to show the task as it is now, and of its events
+   * it shows those after which the task was in its sight: what another group did with it before stays theirs.
+   */
   events(scope: Scope, taskId: string, beforeId: number | undefined, limit: number): Promise<TaskEvent[]>;
 }
 

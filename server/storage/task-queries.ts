@@ -114,6 +114,7 @@ export class TaskQueries {
     const id = parameters.add(taskId);
     const text = `SELECT ${EVENT_COLUMNS} FROM task_event
       WHERE task_id = ${id} AND seq < ${parameters.add(beforeId ?? Number.MAX_SAFE_INTEGER)}
+        AND ${scopeCondition(scope, parameters)}
         AND EXISTS (SELECT FROM task WHERE task.id = ${id} AND ${scopeCondition(scope, parameters)})
       ORDER BY seq DESC LIMIT ${parameters.add(limit)}`;
     return (await this.postgres.adHocRows<TaskEventRow>(text, parameters.values)).map(taskEventOf);

@@ -1,5 +1,6 @@
 /** What every task store does with writes and lapses. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Scope } from '../../server/domain/access.js';
 import type { Task, TaskEvent } from '../../server/domain/task.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import { taskStoreBenches, type TaskStoreBench } from '../support/task-store-bench.js';
@@ -36,6 +37,22 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
     bench.tasks.lapse([
       { taskId: id, sessionId: SESSION, epoch: 1, cause: 'heartbeat_timeout', silentMs: 30_000, ...changes },
     ]);
+
+  describe('a history after a move between groups', () => {
+    it('shows each group what happened while the task was theirs', async () => {
+      await write(registration('a', { user: 'ssx', group_id: 'mx', name: 'acquisition-of-acme' }));
+      await write(update('a', { status: 'restart' }));
+      await write(update('a', { group_id: 'ops' }));
+      await write(update('a', { status: 'finish' }));
+      const seenBy = async (scope: Scope) =>
+        (await bench.tasks.events(scope, 'a', undefined, 10)).map(({ revision }) => revision);
+      expect(await seenBy({ user: 'x', ownGroups: [], wholeGroups: ['ops'] })).toEqual([4, 3]);
+      expect(await seenBy({ user: 'ssx', ownGroups: ['ops'], wholeGroups: [] })).toEqual([4, 3]);
+      expect(await seenBy({ user: 'x', ownGroups: [], wholeGroups: ['mx', 'ops'] })).toEqual([4, 3, 2, 1]);
+      expect(await seenBy('everything')).toEqual([4, 3, 2, 1]);
+      expect(await seenBy({ user: 'x', ownGroups: [], wholeGroups: ['mx'] })).toEqual([]);
+    });
+  });
 
   describe('registering', () => {
     it('stores every text as sent, to the byte', async () => {

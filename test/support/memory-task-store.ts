@@ -220,8 +220,9 @@ export class MemoryTaskStore implements TaskStore {
   async events(scope: Scope, taskId: string, beforeId: number | undefined, limit: number): Promise<TaskEvent[]> {
     if (!(await this.find(scope, taskId))) return [];
     return this.database.history
+      .filter(({ event }) => event.taskId === taskId && event.id < (beforeId ?? Infinity))
+      .filter(({ task }) => isVisible(scope, task))
       .map(({ event }) => event)
-      .filter((event) => event.taskId === taskId && event.id < (beforeId ?? Infinity))
       .reverse()
       .slice(0, limit);
   }

@@ -928,7 +928,8 @@ export const TaskService: GenService<{
     output: typeof WatchTasksResponseSchema;
   },
   /**
-   * Returns a page of a task's history, newest first.
+   * Returns a page of a task's history, newest first: the events that left the task in the sight of the caller. What
+   * another group did with it before it came to the caller's stays theirs.
    *
    * @generated from rpc taskdash.task.v1.TaskService.ListTaskEvents
    */
