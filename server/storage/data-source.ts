@@ -1,4 +1,5 @@
 /** The connection to PostgreSQL: one TypeORM data source with every table, every migration and every deadline. */
+import pg from 'pg';
 import { DataSource, type EntitySchema, type Logger } from 'typeorm';
 import type { Log } from '../domain/ports.js';
 import {
@@ -16,6 +17,7 @@ import { Identity0002 } from './migrations/0002-identity.js';
 import { Liveness0003 } from './migrations/0003-liveness.js';
 import { KnownNetworks0004 } from './migrations/0004-known-networks.js';
 import { CommitOrder0005 } from './migrations/0005-commit-order.js';
+import { SendableInstants0006 } from './migrations/0006-sendable-instants.js';
 import { settingEntity } from './setting-entity.js';
 import { taskEntity, taskEventEntity } from './task-entities.js';
 
@@ -37,7 +39,7 @@ const ENTITIES: EntitySchema[] = [
 ] as EntitySchema[];
 
 /** Every migration, oldest first. Names end in thirteen digits, by which TypeORM and `migrate` order them. */
-const MIGRATIONS = [Tasks0001, Identity0002, Liveness0003, KnownNetworks0004, CommitOrder0005];
+const MIGRATIONS = [Tasks0001, Identity0002, Liveness0003, KnownNetworks0004, CommitOrder0005, SendableInstants0006];
 
 /** Where TypeORM notes which migrations ran. */
 export const MIGRATIONS_TABLE = 'schema_migration';
@@ -48,6 +50,34 @@ const STATEMENT_TIMEOUT_MS = 8_000;
 /** The client gives up a little after the server does, for servers that do not answer at all. */
 const PATIENCE = 1.25;
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000;
+
+/**
+ * What statements and the driver rely on, whatever the defaults of the database or the role are. The search path is left to
+ * them: it may say in which schema the tables are.
+ */
+const SESSION_OPTIONS = [
+  'DateStyle=ISO,MDY',
+  'IntervalStyle=postgres',
+  'TimeZone=UTC',
+  'standard_conforming_strings=on',
+  'bytea_output=hex',
+  'extra_float_digits=1',
+  'default_transaction_isolation=read\\ committed',
+]
+  .map((setting) => `-c ${setting}`)
+  .join(' ');
+
+/**
+ * A connection whose errors always have a listener. The pool listens while it is idle and its user while it is out; an error
+ * between the two, as when the server ends it right after it became ready, would end the process. Whoever uses it is told by
+ * the query that fails.
+ */
+class ListenedClient extends pg.Client {
+  constructor(config?: string | pg.ClientConfig) {
+    super(config);
+    this.on('error', () => {});
+  }
+}
 
 /** How to reach the database. */
 export interface DataSourceSettings {
@@ -83,6 +113,8 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
       statement_timeout: statementTimeoutMs,
       query_timeout: statementTimeoutMs * PATIENCE,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
+      options: SESSION_OPTIONS,
+      Client: ListenedClient,
       keepAlive: true,
       idleTimeoutMillis: 60_000,
     },

@@ -1,6 +1,7 @@
 /** Between rows and the domain: the columns of tasks and their history, and how rows become records. */
 import type { FeedEvent } from '../domain/ports.js';
-import { parseInstant, type Cause, type Task, type TaskEvent, type TaskEventKind } from '../domain/task.js';
+import { parseInstant } from '../domain/reported-time.js';
+import { type Cause, type Task, type TaskEvent, type TaskEventKind } from '../domain/task.js';
 
 /** What a task is, as columns; task_event repeats them as they were right after the change. */
 export const RECORD_COLUMNS = [

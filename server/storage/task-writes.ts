@@ -3,7 +3,7 @@ import { singleBatch, type BatchId } from '../domain/batch-id.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../domain/ports.js';
-import { parseInstant } from '../domain/task.js';
+import { parseInstant } from '../domain/reported-time.js';
 import { codeOf } from './postgres-errors.js';
 import type { Postgres } from './postgres.js';
 import { feedEventOf, taskOf, type FeedRow, type TaskRow } from './task-rows.js';
@@ -110,15 +110,7 @@ function inputOf(write: TaskWrite, index: number) {
 
 function instantIn(text: string | undefined): string | undefined {
   const instant = text === undefined ? null : parseInstant(text);
-  return instant === null ? undefined : instantText(instant);
-}
-
-/** PostgreSQL reads ISO 8601 with four digits of year only; a zone can push an instant out of the years 1 to 9999. */
-function instantText(instant: Date): string {
-  const year = instant.getUTCFullYear();
-  const rest = instant.toISOString().replace(/^[+-]?\d+/, '');
-  if (year > 0) return `${String(year).padStart(4, '0')}${rest}`;
-  return `${String(1 - year).padStart(4, '0')}${rest} BC`;
+  return instant?.toISOString();
 }
 
 function resultsOf(writes: readonly TaskWrite[], rows: readonly AnswerRow[]): TaskWriteResult[] {

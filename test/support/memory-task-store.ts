@@ -18,7 +18,8 @@ import type {
   TaskWrite,
   TaskWriteResult,
 } from '../../server/domain/ports.js';
-import { LAPSE_CAUSES, parseInstant, type Cause, type Task, type TaskEvent } from '../../server/domain/task.js';
+import { parseInstant } from '../../server/domain/reported-time.js';
+import { LAPSE_CAUSES, type Cause, type Task, type TaskEvent } from '../../server/domain/task.js';
 
 /** A task with what only storage knows of it. */
 export interface StoredTask extends Task {

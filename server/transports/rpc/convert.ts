@@ -17,6 +17,7 @@ import {
 } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
 import { TaskDashError, type FieldViolation } from '../../domain/errors.js';
 import type { TaskFilter, TaskOrderField } from '../../domain/ports.js';
+import { isSendable } from '../../domain/reported-time.js';
 import {
   etagOf,
   TASK_LIMITS,
@@ -92,8 +93,8 @@ export function taskMessage(task: Task, marksOf: MarksOf): TaskMessage {
     cause: CAUSES[task.cause],
     statusChangedAt: timestampFromDate(task.statusChangedAt),
     marks: marksOf(task).map((mark) => MARKS[mark]),
-    ...(task.startedAt && { startedAt: timestampFromDate(task.startedAt) }),
-    ...(task.stoppedAt && { stoppedAt: timestampFromDate(task.stoppedAt) }),
+    ...(task.startedAt && isSendable(task.startedAt) && { startedAt: timestampFromDate(task.startedAt) }),
+    ...(task.stoppedAt && isSendable(task.stoppedAt) && { stoppedAt: timestampFromDate(task.stoppedAt) }),
     createdAt: timestampFromDate(task.createdAt),
     updatedAt: timestampFromDate(task.updatedAt),
     etag: etagOf(task),
