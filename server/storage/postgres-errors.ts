@@ -25,6 +25,8 @@ const UNAVAILABLE_STATES = new Set([
   '55P03', // lock not available (lock_timeout)
 ]);
 
+const READ_ONLY = '25006';
+
 const NETWORK_CODES = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -67,9 +69,13 @@ export function asStorageError(error: unknown): TaskDashError {
   return new TaskDashError('INTERNAL', { cause: error });
 }
 
-/** Whether the connection can go on after an error: the server reported it, and did not end the session with it. */
+/**
+ * Whether the connection can go on after an error: the server reported it, and did not end the session with it. One that
+ * may only read is of no use: it leads to a standby or a demoted primary, or was made in a moment that is over.
+ */
 export function leavesConnectionUsable(error: unknown): boolean {
-  return isSqlState(codeOf(error)) && (error as { severity?: unknown }).severity === 'ERROR';
+  const code = codeOf(error);
+  return code !== READ_ONLY && isSqlState(code) && (error as { severity?: unknown }).severity === 'ERROR';
 }
 
 /** The SQLSTATE or Node code of an error, or an empty text. TypeORM keeps the driver's error under `driverError`. */

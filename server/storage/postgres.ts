@@ -2,6 +2,7 @@
 import type { Pool, PoolClient, QueryConfig } from 'pg';
 import type { DataSource } from 'typeorm';
 import { systemClock } from '../domain/clock.js';
+import { TaskDashError } from '../domain/errors.js';
 import { asStorageError, leavesConnectionUsable } from './postgres-errors.js';
 
 /** A prepared statement: a text that never changes, and a name that no other text has. */
@@ -43,6 +44,7 @@ export class Postgres {
       const held = (client = await this.#connect());
       await held.query('BEGIN');
       const result = await work(async <Row extends object>({ name, text }: Statement, values: readonly unknown[]) => {
+        requireStorable(values);
         const { rows } = await held.query<Row & Record<string, unknown>>({ name, text, values: [...values] });
         return rows;
       });
@@ -62,6 +64,7 @@ export class Postgres {
    */
   async #run<Row extends object>(config: QueryConfig) {
     let client: PoolClient | undefined;
+    requireStorable(config.values ?? []);
     try {
       client = await this.#connect();
       const result = await client.query<Row & Record<string, unknown>>(config);
@@ -83,13 +86,11 @@ export class Postgres {
       const client = await poolOf(this.dataSource).connect();
       const answeredAtMs = this.#lastAnswerAtMs.get(client);
       if (answeredAtMs !== undefined && answeredAtMs <= this.#brokeAtMs) client.release(true);
-      // A connection that breaks fails its query and is an event besides, which would end the process unheard.
-      else return client.on('error', ignore);
+      else return client;
     }
   }
 
   #giveBack(client: PoolClient): void {
-    client.off('error', ignore);
     client.release();
     this.#lastAnswerAtMs.set(client, systemClock.monotonicMs());
   }
@@ -100,7 +101,19 @@ export class Postgres {
   }
 }
 
-function ignore(): void {}
+/**
+ * Every text that reaches a statement comes by here: PostgreSQL has no U+0000, and no half of a surrogate pair. Fields of
+ * tasks are judged before, with better words. Throws REQUEST_INVALID.
+ */
+function requireStorable(values: readonly unknown[]): void {
+  for (const value of values) {
+    if (Array.isArray(value)) requireStorable(value);
+    else if (typeof value === 'string' && (value.includes('\0') || !value.isWellFormed()))
+      throw new TaskDashError('REQUEST_INVALID', {
+        message: 'A text of the request contains the character U+0000 or is not well-formed Unicode; leave that out.',
+      });
+  }
+}
 
 /** The pg pool inside a data source. */
 export function poolOf(dataSource: DataSource): Pool {

@@ -1,0 +1,119 @@
+/** Storage on a database that ends connections, takes no writes for a while, or has defaults of its own. */
+import pg from 'pg';
+import { afterEach, describe, expect, it } from 'vitest';
+import { systemClock } from '../../server/domain/clock.js';
+import { openStorage, type Storage } from '../../server/storage/storage.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { startFatalProxy } from '../support/fatal-proxy.js';
+import { silentLog } from '../support/silent-log.js';
+import { registration } from '../support/task-writes.js';
+
+const undo: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+async function newDatabase(): Promise<TestDatabase> {
+  const database = await createTestDatabase();
+  undo.push(() => database.drop());
+  return database;
+}
+
+async function open(url: string): Promise<Storage> {
+  const storage = await openStorage({ url, nodeId: 'node-a', poolSize: 3, log: silentLog, clock: systemClock });
+  undo.push(() => storage.close());
+  return storage;
+}
+
+async function run(url: string, ...statements: string[]): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  for (const statement of statements) await client.query(statement);
+  await client.end();
+}
+
+const write = (storage: Storage, id: string) =>
+  storage.tasks.writeBatch([registration(id)]).then(
+    () => 'written',
+    (error: { code: string }) => error.code,
+  );
+
+describe('a connection that the database ends right after it became ready', () => {
+  it('ends neither the process nor more than what was asked on it', async () => {
+    const database = await newDatabase();
+    const proxy = await startFatalProxy(database.url);
+    undo.push(() => proxy.stop());
+    const storage = await open(proxy.url);
+    proxy.end(2);
+    // More at once than there are connections in the pool, so that new ones are made.
+    const outcomes = await Promise.all(Array.from({ length: 8 }, (_, index) => write(storage, `task-${index}`)));
+    expect(proxy.ended).toBeGreaterThan(0);
+    expect(outcomes.filter((outcome) => outcome !== 'written' && outcome !== 'STORAGE_UNAVAILABLE')).toEqual([]);
+    expect(await write(storage, 'after')).toBe('written');
+  });
+});
+
+describe('a pool whose connections were made in a moment in which the database took no writes', () => {
+  it('writes again when the moment is over', async () => {
+    const database = await newDatabase();
+    const storage = await open(database.url);
+    const terminate = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = current_database() AND pid <> pg_backend_pid()`;
+    await run(database.url, `ALTER DATABASE ${database.name} SET default_transaction_read_only = on`, terminate);
+    const during = await Promise.all(Array.from({ length: 6 }, (_, index) => write(storage, `during-${index}`)));
+    expect(new Set(during)).toEqual(new Set(['STORAGE_UNAVAILABLE']));
+    await run(
+      database.url,
+      'SET default_transaction_read_only = off',
+      `ALTER DATABASE ${database.name} RESET default_transaction_read_only`,
+    );
+    // As a batch does, which is tried again while the database is unavailable.
+    let outcome = '';
+    for (let tries = 0; tries < 10 && outcome !== 'written'; tries++) outcome = await write(storage, 'after');
+    expect(outcome).toBe('written');
+  });
+});
+
+describe('a database with defaults of its own', () => {
+  it.each([
+    ["DateStyle = 'German'"],
+    ["TimeZone = 'Asia/Shanghai'"],
+    ["IntervalStyle = 'sql_standard'"],
+    ["bytea_output = 'escape'"],
+    ["default_transaction_isolation = 'serializable'"],
+    ['standard_conforming_strings = off'],
+    ['extra_float_digits = -15'],
+  ])('with %s behaves as any other', async (setting) => {
+    const database = await newDatabase();
+    await run(database.url, `ALTER DATABASE ${database.name} SET ${setting}`);
+    const storage = await open(database.url);
+    const at = new Date('2027-02-03T04:05:06.789Z');
+    const token = {
+      name: 't',
+      prefix: 'tdt_',
+      secretHash: 'h',
+      groupId: 'mx',
+      scopes: ['read'],
+      createdAt: at,
+    } as const;
+    await storage.identity.saveToken({ ...token, expiresAt: at, lastUsedAt: null });
+    expect(await storage.identity.findTokenByHash('h')).toMatchObject({ createdAt: at, expiresAt: at });
+    await storage.tasks.writeBatch([registration('a', { start_time: '2020.07.01', description: 'a\\b' })]);
+    const startedAt = new Date('2020-07-01T00:00:00Z');
+    expect(await storage.tasks.find('everything', 'a')).toMatchObject({ startedAt, description: 'a\\b' });
+    expect(await storage.settings.secret('x', 32)).toEqual(await storage.settings.secret('x', 32));
+  });
+});
+
+describe('a text that PostgreSQL cannot store', () => {
+  it.each(['a\0b', 'a\ud800b'])('is refused with words, wherever it is: %j', async (text) => {
+    const storage = await open((await newDatabase()).url);
+    for (const ask of [
+      () => storage.identity.findUser(text),
+      () => storage.tasks.find('everything', text),
+      () => storage.tasks.count('everything', { groupIds: ['mx', text] }, 10),
+      () => storage.tasks.count('everything', { words: [text] }, 10),
+    ])
+      await expect(ask()).rejects.toMatchObject({ code: 'REQUEST_INVALID' });
+  });
+});
