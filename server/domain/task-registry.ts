@@ -51,8 +51,8 @@ export interface Claimant {
 
 /** How a write is meant. */
 export interface WriteOptions {
-  /** The session that claims the task; null: none does; absent: a registration has none, an update leaves it. */
-  readonly claimant?: Claimant | null;
+  /** The session that claims the task; absent: whoever vouches for it goes on doing so. */
+  readonly claimant?: Claimant | undefined;
   /** Whether the caller needs the stored record. */
   readonly returnsTask?: boolean;
   /** Only if the stored version is this one. */
@@ -119,7 +119,7 @@ export class TaskRegistry {
       id: checkId(id, `${prefix}id`),
       texts: full,
       addr: addressOf(principal),
-      sessionId: options.claimant?.id ?? null,
+      sessionId: options.claimant?.id,
       cause: causeOf(principal),
       actor: actorOf(principal),
       groups,
@@ -155,7 +155,7 @@ export class TaskRegistry {
       id,
       texts: withStatus(checkTexts(texts, prefix)),
       addr: options.claimant ? addressOf(principal) : undefined,
-      sessionId: options.claimant === null ? null : options.claimant?.id,
+      sessionId: options.claimant?.id,
       cause: causeOf(principal),
       actor: actorOf(principal),
       groups,

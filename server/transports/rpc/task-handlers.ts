@@ -148,7 +148,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     principal: Principal,
     task: TaskMessage | undefined,
     pathPrefix: string,
-    claimant: Claimant | null,
+    claimant: Claimant | undefined,
   ): Promise<Task> {
     const message = task ?? create(TaskSchema);
     const options = { returnsTask: true, pathPrefix, claimant };
@@ -161,9 +161,9 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     return { id: task.id, etag: etagOf(task), revision: BigInt(task.revision) };
   }
 
-  /** The session of the lease that a call names. Throws LEASE_NOT_FOUND. */
-  function claimantOf(principal: Principal, leaseId: string): Promise<Claimant | null> {
-    return leaseId === '' ? Promise.resolve(null) : options.leases.sessionOf(leaseId, ownerOf(principal));
+  /** The session of the lease that a call names; without one nobody's claim changes. Throws LEASE_NOT_FOUND. */
+  function claimantOf(principal: Principal, leaseId: string): Promise<Claimant | undefined> {
+    return leaseId === '' ? Promise.resolve(undefined) : options.leases.sessionOf(leaseId, ownerOf(principal));
   }
 
   async function* watch(

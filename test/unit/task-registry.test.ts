@@ -1,0 +1,32 @@
+import { beforeEach, expect, it } from 'vitest';
+import type { Principal } from '../../server/domain/access.js';
+import { TaskRegistry } from '../../server/domain/task-registry.js';
+import { TokenSealer } from '../../server/domain/token-sealer.js';
+import { WriteBatcher } from '../../server/domain/write-batcher.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { MemoryTaskDatabase, MemoryTaskStore } from '../support/memory-task-store.js';
+
+const PERSON: Principal = { kind: 'user', id: 'admin', administrator: true, memberships: new Map() };
+const SERVICE: Principal = { kind: 'legacy', address: '10.0.0.1' };
+const SESSION = { id: '00000000-0000-4000-8000-000000000001', claimed: () => {}, concluded: () => {} };
+
+let store: MemoryTaskStore;
+let registry: TaskRegistry;
+
+beforeEach(() => {
+  const clock = new ManualClock();
+  store = new MemoryTaskStore(new MemoryTaskDatabase(), clock, 'node-a');
+  const limits = { maxBatch: 10, maxInFlight: 1, capacity: 10, deadlineMs: 1000 };
+  const batcher = new WriteBatcher(store, clock, limits);
+  registry = new TaskRegistry(store, batcher, { announce: () => {} }, new TokenSealer(new Uint8Array(32)));
+});
+
+it('who has no session takes no claim: the death of the service that vouches for a task is still noticed', async () => {
+  await registry.register(SERVICE, 'a', { name: 'first' }, { claimant: SESSION });
+  await registry.register(PERSON, 'a', { name: 'second' });
+  expect(await store.find('everything', 'a')).toMatchObject({ name: 'second', sessionId: SESSION.id, epoch: 1 });
+  await registry.update(PERSON, 'a', { name: 'third' });
+  expect(await store.find('everything', 'a')).toMatchObject({ name: 'third', sessionId: SESSION.id, epoch: 1 });
+  const lapse = { taskId: 'a', sessionId: SESSION.id, epoch: 1, cause: 'heartbeat_timeout', silentMs: 1 } as const;
+  expect(await store.lapse([lapse])).toEqual(['a']);
+});
