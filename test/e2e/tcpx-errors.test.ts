@@ -44,7 +44,7 @@ describe('a malformed request is answered with 1000, and the connection stays', 
     ['an id over its limit', frame(REQUEST, FIND, { id: 'x'.repeat(129) }), '', '{"RequestID":"Find"}'],
     ['half a surrogate pair', frame(REQUEST, FIND, '{"id":"\\ud83d"}'), '', '{"RequestID":"Find"}'],
     ['a name that is a number', frame(REQUEST, REGISTER, { id: 'a', name: 7 }), 'a', '{"RequestID":"Register"}'],
-    ['a status of null', frame(REQUEST, REGISTER, { id: 'a', status: null }), 'a', '{"RequestID":"Register"}'],
+    ['an id of null', frame(REQUEST, REGISTER, { id: null, name: 'a' }), '', '{"RequestID":"Register"}'],
     ['a name with a NUL', frame(REQUEST, REGISTER, { id: 'a', name: 'b\0' }), 'a', '{"RequestID":"Register"}'],
     [
       'a name of half a surrogate pair',

@@ -84,6 +84,18 @@ describe('a request', () => {
     });
   });
 
+  it('is read as Go reads it: the case of keys does not count, null leaves a field, the last of several stands', () => {
+    const body = bytes('{"ID":"a","Name":"n","stop_time":null,"STATUS":"finish","status":null,"url":"x","URL":"u"}');
+    for (const verb of ['Register', 'Update'])
+      expect(readRequest(json({ RequestID: verb }), body).request).toEqual({
+        verb: verb.toLowerCase(),
+        id: 'a',
+        texts: { name: 'n', status: 'finish', url: 'u' },
+      });
+    expect(readToken(bytes('{"Token":"tdt_1","token":null}'))).toBe('tdt_1');
+    expect(readRequest(json({ RequestID: 'Find' }), bytes('{"id":null}')).request).toBeUndefined();
+  });
+
   it.each([
     ['no verb', undefined],
     ['an unknown verb', 'Delete'],
@@ -129,7 +141,7 @@ describe('a request', () => {
   });
 
   it.each(Object.keys(SEED_TEXTS))('whose %s is no text is refused', (field) => {
-    for (const value of [7, null, true, {}, []]) {
+    for (const value of [7, true, {}, []]) {
       expect(read('Register', { id: 'a', [field]: value })).toMatchObject({ id: 'a', request: undefined });
       expect(read('Update', { id: 'a', [field]: value })).toMatchObject({ id: 'a', request: undefined });
     }

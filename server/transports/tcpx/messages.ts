@@ -124,7 +124,17 @@ function readId(body: Record<string, unknown>): string | undefined {
 function readBody(bytes: Buffer): Record<string, unknown> | undefined {
   const text = textOf(bytes);
   const value = text === undefined ? undefined : parsed(text);
-  return isObject(value) ? value : undefined;
+  return isObject(value) ? fieldsOf(value) : undefined;
+}
+
+/**
+ * The fields of a body as Go's encoding/json fills a struct: the case of a key does not count, `null` is as if the field
+ * were absent, and of several the last one stands. All our fields are lower case.
+ */
+function fieldsOf(body: Record<string, unknown>): Record<string, unknown> {
+  const fields = Object.create(null) as Record<string, unknown>;
+  for (const [key, value] of Object.entries(body)) if (value !== null) fields[key.toLowerCase()] = value;
+  return fields;
 }
 
 /** Bytes as a text, or undefined where they are not UTF-8. A byte order mark stays, and makes it no JSON. */
