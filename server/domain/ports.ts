@@ -248,8 +248,8 @@ export interface IdentityStore {
   addFailedLogin(key: string, at: Date): Promise<void>;
   /** How many failed logins a key has since an instant, and when the latest was. */
   failedLogins(key: string, since: Date): Promise<{ count: number; latest: Date | null }>;
-  /** Forgets the failures of all keys that begin so. */
-  clearFailedLogins(keyPrefix: string): Promise<void>;
+  /** Forgets the failures of a key, and of those that go on with `@` after it. */
+  clearFailedLogins(key: string): Promise<void>;
   /** Notes that a user has logged in from a network. */
   noteKnownNetwork(userId: string, network: string, at: Date): Promise<void>;
   /** Whether a user has logged in from a network since an instant. */

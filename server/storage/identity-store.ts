@@ -91,7 +91,7 @@ const SQL = {
     WHERE secret_hash = $1 AND (last_used_at IS NULL OR last_used_at < $2)`,
   addFailedLogin: 'INSERT INTO failed_login (key, at) VALUES ($1, $2)',
   failedLogins: 'SELECT count(*)::int AS count, max(at) AS latest FROM failed_login WHERE key = $1 AND at >= $2',
-  clearFailedLogins: 'DELETE FROM failed_login WHERE starts_with(key, $1)',
+  clearFailedLogins: `DELETE FROM failed_login WHERE key = $1 OR starts_with(key, $1 || '@')`,
   noteKnownNetwork: `INSERT INTO known_network AS known (user_id, network, last_login_at) VALUES ($1, $2, $3)
     ON CONFLICT (user_id, network) DO UPDATE SET last_login_at = greatest(known.last_login_at, excluded.last_login_at)`,
   isKnownNetwork: 'SELECT FROM known_network WHERE user_id = $1 AND network = $2 AND last_login_at >= $3',
@@ -182,8 +182,8 @@ export class PostgresIdentityStore implements IdentityStore {
     return row ?? { count: 0, latest: null };
   }
 
-  async clearFailedLogins(keyPrefix: string): Promise<void> {
-    await this.#rows('clearFailedLogins', keyPrefix);
+  async clearFailedLogins(key: string): Promise<void> {
+    await this.#rows('clearFailedLogins', key);
   }
 
   async noteKnownNetwork(userId: string, network: string, at: Date): Promise<void> {

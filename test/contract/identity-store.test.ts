@@ -245,7 +245,18 @@ describe.each([
     expect(await store.failedLogins(key, early)).toEqual({ count: 0, latest: null });
   });
 
-  it('forgets the failures of every key that begins alike, taking no character for a pattern', async () => {
+  it('forgets the failures of one address without those of another whose text begins alike', async () => {
+    const store = open();
+    const at = new Date('2026-01-01T00:00:00Z');
+    const [one, other] = ['127.0.0.1', '127.0.0.10'].map((address) => `account:"${randomUUID()}"@${address}`);
+    const longer = `${one}0`;
+    for (const key of [one ?? '', longer, other ?? '']) await store.addFailedLogin(key, at);
+    await store.clearFailedLogins(one ?? '');
+    expect((await store.failedLogins(one ?? '', at)).count).toBe(0);
+    expect((await store.failedLogins(longer, at)).count).toBe(1);
+  });
+
+  it('forgets the failures of an account everywhere, taking no character for a pattern', async () => {
     const store = open();
     const name = randomUUID();
     const at = new Date('2026-01-01T00:00:00Z');

@@ -116,8 +116,8 @@ export class MemoryIdentityStore implements IdentityStore {
     return Promise.resolve({ count: failures.length, latest });
   }
 
-  clearFailedLogins(keyPrefix: string) {
-    this.#failures = this.#failures.filter((failure) => !failure.key.startsWith(keyPrefix));
+  clearFailedLogins(key: string) {
+    this.#failures = this.#failures.filter((failure) => failure.key !== key && !failure.key.startsWith(`${key}@`));
     return Promise.resolve();
   }
 
