@@ -129,13 +129,17 @@ function withNext(path: string, next: string): string {
   return safe === '/tasks' ? path : `${path}?${new URLSearchParams({ next: safe }).toString()}`;
 }
 
+/** What the way in may lead on to. */
+const OWN_PAGES: readonly Route['page'][] = ['tasks', 'task', 'connections'];
+
 /** Only our own pages are ever led on to: never another site, never the way in itself. */
 function safeNext(next: string | null): string {
   const here = 'http://here.invalid';
   if (next === null || !next.startsWith('/') || !URL.canParse(next, here)) return '/tasks';
   const url = new URL(next, here);
-  if (url.origin !== here || ['/', '/login', '/password'].includes(url.pathname)) return '/tasks';
-  return url.pathname + url.search + url.hash;
+  // The path is judged as a browser will read it: "/..//evil.invalid" becomes "//evil.invalid", which is another site.
+  const isOurs = url.origin === here && OWN_PAGES.includes(parseRoute(url.pathname, url.search).page);
+  return isOurs && url.pathname !== '/' ? url.pathname + url.search + url.hash : '/tasks';
 }
 
 function formatOrder(order: TaskOrder): string {
