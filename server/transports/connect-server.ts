@@ -56,6 +56,11 @@ const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   // Answers belong to whoever asked; only the files of the page say otherwise.
   'Cache-Control': 'no-store',
 };
+/** Calls may be streams: no proxy is to hold back what it has of them, or to pack it. */
+const PASSED_AT_ONCE = [
+  ['X-Accel-Buffering', 'no'],
+  ['Cache-Control', 'no-store, no-transform'],
+] as const;
 const STRICT_TRANSPORT = 'max-age=31536000';
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
@@ -150,6 +155,7 @@ export class HttpServer {
     if (path === '/readyz') return void this.#ready(response);
     if (path === '/metrics') return void this.#metrics(response);
     if (!namesHost(request)) return plain(response, 400, 'The Host header does not name a host.');
+    if (request.method === 'POST') for (const [name, value] of PASSED_AT_ONCE) response.setHeader(name, value);
     this.#rpc(request, response);
   }
 

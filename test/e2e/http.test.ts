@@ -133,6 +133,16 @@ describe('every answer', () => {
     },
   );
 
+  it('to a call is neither held back nor packed by a proxy', async () => {
+    for (const method of ['ListTasks', 'WatchTasks']) {
+      const headers = { 'content-type': method === 'ListTasks' ? 'application/json' : 'application/connect+json' };
+      const answer = await fetch(`${app.http}${TASKS}/${method}`, { method: 'POST', headers, body: '{}' });
+      await answer.body?.cancel();
+      expect(answer.headers.get('x-accel-buffering')).toBe('no');
+      expect(answer.headers.get('cache-control')).toContain('no-transform');
+    }
+  });
+
   it('of a view of the page is its start document, never kept; of a file that is not there 404', async () => {
     const view = await fetch(`${app.http}/tasks/some.id`);
     expect([view.status, view.headers.get('cache-control')]).toEqual([200, 'no-cache']);
