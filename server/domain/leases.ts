@@ -21,6 +21,8 @@ export interface LeasesOptions {
   /** How long a lease may be silent, where its client does not say so itself, in milliseconds. */
   readonly ttlMs: number;
   readonly onGranted: (session: LiveSession) => void;
+  /** Resolves when the end of a lease has been written down, if the database takes it now. */
+  readonly onRevoked: () => Promise<void>;
 }
 
 /** A lease as its client is told of it. */
@@ -78,13 +80,17 @@ export class Leases {
     return taken;
   }
 
-  /** Ends a lease with a goodbye: its tasks that still run become shutdown, as the client's word. Returns how many. */
+  /**
+   * Ends a lease with a goodbye: its tasks that still run become shutdown, as the client's word. Returns how many. The end is
+   * written down before the answer, since a record that is still open would let the lease be taken up again.
+   */
   async revoke(id: string, owner: string): Promise<number> {
     const { engine, claims, store } = this.options;
     const session = await this.sessionOf(id, owner);
     const { claimed, failed } = await claims.farewell(session, await store.tasksOf(id));
     if (failed > 0) throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
     engine.forget(session);
+    await this.options.onRevoked();
     return claimed;
   }
 }

@@ -143,6 +143,7 @@ export class Liveness implements SessionHost {
     this.leases = new Leases({
       ...{ engine: this.#engine, takeover: this.#takeover, claims: this.#claims, store: sessions, ttlMs },
       onGranted: (session) => this.#journal.note(session),
+      onRevoked: () => this.#journal.settled(),
     });
     this.#list = new SessionList({ store: sessions, engine: this.#engine, marks: this.marks, clock, nodeId: node.id });
   }

@@ -56,12 +56,17 @@ export class SessionJournal {
     return this.#flushing;
   }
 
+  /** Resolves when what is noted now has been tried to write, once. */
+  async settled(): Promise<void> {
+    await this.#flushing;
+    await this.flush();
+  }
+
   /** Writes what is noted for a last time; what the database does not take now is left to those who take over. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
-    await this.#flushing;
-    await this.flush();
+    await this.settled();
   }
 
   #arm(delayMs: number): void {

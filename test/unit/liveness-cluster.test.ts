@@ -20,6 +20,17 @@ const NOTHING = { sessions: 0, suspects: [], taken: [], marked: 0, protection: n
 /** The lease (10 s), a renewal of the survivor (3.4 s) and some slack. */
 const TAKEN_OVER_MS = 15_000;
 
+it('a lease that was written down and then revoked is over at once, on every server', async () => {
+  const [node, other] = [await bench.startNode(), await bench.startNode()];
+  const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner: 'token:ci' });
+  const session = await node.liveness.leases.sessionOf(sessionId, 'token:ci');
+  await node.register(session, 'a');
+  await bench.pass(1000);
+  await node.liveness.leases.revoke(sessionId, 'token:ci');
+  for (const { liveness } of [node, other])
+    await expect(liveness.leases.renew(sessionId, 'token:ci')).rejects.toMatchObject({ code: 'LEASE_NOT_FOUND' });
+});
+
 describe('a server that is killed', () => {
   let dead: TestNode;
   let alive: TestNode;
