@@ -217,9 +217,10 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
       onStream: (door, change) => metrics.openStreams.inc({ door }, change),
     },
   });
-  const grpc = new GrpcServer({ services, readiness, clock, log, limits });
+  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits });
   const http = new HttpServer({
     services,
+    auth: parts.auth,
     readiness,
     clock,
     log,

@@ -9,20 +9,22 @@ import type { AddressInfo } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
+import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { allowOnly, forwardedAddress } from './client-address.js';
 import type { Readiness } from './readiness.js';
 import { describeError } from './rpc/errors.js';
-import { callerKey, type Caller } from './rpc/guard.js';
-import { MAX_CONNECTIONS, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
+import { callerKey, credentialsIn, type Caller } from './rpc/guard.js';
+import { MAX_CONNECTIONS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 import { createPageHandler, plain, type PageHandler } from './static-files.js';
 
 /** What the door works with. */
 export interface HttpServerOptions {
   readonly services: readonly RpcService[];
+  readonly auth: Pick<Authenticator, 'authenticate'>;
   readonly readiness: Readiness;
   readonly metrics: () => Promise<{ contentType: string; body: string }>;
   readonly clock: Clock;
@@ -69,7 +71,10 @@ export class HttpServer {
   readonly #server: Server;
   readonly #page: PageHandler;
   readonly #isProxy: (address: string) => boolean;
+  /** For callers whose credentials have been judged. */
   readonly #rpc: Handler;
+  /** For what is small in any case, and for strangers. */
+  readonly #smallRpc: Handler;
   readonly #shutdown = new AbortController();
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -77,22 +82,29 @@ export class HttpServer {
   constructor(private readonly options: HttpServerOptions) {
     this.#page = createPageHandler(options.pageFolder);
     this.#isProxy = options.trustedProxies?.length ? allowOnly(options.trustedProxies) : () => false;
-    this.#rpc = connectNodeAdapter({
+    const { maxMessageBytes } = options.limits;
+    this.#rpc = this.#adapter(maxMessageBytes);
+    this.#smallRpc = this.#adapter(Math.min(maxMessageBytes, MAX_STRANGER_BYTES));
+    // Every call listens for the stop; Node warns of more than ten as of a leak.
+    setMaxListeners(Infinity, this.#shutdown.signal);
+    this.#server = createListener(options.tls, (request, response) => this.#guard(request, response));
+    this.#server.maxConnections = MAX_CONNECTIONS;
+  }
+
+  #adapter(readMaxBytes: number): Handler {
+    const { options } = this;
+    return connectNodeAdapter({
       routes: (router) => {
         for (const { service, implementation } of options.services) router.service(service, implementation);
       },
       fallback: (request, response) => this.#page(request as IncomingMessage, response as ServerResponse),
       contextValues: (request) => createContextValues().set(callerKey, this.#callerOf(request as IncomingMessage)),
-      readMaxBytes: options.limits.maxMessageBytes,
+      readMaxBytes,
       writeMaxBytes: options.limits.maxMessageBytes,
       maxTimeoutMs: MAX_TIMEOUT_MS,
       shutdownSignal: this.#shutdown.signal,
       grpc: false,
     });
-    // Every call listens for the stop; Node warns of more than ten as of a leak.
-    setMaxListeners(Infinity, this.#shutdown.signal);
-    this.#server = createListener(options.tls, (request, response) => this.#guard(request, response));
-    this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
   /** Listens; rejects when the address is not to be had; idempotent. */
@@ -156,7 +168,22 @@ export class HttpServer {
     if (path === '/metrics') return void this.#metrics(response);
     if (!namesHost(request)) return plain(response, 400, 'The Host header does not name a host.');
     if (request.method === 'POST') for (const [name, value] of PASSED_AT_ONCE) response.setHeader(name, value);
-    this.#rpc(request, response);
+    if (request.method !== 'POST' || isSmall(request)) return this.#smallRpc(request, response);
+    void this.#admit(request, response);
+  }
+
+  /** Judges the credentials before a body is read that may be large. What is wrong with them the handler says better. */
+  async #admit(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const credentials = credentialsIn((name) => request.headers[name]?.toString(), this.#callerOf(request));
+    const isKnown = await this.options.auth.authenticate(credentials).then(
+      (principal) => principal !== undefined,
+      () => false,
+    );
+    if (isKnown) return this.#rpc(request, response);
+    if (Number(request.headers['content-length'] ?? 0) <= MAX_STRANGER_BYTES) return this.#smallRpc(request, response);
+    const message = `Without valid credentials a request may have ${MAX_STRANGER_BYTES} bytes at most.`;
+    response.writeHead(401, { 'content-type': 'application/json', connection: 'close' });
+    response.end(JSON.stringify({ code: 'unauthenticated', message }));
   }
 
   /** Whoever claims a proxy that speaks TLS and is not there only gets a cookie that browsers guard more strictly. */
@@ -198,6 +225,12 @@ function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server
 }
 
 /** Whether the request has an address as a whole; connect-node throws out of reach where it has none. */
+/** Whether the headers tell that the message cannot be larger than strangers may send. */
+function isSmall({ headers }: IncomingMessage): boolean {
+  const isPacked = ['content-encoding', 'connect-content-encoding', 'grpc-encoding'].some((name) => name in headers);
+  return !isPacked && Number(headers['content-length'] ?? Infinity) <= MAX_STRANGER_BYTES;
+}
+
 function namesHost({ headers, url }: IncomingMessage): boolean {
   return URL.canParse(url ?? '', `http://${headers.host ?? ''}`);
 }

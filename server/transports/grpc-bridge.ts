@@ -37,9 +37,13 @@ import {
   type sendUnaryData,
 } from '@grpc/grpc-js';
 import { plainAddress } from './client-address.js';
+import type { Authenticator } from '../domain/authenticator.js';
+import { TaskDashError } from '../domain/errors.js';
+import { isTooLarge } from './rpc/element-count.js';
 import { bytesAtHand } from './rpc/encoded.js';
-import { callerKey, type Caller } from './rpc/guard.js';
-import { MAX_TIMEOUT_MS } from './rpc/limits.js';
+import { describeError } from './rpc/errors.js';
+import { callerKey, requirePrincipal, type Caller } from './rpc/guard.js';
+import { MAX_ELEMENTS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS } from './rpc/limits.js';
 
 type Context = ReturnType<typeof createHandlerContext>;
 type AnyCall =
@@ -66,6 +70,8 @@ const identity = (bytes: Buffer): Buffer => bytes;
 export interface CallHost {
   /** Aborts when the server stops. */
   readonly shutdown: AbortSignal;
+  /** Judges the credentials of calls that are too large for strangers. */
+  readonly auth: Pick<Authenticator, 'authenticate'>;
   /** A call began (1) or has been answered (-1). */
   onCall(change: 1 | -1): void;
 }
@@ -127,28 +133,34 @@ function bridge(
 function bridgeUnary(mount: Mount, handler: UnaryHandler): handleUnaryCall<Buffer, Buffer> {
   return (call, callback) => {
     const context = contextOf(mount, call);
-    void answer(mount, call, context, callback, async () => handler(decode(mount.method, call.request), context));
+    void answer(mount, call, context, callback, async () => {
+      if (call.request.length > MAX_STRANGER_BYTES) await admit(mount, call.request, context);
+      return handler(decode(mount.method, call.request), context);
+    });
   };
 }
 
 function bridgeClientStream(mount: Mount, handler: ClientStreamHandler): handleClientStreamingCall<Buffer, Buffer> {
   return (call, callback) => {
     const context = contextOf(mount, call);
-    void answer(mount, call, context, callback, () => handler(decodeAll(mount.method, call, context.signal), context));
+    void answer(mount, call, context, callback, () => handler(decodeAll(mount, call, context), context));
   };
 }
 
 function bridgeServerStream(mount: Mount, handler: ServerStreamHandler): handleServerStreamingCall<Buffer, Buffer> {
   return (call) => {
     const context = contextOf(mount, call);
-    void sendAll(mount, call, context, () => handler(decode(mount.method, call.request), context));
+    void sendAll(mount, call, context, async () => {
+      if (call.request.length > MAX_STRANGER_BYTES) await admit(mount, call.request, context);
+      return handler(decode(mount.method, call.request), context);
+    });
   };
 }
 
 function bridgeBidi(mount: Mount, handler: BidiHandler): handleBidiStreamingCall<Buffer, Buffer> {
   return (call) => {
     const context = contextOf(mount, call);
-    void sendAll(mount, call, context, () => handler(decodeAll(mount.method, call, context.signal), context));
+    void sendAll(mount, call, context, () => handler(decodeAll(mount, call, context), context));
   };
 }
 
@@ -178,13 +190,13 @@ async function sendAll(
   { method, host }: Mount,
   call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
   context: Context,
-  work: () => AsyncIterable<object>,
+  work: () => AsyncIterable<object> | Promise<AsyncIterable<object>>,
 ): Promise<void> {
   host.onCall(1);
   try {
     refuseTimeout(context);
     let began = false;
-    for await (const message of work()) {
+    for await (const message of await work()) {
       if (context.signal.aborted) break;
       if (!began) sendHeaders(call, context);
       began = true;
@@ -275,6 +287,18 @@ function sendHeaders(call: AnyCall, context: Context): void {
   if (!context.responseHeader.keys().next().done) call.sendMetadata(metadataOf(context.responseHeader));
 }
 
+/**
+ * Lets a message in that strangers may not send, before anything is allocated for it. Throws NOT_LOGGED_IN, and
+ * INVALID_ARGUMENT for one that would become more objects than any caller needs.
+ */
+async function admit({ method, host }: Mount, bytes: Buffer, context: Context): Promise<void> {
+  await requirePrincipal(host.auth, context).catch((thrown: unknown) => {
+    throw describeError(TaskDashError.from(thrown));
+  });
+  if (isTooLarge(method.input, bytes))
+    throw new ConnectError(`the request has more than ${MAX_ELEMENTS} fields and elements`, Code.InvalidArgument);
+}
+
 function decode(method: DescMethod, bytes: Buffer): Message {
   try {
     return fromBinary(method.input, bytes);
@@ -290,12 +314,9 @@ function decode(method: DescMethod, bytes: Buffer): Message {
 }
 
 /** The requests of a call, as they come. Throws the signal's reason when it aborts, also while nothing arrives. */
-async function* decodeAll(
-  method: DescMethod,
-  call: Readable,
-  signal: AbortSignal,
-): AsyncGenerator<Message, void, undefined> {
+async function* decodeAll(mount: Mount, call: Readable, context: Context): AsyncGenerator<Message, void, undefined> {
   // Ending the iteration must not destroy the call: its answer goes out on the same stream.
+  const { signal } = context;
   const requests = call.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;
   let interrupt: () => void = () => {};
   signal.addEventListener('abort', () => interrupt(), { once: true });
@@ -306,7 +327,8 @@ async function* decodeAll(
       requests.next().then(resolve, reject);
     });
     if (request.done) return;
-    yield decode(method, request.value);
+    if (request.value.length > MAX_STRANGER_BYTES) await admit(mount, request.value, context);
+    yield decode(mount.method, request.value);
   }
 }
 

@@ -11,6 +11,7 @@ import { Health } from '../../proto/gen/grpc/health/v1/health_pb.js';
 import { ServerReflection } from '../../proto/gen/grpc/reflection/v1/reflection_pb.js';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
+import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock, Timer } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
@@ -25,6 +26,7 @@ import type { RpcService } from './rpc/services.js';
 /** What the door works with. */
 export interface GrpcServerOptions {
   readonly services: readonly RpcService[];
+  readonly auth: Pick<Authenticator, 'authenticate'>;
   readonly readiness: Readiness;
   readonly clock: Clock;
   readonly limits: RpcLimits;
@@ -54,7 +56,7 @@ export class GrpcServer {
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
 
-  constructor({ services, readiness, clock, log, limits, maxConnections = MAX_CONNECTIONS }: GrpcServerOptions) {
+  constructor({ services, auth, readiness, clock, log, limits, maxConnections = MAX_CONNECTIONS }: GrpcServerOptions) {
     this.#log = log;
     this.#clock = clock;
     // Every call listens for the stop; Node warns of more than ten as of a leak.
@@ -68,7 +70,7 @@ export class GrpcServer {
     });
     const contract = services.map(({ service }) => service);
     const names = contract.map(({ typeName }) => typeName);
-    const host: CallHost = { shutdown: this.#shutdown.signal, onCall: (change) => this.#count(change) };
+    const host: CallHost = { shutdown: this.#shutdown.signal, auth, onCall: (change) => this.#count(change) };
     const mount = <S extends DescService>(service: S, implementation: ServiceImpl<S>, name?: string) =>
       addService(this.#server, service, implementation, host, name);
     for (const { service, implementation } of services) mount(service, implementation);

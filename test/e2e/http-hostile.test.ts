@@ -74,6 +74,7 @@ describe('a defect in answering a request', () => {
     const log = new KeptLog();
     let isBroken = false;
     const options: HttpServerOptions = {
+      auth: { authenticate: () => Promise.resolve(undefined) },
       ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, limits: { maxMessageBytes: 65_536 } },
       readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),

@@ -134,6 +134,7 @@ export class RpcRig {
     });
     const shared = {
       services: [...services, ...(options.services ?? [])],
+      auth: this.#auth,
       readiness: new Readiness({ check: () => this.#checkHealth() }, clock),
       ...{ clock, log, limits },
     };

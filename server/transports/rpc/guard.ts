@@ -26,9 +26,13 @@ function cookieName({ isEncrypted }: Caller): string {
 
 /** What a call brought along. */
 export function credentialsOf(context: HandlerContext): Credentials {
-  const caller = context.values.get(callerKey);
-  const bearer = /^Bearer +(\S+)$/i.exec(context.requestHeader.get('authorization') ?? '')?.[1];
-  const cookie = cookieOf(context.requestHeader.get('cookie') ?? '', cookieName(caller));
+  return credentialsIn((name) => context.requestHeader.get(name), context.values.get(callerKey));
+}
+
+/** The same from the headers alone, before there is a call. */
+export function credentialsIn(header: (name: string) => string | null | undefined, caller: Caller): Credentials {
+  const bearer = /^Bearer +(\S+)$/i.exec(header('authorization') ?? '')?.[1];
+  const cookie = cookieOf(header('cookie') ?? '', cookieName(caller));
   return { address: caller.address, ...(bearer !== undefined && { bearer }), ...(cookie !== undefined && { cookie }) };
 }
 
@@ -41,14 +45,20 @@ function cookieOf(header: string, wanted: string): string | undefined {
 }
 
 /** The principal of a call, or undefined when nobody is logged in. Throws NOT_LOGGED_IN, CROSS_SITE_REFUSED. */
-export async function principalOrNobody(auth: Authenticator, context: HandlerContext): Promise<Principal | undefined> {
+export async function principalOrNobody(
+  auth: Pick<Authenticator, 'authenticate'>,
+  context: HandlerContext,
+): Promise<Principal | undefined> {
   const credentials = credentialsOf(context);
   if (credentials.bearer === undefined) refuseCrossSite(context.requestHeader);
   return auth.authenticate(credentials);
 }
 
 /** The principal of a call. Throws NOT_LOGGED_IN, CROSS_SITE_REFUSED. */
-export async function requirePrincipal(auth: Authenticator, context: HandlerContext): Promise<Principal> {
+export async function requirePrincipal(
+  auth: Pick<Authenticator, 'authenticate'>,
+  context: HandlerContext,
+): Promise<Principal> {
   const principal = await principalOrNobody(auth, context);
   if (!principal) throw new TaskDashError('NOT_LOGGED_IN');
   return principal;

@@ -4,6 +4,13 @@ export interface RpcLimits {
   readonly maxMessageBytes: number;
 }
 
+/** What a call may carry before its credentials are judged, in bytes after unpacking. A login fits in. */
+export const MAX_STRANGER_BYTES = 16_384;
+
+/** Fields and elements of one message together, and how deep they may lie. A full batch of tasks has a fifth of it. */
+export const MAX_ELEMENTS = 50_000;
+export const MAX_NESTING = 100;
+
 /** Connections that each of the two doors accepts; more are closed at once. */
 export const MAX_CONNECTIONS = 20_000;
 
