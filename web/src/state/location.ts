@@ -129,8 +129,8 @@ function withNext(path: string, next: string): string {
   return safe === '/tasks' ? path : `${path}?${new URLSearchParams({ next: safe }).toString()}`;
 }
 
-/** What the way in may lead on to. */
-const OWN_PAGES: readonly Route['page'][] = ['tasks', 'task', 'connections'];
+/** What the way in does not lead on to. */
+const THE_WAY_IN = ['/', '/login', '/password'];
 
 /** Only our own pages are ever led on to: never another site, never the way in itself. */
 function safeNext(next: string | null): string {
@@ -138,8 +138,9 @@ function safeNext(next: string | null): string {
   if (next === null || !next.startsWith('/') || !URL.canParse(next, here)) return '/tasks';
   const url = new URL(next, here);
   // The path is judged as a browser will read it: "/..//evil.invalid" becomes "//evil.invalid", which is another site.
-  const isOurs = url.origin === here && OWN_PAGES.includes(parseRoute(url.pathname, url.search).page);
-  return isOurs && url.pathname !== '/' ? url.pathname + url.search + url.hash : '/tasks';
+  const address = url.pathname + url.search + url.hash;
+  const staysHere = url.origin === here && URL.canParse(address, here) && new URL(address, here).origin === here;
+  return staysHere && !THE_WAY_IN.includes(url.pathname) ? address : '/tasks';
 }
 
 function formatOrder(order: TaskOrder): string {
