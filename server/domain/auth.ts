@@ -3,8 +3,8 @@
  *
  * - A login answers the same, in the same time, for an unknown user and a wrong password: an unknown one is verified
  *   against a hash that no password has. How often it may be tried is the matter of login-throttle.ts.
- * - What a credential stands for is remembered for two seconds, so that watches that look again and services that
- *   call often do not become queries, and what ended elsewhere has ended here within five: a stream looks every three. What this node ends, it forgets at once.
+ * - What a credential stands for is remembered for two seconds, so that watches that look again and services that call
+ *   often do not become queries. What this node ends, it forgets at once.
  * - Whoever still has to change the password is nobody's administrator and in no group until they have.
  */
 import type { Principal, User } from './access.js';
