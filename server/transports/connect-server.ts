@@ -224,13 +224,13 @@ function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server
   return tls ? createTlsServer({ ...options, ...tls }, handler) : createServer(options, handler);
 }
 
-/** Whether the request has an address as a whole; connect-node throws out of reach where it has none. */
 /** Whether the headers tell that the message cannot be larger than strangers may send. */
 function isSmall({ headers }: IncomingMessage): boolean {
   const isPacked = ['content-encoding', 'connect-content-encoding', 'grpc-encoding'].some((name) => name in headers);
   return !isPacked && Number(headers['content-length'] ?? Infinity) <= MAX_STRANGER_BYTES;
 }
 
+/** Whether the request has an address as a whole; connect-node throws out of reach where it has none. */
 function namesHost({ headers, url }: IncomingMessage): boolean {
   return URL.canParse(url ?? '', `http://${headers.host ?? ''}`);
 }
