@@ -128,8 +128,9 @@ function readBody(bytes: Buffer): Record<string, unknown> | undefined {
 }
 
 /**
- * The fields of a body as Go's encoding/json fills a struct: the case of a key does not count, `null` is as if the field
- * were absent, and of several the last one stands. All our fields are lower case.
+ * The fields of a body as Go's encoding/json fills a struct: the case of a key does not count, and `null` is as if the field
+ * were absent. Which of several values for a field stands may differ: JSON.parse has forgotten some of them. All our fields
+ * are lower case.
  */
 function fieldsOf(body: Record<string, unknown>): Record<string, unknown> {
   const fields = Object.create(null) as Record<string, unknown>;
