@@ -150,10 +150,14 @@ export class HttpServer {
     try {
       this.#answer(request, response);
     } catch (defect) {
-      this.options.log.error({ err: defect, method: request.method }, 'a request failed by a defect');
-      if (response.headersSent) response.destroy();
-      else plain(response, 500, 'Something went wrong on the server; the log says what.');
+      this.#failed(defect, request, response);
     }
+  }
+
+  #failed(defect: unknown, request: IncomingMessage, response: ServerResponse): void {
+    this.options.log.error({ err: defect, method: request.method }, 'a request failed by a defect');
+    if (response.headersSent) response.destroy();
+    else plain(response, 500, 'Something went wrong on the server; the log says what.');
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
@@ -169,7 +173,7 @@ export class HttpServer {
     if (!namesHost(request)) return plain(response, 400, 'The Host header does not name a host.');
     if (request.method === 'POST') for (const [name, value] of PASSED_AT_ONCE) response.setHeader(name, value);
     if (request.method !== 'POST' || isSmall(request)) return this.#smallRpc(request, response);
-    void this.#admit(request, response);
+    this.#admit(request, response).catch((defect: unknown) => this.#failed(defect, request, response));
   }
 
   /** Judges the credentials before a body is read that may be large. What is wrong with them the handler says better. */

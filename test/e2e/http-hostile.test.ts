@@ -69,6 +69,27 @@ describe('an address that is none', () => {
   );
 });
 
+describe('a defect in judging credentials', () => {
+  it('is told in the log and to the caller, and ends nothing else', async () => {
+    const log = new KeptLog();
+    const http = new HttpServer({
+      auth: {
+        authenticate: () => {
+          throw new Error('a defect');
+        },
+      },
+      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, limits: { maxMessageBytes: 65_536 } },
+      readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
+      metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
+    });
+    await http.start({ host: '127.0.0.1', port: 0 });
+    const answer = await fetch(http.address + LIST, { method: 'POST', headers: json, body: 'x'.repeat(20_000) });
+    expect(answer.status).toBe(500);
+    expect(await (await fetch(`${http.address}/healthz`)).text()).toBe('ok\n');
+    await http.stop(1_000);
+  });
+});
+
 describe('a defect in answering a request', () => {
   it('is told in the log and to the caller, and ends nothing else', async () => {
     const log = new KeptLog();
