@@ -96,9 +96,10 @@ export interface DataSourceSettings {
 /** A data source, not yet connected: `initialize()` connects, `destroy()` closes. */
 export function createDataSource(settings: DataSourceSettings): DataSource {
   const statementTimeoutMs = settings.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
+  const { url, options } = withSessionOptions(settings.url);
   return new DataSource({
     type: 'postgres',
-    url: settings.url,
+    url,
     applicationName: settings.applicationName,
     poolSize: settings.poolSize,
     connectTimeoutMS: settings.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
@@ -113,12 +114,21 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
       statement_timeout: statementTimeoutMs,
       query_timeout: statementTimeoutMs * PATIENCE,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
-      options: SESSION_OPTIONS,
+      options,
       Client: ListenedClient,
       keepAlive: true,
       idleTimeoutMillis: 60_000,
     },
   });
+}
+
+/** Ours come after those of the URL, which for pg would take their place, and so stand where both say something. */
+function withSessionOptions(url: string): { url: string; options: string } {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  const own = parsed?.searchParams.get('options');
+  if (!parsed || !own) return { url, options: SESSION_OPTIONS };
+  parsed.searchParams.delete('options');
+  return { url: parsed.href, options: `${own} ${SESSION_OPTIONS}` };
 }
 
 function loggerFor(log: Log): Logger {

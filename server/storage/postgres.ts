@@ -97,7 +97,9 @@ export class Postgres {
 
   #throwAway(client: PoolClient, error: unknown): void {
     client.release(true);
-    if (!leavesConnectionUsable(error)) this.#brokeAtMs = systemClock.monotonicMs();
+    // A refusal of our own says nothing about connections.
+    const isOurs = error instanceof TaskDashError;
+    if (!isOurs && !leavesConnectionUsable(error)) this.#brokeAtMs = systemClock.monotonicMs();
   }
 }
 

@@ -105,6 +105,40 @@ describe('a database with defaults of its own', () => {
   });
 });
 
+describe('a database URL with options of its own', () => {
+  it('keeps them, and ours beside them', async () => {
+    const database = await newDatabase();
+    await run(database.url, `ALTER DATABASE ${database.name} SET DateStyle = 'German'`);
+    const url = new URL(database.url);
+    url.searchParams.set('options', '-c work_mem=5MB -c DateStyle=SQL');
+    const storage = await open(url.href);
+    const rows = await storage.postgres.adHocRows(
+      `SELECT current_setting('work_mem') AS work_mem, current_setting('DateStyle') AS style`,
+      [],
+    );
+    expect(rows).toEqual([{ work_mem: '5MB', style: 'ISO, MDY' }]);
+  });
+});
+
+describe('a refusal inside a transaction', () => {
+  it('costs its own connection and no other', async () => {
+    const storage = await open((await newDatabase()).url);
+    const pids = async () => {
+      const asked = [1, 2].map(() =>
+        storage.postgres.adHocRows<{ pid: number }>('SELECT pg_backend_pid() AS pid, pg_sleep(0.05)', []),
+      );
+      return new Set((await Promise.all(asked)).map((rows) => rows[0]?.pid));
+    };
+    const before = await pids();
+    const refused = storage.postgres.transaction((rows) =>
+      rows({ name: 'test_text', text: 'SELECT $1::text' }, ['\0']),
+    );
+    await expect(refused).rejects.toMatchObject({ code: 'REQUEST_INVALID' });
+    const after = await pids();
+    expect([...before].filter((pid) => after.has(pid))).toHaveLength(1);
+  });
+});
+
 describe('a text that PostgreSQL cannot store', () => {
   it.each(['a\0b', 'a\ud800b'])('is refused with words, wherever it is: %j', async (text) => {
     const storage = await open((await newDatabase()).url);
