@@ -26,6 +26,7 @@ import { WriteBatcher } from './domain/write-batcher.js';
 import { Argon2Hasher } from './identity/argon2-hasher.js';
 import { Metrics } from './metrics.js';
 import { openStorage, type Storage } from './storage/storage.js';
+import { allowOnly } from './transports/client-address.js';
 import { HttpServer } from './transports/connect-server.js';
 import { GrpcServer } from './transports/grpc-server.js';
 import { Readiness } from './transports/readiness.js';
@@ -180,6 +181,8 @@ async function startCore(config: Config, storage: Storage, nodeName: string, log
     failoverGraceMs: config.failoverGrace,
     leaseMs: config.nodeLease,
     protectionMaxMs: config.protectionMax,
+    resumeByAddress: config.resumeByAddress,
+    isProxy: config.httpTrustedProxies?.length ? allowOnly(config.httpTrustedProxies) : () => false,
     events: metrics.liveness,
   });
   feed.start();

@@ -181,6 +181,13 @@ export const SETTINGS = {
     meaning: 'How long the tasks of a server that ended wait for their services to come back.',
     schema: duration(0, 3_600_000),
   }),
+  resumeByAddress: setting({
+    env: 'TASKDASH_RESUME_BY_ADDRESS',
+    fallback: 'single',
+    meaning:
+      'Whether a service that only reconnects and beats gets its tasks back by its address: where no other can be meant, or not at all.',
+    schema: z.enum(['single', 'off'], 'single or off'),
+  }),
   nodeLease: setting({
     env: 'TASKDASH_NODE_LEASE',
     fallback: '10s',

@@ -78,7 +78,7 @@ export interface NodeEvent {
 
 /** The kinds of events of a node. */
 export type NodeEventKind =
-  'protection_began' | 'protection_held' | 'protection_ended' | 'lease_lost' | 'sessions_adopted';
+  'protection_began' | 'protection_held' | 'protection_ended' | 'lease_lost' | 'sessions_adopted' | 'return_in_doubt';
 
 /** The nodes' leases. */
 export interface NodeStore {
@@ -153,20 +153,37 @@ export interface Whereabouts {
   readonly hasTasks: boolean;
 }
 
-/** A session that looks for the tasks of the one before it. */
-export interface ResumeRequest {
+/** A session that asks who else was at its address. */
+export interface NeighbourRequest {
   readonly sessionId: string;
   readonly address: string;
   readonly owner: string;
-  readonly openedAgoMs: number;
 }
 
-/** A lost session that the asking one may continue, and what it vouched for. */
-export interface ResumeCandidate {
+/** Another session of the same address, one that is open or was heard within the last hour. */
+export interface Neighbour {
   /** The session that asks. */
   readonly sessionId: string;
-  readonly lostSessionId: string;
+  readonly id: string;
+  readonly isOpen: boolean;
+  /** It was a connection, of the same owner. */
+  readonly isSameOwner: boolean;
+  /** How long nothing has been heard of it; 0 while it is open. */
+  readonly silentMs: number;
+  readonly nodeId: string;
+  readonly nodeRenewedAgoMs: number;
+  /** What it vouches for, or what lapsed for its sake; none while it is open. */
   readonly tasks: readonly TaskVersion[];
+  /** Tasks came to it by its address alone, within the last hour. */
+  readonly isGuess: boolean;
+}
+
+/** The other sessions of some addresses. */
+export interface Neighbourhood {
+  /** At most four for each request, those that are not open first. */
+  readonly neighbours: readonly Neighbour[];
+  /** For how long the longest missed other node has not renewed whose sessions nobody has taken over completely; 0: none. */
+  readonly missedForMs: number;
 }
 
 /** A session as people see it. */
@@ -223,8 +240,8 @@ export interface SessionStore {
   unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]>;
   /** For each of these sessions whether another node holds it now, and whether any task is still its own. */
   whereabouts(nodeId: string, ids: readonly string[]): Promise<ReadonlyMap<string, Whereabouts>>;
-  /** The lost sessions of the last hour that these may continue: same address and owner, silent since before they opened. */
-  resumable(requests: readonly ResumeRequest[]): Promise<ResumeCandidate[]>;
+  /** Who else is, or was within the last hour, at the addresses of these sessions of a node. */
+  neighbours(nodeId: string, requests: readonly NeighbourRequest[]): Promise<Neighbourhood>;
   /** The tasks that a session vouches for now. */
   tasksOf(sessionId: string): Promise<TaskVersion[]>;
   /** The marks that records carry, of all nodes but this one; at most `limit`. */

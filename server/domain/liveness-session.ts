@@ -78,6 +78,11 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   /** There is a record of it. */
   isWrittenDown = false;
   #isIdle = true;
+  /** Anything complete was ever received on it. */
+  hasSpoken = false;
+  /** Until when it is awaited that a new connection turns out to be its return, in patient time; 0: it was never asked. */
+  awaitedUntilMs = 0;
+  #isClosed = false;
   /** Made at the first claim: most connections of a crowd that only looks have none. */
   #tasks: Map<string, number> | undefined;
 
@@ -102,6 +107,7 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     const heardMs = this.keeper.nowMs();
     const gapMs = heardMs - this.lastSeenMs;
     this.lastSeenMs = heardMs;
+    this.hasSpoken = true;
     if (this.hearing !== 'fresh') this.keeper.onHeardAgain(this, gapMs);
   }
 
@@ -113,6 +119,8 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   }
 
   close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     this.keeper.onClosed(this);
   }
 

@@ -16,6 +16,7 @@
  * Every renewal of the lease drives what looks beyond this node: taking over, taking back, marks, orders.
  */
 import type { Principal } from './access.js';
+import { AddressVisits } from './address-visits.js';
 import type { Clock, Timer } from './clock.js';
 import type {
   NodeEvent,
@@ -35,7 +36,7 @@ import type { LiveSession } from './liveness-session.js';
 import { NodeLease } from './node-lease.js';
 import type { ChangeHints, Log, TaskStore } from './ports.js';
 import type { ProtectionEvent } from './protection.js';
-import { Resumption } from './resumption.js';
+import { Resumption, type ResumeByAddress } from './resumption.js';
 import { SessionEngine, type SessionCounts } from './session-engine.js';
 import { SessionJournal } from './session-journal.js';
 import { SessionList } from './session-list.js';
@@ -66,6 +67,10 @@ export interface LivenessOptions {
   readonly leaseMs?: number | undefined;
   /** How long mass silence may hold shutdowns back; 0: not at all; undefined: 15 minutes. */
   readonly protectionMaxMs?: number | undefined;
+  /** Whether a service that only reconnects and beats gets its tasks back by its address; undefined: `single`. */
+  readonly resumeByAddress?: ResumeByAddress | undefined;
+  /** Whether an address is that of a proxy, which hides those of others. */
+  readonly isProxy?: (address: string) => boolean;
   /** How often is swept; verdicts come at most two sweeps late. */
   readonly sweepMs?: number;
   /** How late a sweep may come before that counts as a pause of this process. */
@@ -128,10 +133,12 @@ export class Liveness implements SessionHost {
       onLeftover: (session, { taskId, epoch }) => session.claimed(taskId, epoch),
     });
     this.#resumption = new Resumption({
-      ...{ store: sessions, claims: this.#claims, clock, log },
+      ...{ mode: options.resumeByAddress ?? 'single', nodeId: node.id, isProxy: options.isProxy ?? (() => false) },
+      ...{ store: sessions, engine: this.#engine, visits: new AddressVisits(clock), claims: this.#claims, clock, log },
       settleMs: Math.min(3000, Math.max(500, ttlMs / 10)),
       windowMs: failoverGraceMs + 3 * leaseMs,
       onResumed: (tasks) => options.events?.onResumed?.(tasks),
+      onDoubt: (doubt) => this.#note('return_in_doubt', { ...doubt }),
     });
     this.#takeover = new Takeover({
       ...{ nodeId: node.id, store: sessions, engine: this.#engine, claims: this.#claims, log },
@@ -156,7 +163,8 @@ export class Liveness implements SessionHost {
       { nodeId: node.id, clock, log, lapses, ttlMs, reconnectGraceMs, failoverGraceMs, protectionMaxMs, ...pace },
       {
         mayJudge: () => this.#lease.mayJudge,
-        isAwaited: (address) => this.#resumption.isAwaited(address),
+        awaitedMs: (address) => this.#resumption.awaitedMs(address),
+        onGone: (session) => this.#resumption.onGone(session),
         onChanged: (session) => this.#journal.note(session),
         onIdleHeartbeat: (session) => this.#onIdleHeartbeat(session),
         onDoubtful: (session) => this.#takeover.repair(session),
@@ -222,7 +230,9 @@ export class Liveness implements SessionHost {
 
   /** Opens a session whose first sign of life is now. */
   open(opening: SessionOpening): Session {
-    return this.#engine.open(opening);
+    const session = this.#engine.open(opening);
+    this.#resumption.onOpened(session);
+    return session;
   }
 
   /** Sessions with a live connection, or whose tasks still wait for one. */

@@ -20,6 +20,11 @@ export interface TaskWrite {
   readonly addr: string | undefined;
   /** The session that claims the task; null: nobody vouches from now on; undefined: stays as it is. */
   readonly sessionId: string | null | undefined;
+  /**
+   * On whose word the session claims the task. Absent: the service named it, which ends every doubt. `made`: nobody's, it is
+   * believed to be the session's by its address. `kept`: the registry's own, and a doubt remains one.
+   */
+  readonly guess?: 'made' | 'kept';
   readonly cause: Extract<Cause, 'client' | 'operator'>;
   readonly actor: string;
   /** The caller may write only where the stored task's group is one of these. */

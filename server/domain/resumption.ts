@@ -1,39 +1,67 @@
 /**
  * Gives a service its tasks back that only reconnected and beats, in the belief that it is still registered.
  *
- *   idle heartbeat ──settled──► looking ──exactly one lost session──► its tasks are claimed
- *                     │            ├──two or more──► given up: nothing is guessed
- *                     │            └──none──► looking again, until the time in which one may still turn up is over
- *                     └──a claim, or the connection closed──► no longer looked for
+ * An address is not an identity: hosts, NAT and proxies have many services behind one. So the return is believed only where
+ * nobody else can be meant, and what is believed stays marked as unconfirmed until the service names it.
  *
- * A connection that beats without having claimed anything is looked at a moment later, because most clients beat first
- * and register right after. It may continue a session of the same address and owner that closed, lapsed or lost its
- * server within the last hour, and that was last heard before the connection was opened: whoever was there already when
- * the other fell silent is not the other's return. Sessions of a dead server turn up only when somebody has taken them
- * over, hence the looking again. While the decision is out, nothing from that address lapses for having closed.
+ *   idle heartbeat ──settled──► asking ──the one return of the one lost session──► its tasks are claimed, unconfirmed
+ *                     │           │ ├──somebody else may be meant, or nobody was lost──► decided: nothing
+ *                     │           │ └──a node is missed, on which it depends──► asked again, until that is known
+ *                     └───────────┴──a claim, or the connection closed──► forgotten
  *
- * However many look, one statement asks for all of them.
+ * The one return of the one lost session:
+ * - the connection is the only one of its address, and nobody else from there has been heard within the last hour, on any
+ *   node; the address is no proxy, and has not had more connections today than one service opens;
+ * - the lost session was the same owner's, and was last heard before the connection was opened. Of a server that was
+ *   killed only its last renewal is known, a few seconds earlier;
+ * - its tasks did not come to it in this way themselves within the hour: no guess stands on another one.
+ *
+ * The decision is made once, when the connection has had a moment to register by itself, since most clients beat first and
+ * register right after; DECISION_MS later at most, or, where a node is missed, when it is known whether that is dead. While
+ * it is out, what that address has lost waits for it: each lost session once, and no longer than that.
+ *
+ * However many ask, one statement asks for all of them.
  */
+import { MAX_VISITS_A_DAY, type AddressVisits } from './address-visits.js';
 import type { Clock, Timer } from './clock.js';
-import type { ResumeCandidate, SessionStore } from './liveness-ports.js';
+import type { Neighbour, SessionStore } from './liveness-ports.js';
+import { RESUMABLE_MS } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { Log } from './ports.js';
+import type { SessionEngine } from './session-engine.js';
 import type { TaskClaims } from './task-claims.js';
+
+/** Whether tasks are ever given back by address. */
+export type ResumeByAddress = 'single' | 'off';
 
 /** Settings of resumption. */
 export interface ResumptionOptions {
-  readonly store: Pick<SessionStore, 'resumable'>;
+  readonly mode: ResumeByAddress;
+  readonly nodeId: string;
+  readonly store: Pick<SessionStore, 'neighbours'>;
+  readonly engine: Pick<SessionEngine, 'get'>;
+  readonly visits: AddressVisits;
+  /** Whether an address is that of a proxy, which hides those of others. */
+  readonly isProxy: (address: string) => boolean;
   readonly claims: TaskClaims;
   readonly clock: Clock;
   readonly log: Log;
   /** How long a connection has to show that it registers by itself. */
   readonly settleMs: number;
-  /** How long after its first heartbeat a connection is looked for. */
+  /** How long it takes at most until it is known whether a node is dead. */
   readonly windowMs: number;
   readonly onResumed: (tasks: number) => void;
+  /** A lost session may have returned, or may not: nothing was done. */
+  readonly onDoubt: (doubt: ReturnInDoubt) => void;
 }
 
-interface Looking {
+/** Why a possible return is not believed. */
+export interface ReturnInDoubt {
+  readonly address: string;
+  readonly reason: string;
+}
+
+interface Asking {
   readonly session: LiveSession;
   readonly sinceMs: number;
   nextMs: number;
@@ -41,13 +69,19 @@ interface Looking {
   isResuming: boolean;
 }
 
-const LOOK_AGAIN_MS = 5000;
+/** `unknown`: asked again. */
+type Decision = { readonly tasks: Neighbour['tasks'] } | { readonly doubt: string } | 'nothing' | 'unknown';
+
+/** How long after settling the decision may take where no node is missed. */
+export const DECISION_MS = 2000;
+const ASK_AGAIN_MS = 500;
+const ASK_AGAIN_LATER_MS = 5000;
 const MAX_AT_ONCE = 1000;
-/** How long after settling the first decision may take before the tasks lapse all the same. */
-const DECISION_MS = 2000;
+const TOLD_EVERY_MS = 3_600_000;
+const REMEDY = 'a service that registers its tasks after it has reconnected ends the doubt';
 
 export class Resumption {
-  readonly #looking = new Map<string, Looking>();
+  readonly #asking = new Map<string, Asking>();
   /** Until when a decision about an address is out. */
   readonly #awaited = new Map<string, number>();
   #timer: Timer | undefined;
@@ -56,42 +90,55 @@ export class Resumption {
 
   constructor(private readonly options: ResumptionOptions) {}
 
-  /** Connections that are looked for. */
+  /** Connections about which nothing is decided yet. */
   get size(): number {
-    return this.#looking.size;
+    return this.#asking.size;
+  }
+
+  /** A connection is open. */
+  onOpened({ address }: LiveSession): void {
+    if (this.options.mode === 'off' || !this.options.visits.came(address)) return;
+    this.options.log.warn(
+      { address, connections: MAX_VISITS_A_DAY },
+      `more connections came from an address today than one service opens: until tomorrow no task is given back to it for its address alone; ${REMEDY}`,
+    );
+  }
+
+  /** A connection is gone. */
+  onGone({ address, id, hasSpoken }: LiveSession): void {
+    if (this.options.mode !== 'off') this.options.visits.went(address, id, hasSpoken);
   }
 
   /** A connection beats that never claimed anything. */
   onIdleHeartbeat(session: LiveSession): void {
-    const { clock, settleMs } = this.options;
+    const { clock, settleMs, mode, visits, isProxy } = this.options;
+    const { address } = session;
+    if (mode === 'off' || visits.openAt(address) > 1 || visits.isCrowded(address) || isProxy(address)) return;
     const nowMs = clock.monotonicMs();
-    this.#looking.set(session.id, { session, sinceMs: nowMs, nextMs: nowMs + settleMs, isResuming: false });
-    this.#awaited.set(session.address, nowMs + settleMs + DECISION_MS);
-    this.#arm(settleMs);
+    this.#asking.set(session.id, { session, sinceMs: nowMs, nextMs: nowMs + settleMs, isResuming: false });
+    this.#awaited.set(address, nowMs + settleMs + DECISION_MS);
+    this.#arm();
   }
 
-  /** Whether a connection from this address may be the return of a lost one, and the decision is still out. */
-  isAwaited(address: string): boolean {
-    const untilMs = this.#awaited.get(address);
-    if (untilMs === undefined) return false;
-    if (this.options.clock.monotonicMs() < untilMs) return true;
-    this.#awaited.delete(address);
-    return false;
+  /** For how long a decision about an address may be out; 0: none is. */
+  awaitedMs(address: string): number {
+    const untilMs = this.#awaited.get(address) ?? 0;
+    return Math.max(0, untilMs - this.options.clock.monotonicMs());
   }
 
-  /** Looks no more; resolves when what is under way is over. */
+  /** Decides no more; resolves when what is under way is over. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
     await this.#round;
   }
 
-  #arm(delayMs: number): void {
-    if (this.#timer || this.#stopped || this.#looking.size === 0) return;
-    this.#timer = this.options.clock.schedule(delayMs, () => {
-      this.#round = this.#look().finally(() => {
+  #arm(): void {
+    if (this.#timer || this.#stopped || this.#asking.size === 0) return;
+    this.#timer = this.options.clock.schedule(this.#untilNextMs(), () => {
+      this.#round = this.#ask().finally(() => {
         this.#timer = undefined;
-        this.#arm(this.#untilNextMs());
+        this.#arm();
       });
     });
   }
@@ -99,90 +146,137 @@ export class Resumption {
   #untilNextMs(): number {
     const nowMs = this.options.clock.monotonicMs();
     let nextMs = Infinity;
-    for (const looking of this.#looking.values()) nextMs = Math.min(nextMs, looking.nextMs);
+    for (const asking of this.#asking.values()) nextMs = Math.min(nextMs, asking.nextMs);
     return Math.max(100, nextMs - nowMs);
   }
 
-  async #look(): Promise<void> {
+  async #ask(): Promise<void> {
     const due = this.#takeDue();
     for (let start = 0; start < due.length; start += MAX_AT_ONCE) {
       const chunk = due.slice(start, start + MAX_AT_ONCE);
       try {
-        await this.#decide(chunk);
+        await this.#decideAll(chunk);
       } catch (error) {
         this.options.log.warn(
           { err: error, sessions: chunk.length },
           'lost sessions could not be looked up, tried again',
         );
         // The time in which the database was away is not held against anybody.
-        for (const looking of chunk) this.#lookAgain({ ...looking, sinceMs: this.options.clock.monotonicMs() });
+        for (const asking of chunk) this.#askAgain({ ...asking, sinceMs: this.options.clock.monotonicMs() });
       }
     }
   }
 
   /** Those whose turn it is; who registered by itself or left is forgotten. */
-  #takeDue(): Looking[] {
+  #takeDue(): Asking[] {
     const nowMs = this.options.clock.monotonicMs();
-    const due: Looking[] = [];
-    for (const [id, looking] of this.#looking) {
-      if (!isLookedFor(looking)) this.#looking.delete(id);
-      else if (looking.nextMs <= nowMs) due.push(looking);
+    const due: Asking[] = [];
+    for (const [id, asking] of this.#asking) {
+      if (!isStillAsking(asking)) this.#forget(asking);
+      else if (asking.nextMs <= nowMs) due.push(asking);
+      else continue;
+      this.#asking.delete(id);
     }
-    for (const { session } of due) this.#looking.delete(session.id);
-    for (const [address, untilMs] of this.#awaited) if (untilMs <= nowMs) this.#awaited.delete(address);
     return due;
   }
 
-  async #decide(chunk: readonly Looking[]): Promise<void> {
-    const nowMs = this.options.clock.monotonicMs();
-    const requests = chunk.map(({ session: { id, address, owner, openedAtMs } }) => ({
-      sessionId: id,
-      address,
-      owner,
-      openedAgoMs: Math.round(nowMs - openedAtMs),
-    }));
-    const candidates = groupBySession(await this.options.store.resumable(requests));
-    await Promise.all(chunk.map((looking) => this.#conclude(looking, candidates.get(looking.session.id) ?? [])));
+  async #decideAll(chunk: readonly Asking[]): Promise<void> {
+    const { store, clock, nodeId } = this.options;
+    const requests = chunk.map(({ session: { id, address, owner } }) => ({ sessionId: id, address, owner }));
+    const { neighbours, missedForMs } = await store.neighbours(nodeId, requests);
+    // Later than when the database looked, so that nobody seems to have come later than they did.
+    const nowMs = clock.monotonicMs();
+    const bySession = groupBySession(neighbours);
+    await Promise.all(
+      chunk.map(async (asking) => {
+        if (!isStillAsking(asking)) return this.#forget(asking);
+        const found = bySession.get(asking.session.id) ?? [];
+        await this.#carryOut(asking, this.#decide(asking, found, missedForMs, nowMs), found);
+      }),
+    );
   }
 
-  async #conclude(looking: Looking, candidates: readonly ResumeCandidate[]): Promise<void> {
-    const { session } = looking;
-    const [candidate] = candidates;
-    if (!candidate) return this.#lookAgain(looking);
-    if (candidates.length > 1) {
-      const lost = candidates.length;
-      this.options.log.info(
-        { address: session.address, lost },
-        'a service beats without registering, and may be several',
-      );
-      return;
-    }
-    if (!isLookedFor(looking)) return;
-    looking.isResuming = true;
-    const { claimed, failed } = await this.options.claims.claim(session, candidate.tasks);
+  /** What is to be done, by what is known of the other sessions of the address. */
+  #decide({ session, sinceMs }: Asking, found: readonly Neighbour[], missedForMs: number, nowMs: number): Decision {
+    const { visits } = this.options;
+    const { address } = session;
+    const waitsForMs = nowMs - sinceMs;
+    const [other] = found;
+    // A node that has not renewed since the connection beats may be dead, and its sessions not taken over yet.
+    if (!other) return missedForMs > waitsForMs ? 'unknown' : 'nothing';
+    if (found.length > 1) return { doubt: 'several sessions of the address are or were there' };
+    if (visits.openAt(address) > 1) return { doubt: 'several connections of the address are open' };
+    if (other.isOpen)
+      return this.#isMissed(other, waitsForMs) ? 'unknown' : { doubt: 'another session of the address is open' };
+    if (other.tasks.length === 0) return 'nothing';
+    if (!other.isSameOwner) return { doubt: 'the lost session was somebody else’s' };
+    if (visits.hasLeft(address, other.id, RESUMABLE_MS))
+      return { doubt: 'others from the address left within the hour' };
+    if (nowMs - session.openedAtMs >= this.#silentMsOf(other))
+      return { doubt: 'the connection was open before the loss' };
+    if (other.isGuess) return { doubt: 'the tasks were given back by address before, within the hour' };
+    return { tasks: other.tasks };
+  }
+
+  /** Whether a session that is written down as open may be over: here, where that is not written yet, or on a dead node. */
+  #isMissed(other: Neighbour, waitsForMs: number): boolean {
+    if (other.nodeId !== this.options.nodeId) return other.nodeRenewedAgoMs > waitsForMs;
+    const session = this.options.engine.get(other.id);
+    return session?.state !== 'open' && session?.state !== 'condemned';
+  }
+
+  /** How long a lost session has been silent; exactly, where it was here. */
+  #silentMsOf(lost: Neighbour): number {
+    return this.options.engine.get(lost.id)?.silentMs() ?? lost.silentMs;
+  }
+
+  async #carryOut(asking: Asking, decision: Decision, found: readonly Neighbour[]): Promise<void> {
+    if (decision === 'unknown') return this.#askAgain(asking);
+    if (decision === 'nothing') return this.#forget(asking);
+    if ('tasks' in decision) return this.#resume(asking, decision.tasks);
+    this.#forget(asking);
+    const { address } = asking.session;
+    const isLoss = found.some(({ tasks }) => tasks.length > 0);
+    if (!isLoss || !this.options.visits.mayTell(address, TOLD_EVERY_MS)) return;
+    const doubt = { address, reason: decision.doubt };
+    this.options.log.warn(doubt, `a service may have come back, or may not: its tasks stay as they are; ${REMEDY}`);
+    this.options.onDoubt(doubt);
+  }
+
+  async #resume(asking: Asking, tasks: Neighbour['tasks']): Promise<void> {
+    asking.isResuming = true;
+    const { claimed, failed } = await this.options.claims.resume(asking.session, tasks);
     if (claimed > 0) this.options.onResumed(claimed);
-    if (failed > 0 || claimed === 0) this.#lookAgain(looking);
+    if (failed > 0) this.#askAgain(asking);
+    else this.#forget(asking);
   }
 
-  #lookAgain(looking: Looking): void {
+  #askAgain(asking: Asking): void {
     const nowMs = this.options.clock.monotonicMs();
-    if (nowMs - looking.sinceMs > this.options.windowMs) return;
-    looking.nextMs = nowMs + LOOK_AGAIN_MS;
-    this.#looking.set(looking.session.id, looking);
+    const waitsForMs = nowMs - asking.sinceMs;
+    if (waitsForMs > this.options.windowMs) return this.#forget(asking);
+    const isSoon = waitsForMs < this.options.settleMs + DECISION_MS;
+    asking.nextMs = nowMs + (isSoon ? ASK_AGAIN_MS : ASK_AGAIN_LATER_MS);
+    this.#asking.set(asking.session.id, asking);
+  }
+
+  #forget({ session }: Asking): void {
+    this.#asking.delete(session.id);
+    this.#awaited.delete(session.address);
   }
 }
 
 /** Whether the connection is still there and has not registered by itself. */
-function isLookedFor({ session, isResuming }: Looking): boolean {
+function isStillAsking({ session, isResuming }: Asking): boolean {
   return session.state === 'open' && (isResuming || !session.hasClaimed);
 }
 
-function groupBySession(candidates: readonly ResumeCandidate[]): Map<string, ResumeCandidate[]> {
-  const groups = new Map<string, ResumeCandidate[]>();
-  for (const candidate of candidates) {
-    const group = groups.get(candidate.sessionId);
-    if (group) group.push(candidate);
-    else groups.set(candidate.sessionId, [candidate]);
+function groupBySession(neighbours: readonly Neighbour[]): Map<string, Neighbour[]> {
+  const groups = new Map<string, Neighbour[]>();
+  for (const neighbour of neighbours) {
+    const group = groups.get(neighbour.sessionId);
+    if (group) group.push(neighbour);
+    else groups.set(neighbour.sessionId, [neighbour]);
   }
   return groups;
 }

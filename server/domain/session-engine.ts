@@ -65,8 +65,10 @@ export interface SessionEngineOptions {
 export interface SessionEngineHooks {
   /** Whether this node may decide shutdowns now. */
   mayJudge(): boolean;
-  /** Whether a connection from this address may be the return of a lost one, and the decision is still out. */
-  isAwaited(address: string): boolean;
+  /** For how long a decision may be out whether a connection from this address is the return of a lost one; 0: none is. */
+  awaitedMs(address: string): number;
+  /** A connection is gone, whatever its session was. */
+  onGone(session: LiveSession): void;
   /** What is written down of a session is no longer what it is. */
   onChanged(session: LiveSession): void;
   onIdleHeartbeat(session: LiveSession): void;
@@ -247,6 +249,7 @@ export class SessionEngine implements SessionKeeper {
   }
 
   onClosed(session: LiveSession): void {
+    this.hooks.onGone(session);
     const { reconnectGraceMs } = this.options;
     if (session.state === 'condemned' && session.stateBefore === 'open') session.stateBefore = 'closing';
     if (session.state !== 'open') return;
@@ -416,7 +419,10 @@ export class SessionEngine implements SessionKeeper {
   }
 
   #isAwaited(session: LiveSession): boolean {
-    return session.state !== 'open' && session.tasks.size > 0 && this.hooks.isAwaited(session.address);
+    if (session.state === 'open' || session.tasks.size === 0) return false;
+    // Asked once: whoever comes after that delays nothing any more.
+    session.awaitedUntilMs ||= this.nowMs() + this.hooks.awaitedMs(session.address);
+    return this.nowMs() < session.awaitedUntilMs && this.hooks.awaitedMs(session.address) > 0;
   }
 
   #postpone(sessions: readonly LiveSession[]): void {

@@ -4,7 +4,8 @@
  *
  * suspect      missed a beat, or its connection is gone and it is waited for
  * protected    silent, and kept because many fell silent at once
- * unconfirmed  its server died, and its service has not come back yet
+ * unconfirmed  its server died, and its service has not come back yet; or a connection from its address has, and has not
+ *              named it
  * flapping     its status changed five times or more within ten minutes (the database counts, with each change)
  */
 import type { Clock } from './clock.js';
@@ -14,7 +15,7 @@ import type { SessionEngine } from './session-engine.js';
 import { hasEnded, type Task, type TaskMark } from './task.js';
 
 /** The part of a task that its marks depend on. */
-export type MarkedTask = Pick<Task, 'id' | 'sessionId' | 'status'>;
+export type MarkedTask = Pick<Task, 'id' | 'sessionId' | 'status' | 'unconfirmedSince'>;
 
 /** Sessions of other nodes whose marks are kept, and flapping tasks. */
 const MAX_MARKED = 50_000;
@@ -40,6 +41,7 @@ export class SessionMarks {
     const sessionId = hasEnded(task.status) ? null : task.sessionId;
     const mark = sessionId === null ? undefined : this.markOf(sessionId);
     if (mark) marks.push(mark);
+    if (sessionId !== null && task.unconfirmedSince && mark !== 'unconfirmed') marks.push('unconfirmed');
     const flapsUntilMs = this.#flapping.size === 0 ? undefined : this.#flapping.get(task.id);
     if (flapsUntilMs !== undefined && flapsUntilMs > this.clock.monotonicMs()) marks.push('flapping');
     return marks;

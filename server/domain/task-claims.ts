@@ -30,9 +30,24 @@ export class TaskClaims {
     private readonly clock: Clock,
   ) {}
 
-  /** Claims versions of tasks for a session. */
+  /** Claims versions of tasks for a session that they were known to be of. */
   async claim(session: LiveSession, tasks: readonly TaskVersion[]): Promise<ClaimReport> {
-    return this.#submitAll(tasks, (task) => ({ ...claimOf(session, task), sessionId: session.id }), session);
+    const writeOf = (task: TaskVersion) => ({
+      ...claimOf(session, task),
+      sessionId: session.id,
+      guess: 'kept' as const,
+    });
+    return this.#submitAll(tasks, writeOf, session);
+  }
+
+  /** Claims versions of tasks for a session that is believed to be the return of the one that had them. */
+  async resume(session: LiveSession, tasks: readonly TaskVersion[]): Promise<ClaimReport> {
+    const writeOf = (task: TaskVersion) => ({
+      ...claimOf(session, task),
+      sessionId: session.id,
+      guess: 'made' as const,
+    });
+    return this.#submitAll(tasks, writeOf, session);
   }
 
   /** Sets versions of tasks to shutdown as the session's own word: it says goodbye. */

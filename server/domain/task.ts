@@ -87,6 +87,8 @@ export interface Task extends TaskTexts {
   revision: number;
   /** The session that vouches for the task, or null. */
   sessionId: string | null;
+  /** Since when the task is only believed to be that session's, by its address; null once the service has named it. */
+  unconfirmedSince: Date | null;
   /** Counts claims; a verdict of the registry holds only for the epoch it was decided for. */
   epoch: number;
 }

@@ -18,6 +18,7 @@ import { Liveness0003 } from './migrations/0003-liveness.js';
 import { KnownNetworks0004 } from './migrations/0004-known-networks.js';
 import { CommitOrder0005 } from './migrations/0005-commit-order.js';
 import { SendableInstants0006 } from './migrations/0006-sendable-instants.js';
+import { ReturnsByAddress0007 } from './migrations/0007-returns-by-address.js';
 import { settingEntity } from './setting-entity.js';
 import { taskEntity, taskEventEntity } from './task-entities.js';
 
@@ -39,7 +40,10 @@ const ENTITIES: EntitySchema[] = [
 ] as EntitySchema[];
 
 /** Every migration, oldest first. Names end in thirteen digits, by which TypeORM and `migrate` order them. */
-const MIGRATIONS = [Tasks0001, Identity0002, Liveness0003, KnownNetworks0004, CommitOrder0005, SendableInstants0006];
+const MIGRATIONS = [
+  ...[Tasks0001, Identity0002, Liveness0003, KnownNetworks0004, CommitOrder0005, SendableInstants0006],
+  ReturnsByAddress0007,
+];
 
 /** Where TypeORM notes which migrations ran. */
 export const MIGRATIONS_TABLE = 'schema_migration';

@@ -61,7 +61,7 @@ export const sessionEntity = new EntitySchema<Record<string, unknown>>({
   },
   indices: [
     { name: 'session_node', columns: ['node_id'] },
-    { name: 'session_lost', columns: ['address', 'silent_since'], where: `state <> 'open'` },
+    { name: 'session_address', columns: ['address', 'silent_since'] },
     { name: 'session_marked', columns: ['id'], where: `state = 'orphan' OR is_protected` },
     { name: 'session_ended', columns: ['ended_at'], where: 'ended_at IS NOT NULL' },
   ],

@@ -2,9 +2,6 @@
 import type { Statement } from './postgres.js';
 import { RECORD } from './session-rows.js';
 
-/** How much later than its successor a lost session may seem to have been heard, for the way of the news to us. */
-const NEWS_MS = 5000;
-
 /** A task that has not ended. Of one that has, a session keeps nothing but its name, until it ends itself. */
 const RUNS = `status NOT IN ('finish', 'shutdown')`;
 
@@ -212,27 +209,36 @@ export const WHEREABOUTS: Statement = {
 FROM unnest($2::uuid[]) AS r (id) LEFT JOIN session s ON s.id = r.id`,
 };
 
-/** $1 ids, $2 addresses, $3 owners, $4 how long ago each was opened, $5 how long ago the loss may be. */
-export const RESUMABLE: Statement = {
-  name: 'session_resumable',
+/** Sessions of the address of r that are open, or were heard within $5 ms, except r itself: a few of each kind. */
+const NEARBY = ['s.silent_since IS NULL', `s.silent_since >= now() - $5 * interval '1 ms'`].map(
+  (heard) => `(SELECT s.* FROM session s WHERE s.address = r.address AND s.id <> r.id AND ${heard} LIMIT 2)`,
+);
+
+/** $1 node, $2 ids, $3 addresses, $4 owners, $5 how long ago others may have been heard, in milliseconds. */
+export const NEIGHBOURS: Statement = {
+  name: 'session_neighbours',
   text: `
-SELECT r.session_id, lost.id, held.tasks
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::float8[]) AS r (session_id, address, owner, opened_ago_ms)
-CROSS JOIN LATERAL (
-  SELECT s.id FROM session s
-  WHERE s.address = r.address AND s.state <> 'open' AND s.owner = r.owner AND s.id <> r.session_id
-    AND s.silent_since >= now() - $5 * interval '1 ms'
-    AND s.silent_since <= now() - (r.opened_ago_ms - ${NEWS_MS}) * interval '1 ms'
-    AND (EXISTS (SELECT FROM task t WHERE t.session_id = s.id AND t.${RUNS})
-      OR EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = s.id AND ${IS_LAPSED}))
-  LIMIT 2
-) AS lost
-CROSS JOIN LATERAL (
-  SELECT jsonb_agg(jsonb_build_array(id, revision)) AS tasks FROM (
-    SELECT id, revision FROM task WHERE session_id = lost.id AND ${RUNS}
-    UNION ALL SELECT id, revision FROM task WHERE lapsed_session_id = lost.id AND ${IS_LAPSED}
+SELECT r.id AS asks, missed.for_ms AS missed_for_ms, s.id, s.node_id, s.is_open, s.is_same_owner, s.silent_ms, s.node_ms, held.*
+FROM (SELECT coalesce(max(extract(epoch FROM now() - renewed_at) * 1000), 0)::float8 AS for_ms
+      FROM node WHERE NOT is_settled AND id <> $1::uuid) AS missed
+CROSS JOIN unnest($2::uuid[], $3::text[], $4::text[]) AS r (id, address, owner)
+LEFT JOIN LATERAL (
+  SELECT s.id, s.node_id, s.state = 'open' AS is_open, (s.owner = r.owner AND s.door = 'tcp') AS is_same_owner,
+    coalesce(extract(epoch FROM now() - s.silent_since) * 1000, 0)::float8 AS silent_ms,
+    coalesce(extract(epoch FROM now() - n.renewed_at) * 1000, 0)::float8 AS node_ms
+  FROM (${NEARBY.join(' UNION ALL ')}) AS s LEFT JOIN node n ON n.id = s.node_id
+) AS s ON true
+LEFT JOIN LATERAL (
+  SELECT jsonb_agg(jsonb_build_array(id, revision)) AS tasks,
+    bool_or(unconfirmed_since >= now() - $5 * interval '1 ms') AS is_guess
+  FROM (
+    SELECT id, revision, unconfirmed_since FROM task WHERE session_id = s.id AND ${RUNS}
+    UNION ALL
+    SELECT id, revision, unconfirmed_since FROM task WHERE lapsed_session_id = s.id AND ${IS_LAPSED}
   ) AS t
-) AS held`,
+  WHERE NOT s.is_open
+) AS held ON true
+ORDER BY s.is_open`,
 };
 
 export const TASKS_OF: Statement = {

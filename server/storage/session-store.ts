@@ -13,8 +13,9 @@ import {
   type HeldTask,
   type ListedSession,
   type MovedSession,
-  type ResumeCandidate,
-  type ResumeRequest,
+  type Neighbour,
+  type Neighbourhood,
+  type NeighbourRequest,
   type SessionRecord,
   type SessionStore,
   type TaskVersion,
@@ -112,15 +113,16 @@ export class PostgresSessionStore implements SessionStore {
     return new Map(rows.map(({ id, isElsewhere, hasTasks }) => [id, { isElsewhere, hasTasks }]));
   }
 
-  async resumable(requests: readonly ResumeRequest[]): Promise<ResumeCandidate[]> {
-    const rows = await this.postgres.rows<VersionsRow & { session_id: string }>(sql.RESUMABLE, [
+  async neighbours(nodeId: string, requests: readonly NeighbourRequest[]): Promise<Neighbourhood> {
+    const rows = await this.postgres.rows<NeighbourRow>(sql.NEIGHBOURS, [
+      nodeId,
       requests.map(({ sessionId }) => sessionId),
       requests.map(({ address }) => address),
       requests.map(({ owner }) => owner),
-      requests.map(({ openedAgoMs }) => openedAgoMs),
       RESUMABLE_MS,
     ]);
-    return rows.map((row) => ({ sessionId: row.session_id, lostSessionId: row.id, tasks: versionsOf(row) }));
+    const neighbours = rows.flatMap((row) => (row.id === null ? [] : [neighbourOf({ ...row, id: row.id })]));
+    return { neighbours, missedForMs: rows[0]?.missed_for_ms ?? 0 };
   }
 
   async tasksOf(sessionId: string): Promise<TaskVersion[]> {
@@ -169,6 +171,34 @@ interface ListedRow extends SessionRow {
   readonly node_name: string | null;
   readonly node_renewed_ago_ms: number | null;
   readonly tasks: number;
+}
+
+interface NeighbourRow {
+  readonly asks: string;
+  readonly missed_for_ms: number;
+  /** null: nobody else was there, and neither is the rest of the row. */
+  readonly id: string | null;
+  readonly node_id: string;
+  readonly is_open: boolean;
+  readonly is_same_owner: boolean;
+  readonly silent_ms: number;
+  readonly node_ms: number;
+  readonly tasks: VersionsRow['tasks'] | null;
+  readonly is_guess: boolean | null;
+}
+
+function neighbourOf(row: NeighbourRow & { readonly id: string }): Neighbour {
+  return {
+    sessionId: row.asks,
+    id: row.id,
+    isOpen: row.is_open,
+    isSameOwner: row.is_same_owner,
+    silentMs: row.silent_ms,
+    nodeId: row.node_id,
+    nodeRenewedAgoMs: row.node_ms,
+    tasks: versionsOf({ id: row.id, tasks: row.tasks ?? [] }),
+    isGuess: row.is_guess ?? false,
+  };
 }
 
 function heldTaskOf({ id, epoch }: TaskRow): HeldTask {

@@ -21,6 +21,7 @@ const record = {
   status_changed_at: instant,
   created_at: instant,
   session_id: { type: 'uuid', nullable: true },
+  unconfirmed_since: { ...instant, nullable: true },
   epoch: counter,
   revision: counter,
 } as const satisfies Record<string, EntitySchemaColumnOptions>;

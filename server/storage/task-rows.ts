@@ -19,6 +19,7 @@ export const RECORD_COLUMNS = [
   'status_changed_at',
   'created_at',
   'session_id',
+  'unconfirmed_since',
   'epoch',
   'revision',
 ] as const;
@@ -42,6 +43,7 @@ interface RecordRow {
   readonly status_changed_at: Date;
   readonly created_at: Date;
   readonly session_id: string | null;
+  readonly unconfirmed_since: Date | null;
   readonly epoch: string;
   readonly revision: string;
 }
@@ -144,6 +146,7 @@ function recordOf(row: RecordRow): Omit<Task, 'id' | 'startedAt' | 'stoppedAt' |
     statusChangedAt: row.status_changed_at,
     createdAt: row.created_at,
     sessionId: row.session_id,
+    unconfirmedSince: row.unconfirmed_since,
     epoch: Number(row.epoch),
     revision: Number(row.revision),
   };

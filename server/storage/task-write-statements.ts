@@ -40,7 +40,7 @@ WITH fence AS MATERIALIZED (
 ), input AS MATERIALIZED (
   SELECT i.* FROM fence CROSS JOIN json_to_recordset($1::json) AS i (n int, id text, registers bool, name text, url text, user_id text,
     group_id text, description text, status text, start_time text, stop_time text, started_at timestamptz,
-    stopped_at timestamptz, addr text, claims bool, session_id uuid, cause text, actor text, groups text[],
+    stopped_at timestamptz, addr text, claims bool, guess text, session_id uuid, cause text, actor text, groups text[],
     expected_revision bigint) WHERE fence.is_open
 ), existing AS MATERIALIZED (
   SELECT i.*, r.restores, t.status AS old_status, t.user_id AS old_user_id, t.group_id AS old_group_id,
@@ -71,6 +71,7 @@ WITH fence AS MATERIALIZED (
     silent_since = CASE WHEN e.restores OR e.status IS NOT NULL THEN NULL ELSE t.silent_since END,
     lapsed_session_id = CASE WHEN e.restores OR e.status IS NOT NULL THEN NULL ELSE t.lapsed_session_id END,
     session_id = CASE WHEN e.claims THEN e.session_id ELSE t.session_id END,
+    unconfirmed_since = CASE WHEN e.guess = 'made' THEN $3 WHEN e.guess = 'kept' OR NOT e.claims THEN t.unconfirmed_since END,
     epoch = CASE WHEN e.claims THEN t.epoch + 1 ELSE t.epoch END,
     revision = t.revision + 1, updated_at = $3,
     ${countChange('e.new_status <> t.status')}
@@ -83,7 +84,7 @@ WITH fence AS MATERIALIZED (
 ), fresh AS MATERIALIZED (
   SELECT i.id, i.name, i.url, i.user_id, i.group_id, i.description, i.status, i.start_time, i.stop_time,
     COALESCE(i.addr, '') AS addr, i.cause, '' AS status_before, $3::timestamptz AS status_changed_at,
-    $3::timestamptz AS created_at, i.session_id, COALESCE(i.claims, false)::int::bigint AS epoch, 1::bigint AS revision,
+    $3::timestamptz AS created_at, i.session_id, NULL::timestamptz AS unconfirmed_since, COALESCE(i.claims, false)::int::bigint AS epoch, 1::bigint AS revision,
     $3::timestamptz AS updated_at, i.started_at, i.stopped_at, i.n, i.actor
   FROM input i WHERE i.registers AND i.id NOT IN (SELECT id FROM existing)
 ), inserted AS (

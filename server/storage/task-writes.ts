@@ -100,6 +100,7 @@ function inputOf(write: TaskWrite, index: number) {
     stopped_at: instantIn(texts.stop_time),
     addr: write.addr,
     claims: write.sessionId !== undefined,
+    guess: write.guess,
     session_id: write.sessionId,
     cause: write.cause,
     actor: write.actor,

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type {
+  NeighbourRequest,
   NodeReport,
   NodeStore,
   ProtectionOrder,
@@ -34,6 +35,8 @@ interface Bench {
   ): Promise<void>;
   /** Lapses a task as the registry does. */
   lapseTask(id: string): Promise<void>;
+  /** Lets it be believed only, for as long, that a task is its session's. */
+  doubtTask(id: string, forMs: number): Promise<void>;
   task(id: string): Promise<TaskState>;
   /** Lets a node's lease run out. */
   expireLease(nodeId: string): Promise<void>;
@@ -81,6 +84,11 @@ function memoryBench(): Bench {
       if (!task?.sessionId) throw new Error(`${id} has no session`);
       const lapse = { taskId: id, sessionId: task.sessionId, epoch: task.epoch, cause: 'heartbeat_timeout' } as const;
       await connection.current.tasks.lapse([{ ...lapse, silentMs: 1 }]);
+    },
+    doubtTask(id, forMs) {
+      const task = database.tasks.get(id);
+      if (task) task.unconfirmedSince = new Date(clock.now().getTime() - forMs);
+      return Promise.resolve();
     },
     task: (id) => Promise.resolve(database.tasks.get(id) as TaskState),
     expireLease(nodeId) {
@@ -132,6 +140,9 @@ async function postgresBench(): Promise<Bench> {
         [id],
       );
     },
+    async doubtTask(id, forMs) {
+      await query(`UPDATE task SET unconfirmed_since = now() - $2 * interval '1 ms' WHERE id = $1`, [id, forMs]);
+    },
     async task(id) {
       const [row] = await query<{ session_id: string | null; epoch: string; status: string }>(
         'SELECT session_id, epoch, status FROM task WHERE id = $1',
@@ -148,7 +159,10 @@ async function postgresBench(): Promise<Bench> {
         `UPDATE session SET ended_at = ended_at - $1 * interval '1 ms', silent_since = silent_since - $1 * interval '1 ms'`,
         [byMs],
       );
-      await query(`UPDATE node SET lease_until = lease_until - $1 * interval '1 ms'`, [byMs]);
+      await query(
+        `UPDATE node SET lease_until = lease_until - $1 * interval '1 ms', renewed_at = renewed_at - $1 * interval '1 ms'`,
+        [byMs],
+      );
     },
     async clear() {
       await query('TRUNCATE task, session, node, node_event');
@@ -571,14 +585,12 @@ describe.each([
     );
   });
 
-  describe('what a returning connection may continue', () => {
-    const ask = (address = '10.0.0.1', more = {}) => ({
-      sessionId: randomUUID(),
-      address,
-      owner: '',
-      openedAgoMs: 3000,
-      ...more,
-    });
+  describe('the neighbours of a connection', () => {
+    const ask = (address = '10.0.0.1', more = {}) => ({ sessionId: randomUUID(), address, owner: '', ...more });
+
+    async function neighboursOf(request: NeighbourRequest = ask()) {
+      return (await bench.sessions.neighbours(randomUUID(), [request])).neighbours;
+    }
 
     async function lose(
       state: 'closing' | 'orphan' | 'lapsed' | 'open',
@@ -598,52 +610,85 @@ describe.each([
       return session;
     }
 
-    it.each(['closing', 'orphan', 'lapsed'] as const)('is a session that is %s', async (state) => {
+    it.each(['closing', 'orphan', 'lapsed'] as const)('are told with their tasks: one that is %s', async (state) => {
       const lost = await lose(state, 'a');
       const request = ask();
-      const found = await bench.sessions.resumable([request, ask('10.0.0.2')]);
-      expect(found).toMatchObject([{ sessionId: request.sessionId, lostSessionId: lost, tasks: [{ taskId: 'a' }] }]);
+      const { neighbours } = await bench.sessions.neighbours(randomUUID(), [request, ask('10.0.0.2')]);
+      expect(neighbours).toMatchObject([
+        {
+          sessionId: request.sessionId,
+          id: lost,
+          isOpen: false,
+          isSameOwner: true,
+          isGuess: false,
+          tasks: [{ taskId: 'a' }],
+        },
+      ]);
+      expect(neighbours[0]?.silentMs).toBeGreaterThanOrEqual(20_000);
+      expect(neighbours[0]?.silentMs).toBeLessThan(60_000);
     });
 
-    it('is no session that is open', async () => {
-      await lose('open', 'a');
-      expect(await bench.sessions.resumable([ask()])).toEqual([]);
+    it('are not the connection itself', async () => {
+      const itself = await lose('open', 'a');
+      expect(await neighboursOf({ ...ask(), sessionId: itself })).toEqual([]);
     });
 
-    it('is no session of another owner', async () => {
+    it('are open ones as well, with their node and without tasks', async () => {
+      const session = await lose('open', 'a');
+      const [found] = await neighboursOf();
+      expect(found).toMatchObject({ id: session, isOpen: true, silentMs: 0, tasks: [] });
+      expect(found?.nodeRenewedAgoMs).toBeLessThan(10_000);
+      expect(session.startsWith(found?.nodeId.slice(0, 13) ?? '-')).toBe(true);
+    });
+
+    it('may be those of another owner', async () => {
       await lose('closing', 'a', { owner: 'token:x' });
-      expect(await bench.sessions.resumable([ask()])).toEqual([]);
-      expect(await bench.sessions.resumable([ask('10.0.0.1', { owner: 'token:x' })])).toHaveLength(1);
+      expect(await neighboursOf()).toMatchObject([{ isSameOwner: false }]);
+      expect(await neighboursOf(ask('10.0.0.1', { owner: 'token:x' }))).toMatchObject([{ isSameOwner: true }]);
     });
 
-    it('is no session that was heard when the connection was already there', async () => {
-      await lose('closing', 'a');
-      expect(await bench.sessions.resumable([ask('10.0.0.1', { openedAgoMs: 60_000 })])).toEqual([]);
+    it('may be leases, which no connection continues', async () => {
+      await lose('closing', 'a', { door: 'grpc' });
+      expect(await neighboursOf()).toMatchObject([{ isSameOwner: false }]);
     });
 
-    it('is no session that was lost more than an hour ago', async () => {
+    it('are none that were lost more than an hour ago', async () => {
       await lose('lapsed', 'a');
       await bench.age(3_600_000);
-      expect(await bench.sessions.resumable([ask()])).toEqual([]);
+      expect(await neighboursOf()).toEqual([]);
     });
 
-    it('is no session whose tasks others have claimed', async () => {
-      await lose('closing', 'a');
-      await bench.putTask('a', randomUUID());
-      expect(await bench.sessions.resumable([ask()])).toEqual([]);
-    });
-
-    it('is no session whose tasks have all ended', async () => {
+    it('have no tasks that others have claimed, or that have ended', async () => {
       const lost = await lose('closing', 'a');
-      await bench.putTask('a', lost, { status: 'finish' });
-      expect(await bench.sessions.resumable([ask()])).toEqual([]);
+      await bench.putTask('a', randomUUID());
+      await bench.putTask('b', lost, { status: 'finish' });
+      expect(await neighboursOf()).toMatchObject([{ id: lost, tasks: [] }]);
     });
 
-    it('is told for each of several', async () => {
-      await lose('closing', 'a');
-      await lose('lapsed', 'b');
-      const found = await bench.sessions.resumable([ask()]);
-      expect(found.flatMap(({ tasks }) => tasks.map(({ taskId }) => taskId)).sort()).toEqual(['a', 'b']);
+    it('are a guess when their tasks came to them by address within the hour', async () => {
+      const lost = await lose('closing', 'a');
+      await bench.putTask('b', lost);
+      expect(await neighboursOf()).toMatchObject([{ isGuess: false }]);
+      await bench.doubtTask('a', 3_500_000);
+      expect(await neighboursOf()).toMatchObject([{ isGuess: true }]);
+      await bench.doubtTask('a', 3_700_000);
+      expect(await neighboursOf()).toMatchObject([{ isGuess: false }]);
+    });
+
+    it('are at most a few, those that are not open first', async () => {
+      for (let i = 0; i < 4; i++) await lose('open', `open-${i}`);
+      for (let i = 0; i < 4; i++) await lose('closing', `closing-${i}`);
+      expect((await neighboursOf()).map(({ isOpen }) => isOpen)).toEqual([false, false, true, true]);
+    });
+
+    it('come with how long the longest missed other node has not renewed, until its sessions are taken over', async () => {
+      const [asking, other] = [await startNode(bench), await startNode(bench)];
+      const missedForMs = async () => (await bench.sessions.neighbours(asking.id, [ask()])).missedForMs;
+      await bench.age(5000);
+      await bench.nodes.renew(asking, LEASE_MS, report);
+      expect(await missedForMs()).toBeGreaterThanOrEqual(5000);
+      await bench.nodes.renew(other, LEASE_MS, report);
+      expect(await missedForMs()).toBeLessThan(5000);
     });
   });
 

@@ -81,6 +81,7 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
         updatedAt: now,
         revision: 1,
         sessionId: null,
+        unconfirmedSince: null,
         epoch: 1,
       });
     });
@@ -137,6 +138,24 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       expect(await stored('a')).toMatchObject({ sessionId: SESSION, epoch: 1 });
       await write(registration('a', {}, { sessionId: null }));
       expect(await stored('a')).toMatchObject({ sessionId: null, epoch: 2 });
+    });
+
+    it('leaves it in doubt whose the task is where nobody named it, until its service does', async () => {
+      const doubt = async () => (await stored('a'))?.unconfirmedSince;
+      await write(registration('a', {}, { sessionId: SESSION }));
+      expect(await doubt()).toBeNull();
+      const since = bench.clock.now();
+      await write(update('a', {}, { sessionId: OTHER_SESSION, guess: 'made' }));
+      expect(await doubt()).toEqual(since);
+      bench.clock.advance(1000);
+      await write(update('a', { name: 'by a person' }, { sessionId: undefined }));
+      await write(update('a', {}, { sessionId: SESSION, guess: 'kept' }));
+      expect(await doubt()).toEqual(since);
+      expect(
+        (await bench.feed.after({ id: 0, batch: '' }, 100, Number.MAX_SAFE_INTEGER)).at(-1)?.task.unconfirmedSince,
+      ).toEqual(since);
+      await write(update('a', { status: 'running' }, { sessionId: SESSION }));
+      expect(await doubt()).toBeNull();
     });
 
     it('keeps the address where none is given', async () => {

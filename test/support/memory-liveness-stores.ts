@@ -16,8 +16,9 @@ import {
   type NodeReport,
   type NodeStore,
   type ProtectionOrder,
-  type ResumeCandidate,
-  type ResumeRequest,
+  type Neighbour,
+  type Neighbourhood,
+  type NeighbourRequest,
   type SessionRecord,
   type SessionStore,
   type TakeoverLimits,
@@ -317,19 +318,14 @@ class MemorySessionStore implements SessionStore {
     );
   }
 
-  resumable(requests: readonly ResumeRequest[]): Promise<ResumeCandidate[]> {
-    return this.connection.run((database) =>
-      requests.flatMap((request) =>
-        [...database.sessions.values()]
-          .filter((session) => isCandidate(database, session, request))
-          .map((session) => ({
-            sessionId: request.sessionId,
-            lostSessionId: session.record.id,
-            tasks: versionsOf(database, session.record.id),
-          }))
-          .filter(({ tasks }) => tasks.length > 0),
-      ),
-    );
+  neighbours(nodeId: string, requests: readonly NeighbourRequest[]): Promise<Neighbourhood> {
+    return this.connection.run((database) => {
+      const missed = [...database.nodes.values()].filter(({ id, isSettled }) => id !== nodeId && !isSettled);
+      return {
+        neighbours: requests.flatMap((request) => neighboursOf(database, request)),
+        missedForMs: Math.max(0, ...missed.map(({ renewedAtMs }) => database.nowMs - renewedAtMs)),
+      };
+    });
   }
 
   tasksOf(sessionId: string): Promise<TaskVersion[]> {
@@ -494,12 +490,33 @@ function writeDownUnrecorded(database: MemoryDatabase, node: MemoryNode): void {
   }
 }
 
-function isCandidate(database: MemoryDatabase, session: MemorySession, request: ResumeRequest): boolean {
-  const { record, state, silentSinceMs } = session;
-  if (record.address !== request.address || record.owner !== request.owner || record.id === request.sessionId)
-    return false;
-  if (state === 'open' || silentSinceMs === null || silentSinceMs < database.nowMs - RESUMABLE_MS) return false;
-  return silentSinceMs <= database.nowMs - request.openedAgoMs + 5000;
+/** The others at the address of a session: open, or heard within the hour; those that are not open first. */
+function neighboursOf(database: MemoryDatabase, request: NeighbourRequest): Neighbour[] {
+  const others = [...database.sessions.values()].filter(
+    ({ record, silentSinceMs }) =>
+      record.address === request.address &&
+      record.id !== request.sessionId &&
+      (silentSinceMs === null || silentSinceMs >= database.nowMs - RESUMABLE_MS),
+  );
+  const isOpen = ({ state }: MemorySession) => state === 'open';
+  const some = [...others.filter((other) => !isOpen(other)).slice(0, 2), ...others.filter(isOpen).slice(0, 2)];
+  return some.map((session) => neighbourOf(database, session, request));
+}
+
+function neighbourOf(database: MemoryDatabase, session: MemorySession, request: NeighbourRequest): Neighbour {
+  const { record, state, silentSinceMs, nodeId } = session;
+  const tasks = state === 'open' ? [] : versionsOf(database, record.id);
+  return {
+    ...{ sessionId: request.sessionId, id: record.id, nodeId, tasks },
+    isOpen: state === 'open',
+    isSameOwner: record.owner === request.owner && record.door === 'tcp',
+    silentMs: database.nowMs - (silentSinceMs ?? database.nowMs),
+    nodeRenewedAgoMs: database.nowMs - (database.nodes.get(nodeId)?.renewedAtMs ?? database.nowMs),
+    isGuess: tasks.some(({ taskId }) => {
+      const since = database.tasks.get(taskId)?.unconfirmedSince;
+      return since && since.getTime() >= database.clock.now().getTime() - RESUMABLE_MS;
+    }),
+  };
 }
 
 function listedOf(database: MemoryDatabase, session: MemorySession, scope: Scope): ListedSession {

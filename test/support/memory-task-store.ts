@@ -61,6 +61,7 @@ export function applyWrite(stored: StoredTask | undefined, write: TaskWrite, at:
     statusChangedAt: restores || moved ? at : stored.statusChangedAt,
     ...(endsLapse && { statusBefore: '', silentSince: null, lapsedSessionId: null }),
     sessionId: write.sessionId === undefined ? stored.sessionId : write.sessionId,
+    unconfirmedSince: doubtAfter(stored, write, at),
     epoch: stored.epoch + (write.sessionId === undefined ? 0 : 1),
     revision: stored.revision + 1,
     updatedAt: at,
@@ -104,9 +105,15 @@ function firstRegistration(write: TaskWrite, at: Date): Change {
     updatedAt: at,
     revision: 1,
     sessionId: write.sessionId ?? null,
+    unconfirmedSince: null,
     epoch: write.sessionId === undefined ? 0 : 1,
   };
   return { task, kind: 'registered', cause: write.cause, gapMs: null };
+}
+
+function doubtAfter(stored: StoredTask, write: TaskWrite, at: Date): Date | null {
+  if (write.guess === 'made') return at;
+  return write.guess === 'kept' || write.sessionId === undefined ? stored.unconfirmedSince : null;
 }
 
 function isLapsed(task: StoredTask): boolean {

@@ -92,6 +92,7 @@ export class TcpxTaskStore implements TaskStore {
       updatedAt: now,
       revision: (stored?.revision ?? 0) + 1,
       sessionId: write.sessionId === undefined ? (stored?.sessionId ?? null) : write.sessionId,
+      unconfirmedSince: null,
       epoch: (stored?.epoch ?? 0) + (write.sessionId ? 1 : 0),
     };
     this.tasks.set(write.id, task);

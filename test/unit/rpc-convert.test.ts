@@ -20,7 +20,14 @@ const task: Task = {
   ...{ id: '133', name: 'zxf', url: 'u', user: 'ssx', group_id: 'mx', description: 'd' },
   ...{ status: 'running', start_time: '2020.07.01', stop_time: '', addr: '10.0.0.1', cause: 'client' },
   ...{ statusChangedAt: AT, statusBefore: '', startedAt: new Date('2020-07-01T00:00:00Z'), stoppedAt: null },
-  ...{ createdAt: AT, updatedAt: AT, revision: 9_007_199_254_740_991, sessionId: null, epoch: 3 },
+  ...{
+    createdAt: AT,
+    updatedAt: AT,
+    revision: 9_007_199_254_740_991,
+    sessionId: null,
+    unconfirmedSince: null,
+    epoch: 3,
+  },
 };
 
 const event: TaskEvent = {

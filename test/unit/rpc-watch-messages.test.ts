@@ -24,7 +24,7 @@ function change(id: number): FeedEvent {
     ...{ id: `task-${id}`, name: '蟒蛇', url: '', user: 'ssx', group_id: 'mx', description: 'x'.repeat(300) },
     ...{ status: 'running', start_time: '', stop_time: '', addr: '', cause: 'client', statusChangedAt: AT },
     ...{ statusBefore: '', startedAt: null, stoppedAt: null, createdAt: AT, updatedAt: AT, revision: 2 },
-    ...{ sessionId: null, epoch: 0 },
+    ...{ sessionId: null, unconfirmedSince: null, epoch: 0 },
   };
   return {
     event: {

@@ -188,6 +188,7 @@ describe('a reply', () => {
       updatedAt: now,
       revision: 3,
       sessionId: 's',
+      unconfirmedSince: null,
       epoch: 2,
     });
     expect(golden?.bytes.toString('utf8').endsWith(body)).toBe(true);

@@ -41,6 +41,7 @@ const EVENT_KINDS: Readonly<Record<NodeEventKind, ServerEventKind>> = {
   protection_ended: ServerEventKind.PROTECTION_ENDED,
   lease_lost: ServerEventKind.LEASE_LOST,
   sessions_adopted: ServerEventKind.SESSIONS_ADOPTED,
+  return_in_doubt: ServerEventKind.RETURN_IN_DOUBT,
 };
 const STATES = { open: SessionState.OPEN, closing: SessionState.CLOSING, orphan: SessionState.ORPHAN } as const;
 
