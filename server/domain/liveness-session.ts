@@ -165,8 +165,8 @@ export class LiveSession implements Session, WheelEntry, Condemned {
 
   /** What people should know of the session's tasks. */
   get mark(): TaskMark | undefined {
-    if (this.state === 'orphan') return 'unconfirmed';
     if (this.hearing === 'held') return 'protected';
+    if (this.state === 'orphan') return 'unconfirmed';
     return this.hearing === 'suspect' ? 'suspect' : undefined;
   }
 

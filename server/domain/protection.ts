@@ -1,6 +1,9 @@
 /**
  * Protection: when many sessions go silent at once, it is more likely our network or a load balancer than all of them.
  *
+ * Only sessions with tasks that have not ended count, on both sides of the share. Connections and leases of this node
+ * count among themselves, and so do those of dead nodes when their grace ends: that nobody of them comes back is as strange.
+ *
  *   watching ──more than 15 % lost within one TTL, and at least ten──► protecting
  *   protecting ──few enough are lost for a whole TTL (calm)──────────► watching
  *              ──the longest time is over (limit)────────────────────► watching
@@ -18,6 +21,10 @@ export interface Census {
   readonly lost: number;
   readonly of: number;
 }
+
+/** Who counts among themselves: the sessions of this node, and those that it took over and waits for. */
+export type Crowd = 'own' | 'orphans';
+export type Censuses = Readonly<Record<Crowd, Census>>;
 
 /** Why protection ended. */
 export type ProtectionEnd = 'calm' | 'limit' | 'operator';
@@ -50,8 +57,8 @@ interface Incident {
 
 export class Protection {
   #incident: Incident | undefined;
-  /** When those were lost who expired within the last TTL: they were lost too. */
-  #expired: number[] = [];
+  /** Who expired within the last TTL, and when they were lost: they count with the lost, each once. */
+  readonly #expired: Record<Crowd, Map<string, number>> = { own: new Map(), orphans: new Map() };
 
   constructor(
     private readonly options: ProtectionOptions,
@@ -62,26 +69,32 @@ export class Protection {
     return this.#incident !== undefined;
   }
 
-  /** Begins when too many are lost. `present`: the sessions that are still here. */
-  consider(present: Census, nowMs: number): void {
+  /** Begins when too many of a crowd are lost. `present`: the sessions that are still here. */
+  consider(present: Censuses, nowMs: number): void {
     if (this.#incident || this.options.maxMs === 0) return;
-    const census = this.#withExpired(present, nowMs);
-    if (!isMassive(census)) return;
+    const census = this.#massive(present, nowMs);
+    if (!census) return;
     const endsAtMs = nowMs + this.options.maxMs;
     this.#incident = { beganAtMs: nowMs, ...census, endsAtMs, heldBy: '', calmSinceMs: Infinity };
     this.onEvent({ kind: 'began', ...census });
   }
 
   /** Counts a session that expired unprotected, by when it was lost. */
-  noteExpired(lostAtMs: number): void {
-    if (this.options.maxMs > 0) this.#expired.push(lostAtMs);
+  noteExpired(crowd: Crowd, id: string, lostAtMs: number): void {
+    if (this.options.maxMs > 0) this.#expired[crowd].set(id, lostAtMs);
+  }
+
+  /** A session is there again: it counts as one of those who are present. */
+  noteBack(id: string): void {
+    this.#expired.own.delete(id);
+    this.#expired.orphans.delete(id);
   }
 
   /** Whether it is over, and why; to be asked regularly while active. `held`: how many sessions are held. */
-  review(present: Census, held: number, nowMs: number): ProtectionEnd | undefined {
+  review(present: Censuses, held: number, nowMs: number): ProtectionEnd | undefined {
     const incident = this.#incident;
     if (!incident) return undefined;
-    if (isMassive(this.#withExpired(present, nowMs))) incident.calmSinceMs = Infinity;
+    if (this.#massive(present, nowMs)) incident.calmSinceMs = Infinity;
     else incident.calmSinceMs = Math.min(incident.calmSinceMs, nowMs);
     if (nowMs >= incident.endsAtMs) return this.#end('limit', '', held);
     const calm = nowMs - incident.calmSinceMs >= this.options.ttlMs;
@@ -113,10 +126,16 @@ export class Protection {
     return { sinceMs: Math.round(nowMs - incident.beganAtMs), endsInMs, lost, of, held, heldBy };
   }
 
-  #withExpired({ lost, of }: Census, nowMs: number): Census {
-    this.#expired = this.#expired.filter((lostAtMs) => lostAtMs > nowMs - this.options.ttlMs);
-    const expired = this.#expired.length;
-    return { lost: lost + expired, of: of + expired };
+  /** The crowd that lost too many, if any. */
+  #massive(present: Censuses, nowMs: number): Census | undefined {
+    const crowds = (['own', 'orphans'] as const).map((crowd) => this.#withExpired(crowd, present[crowd], nowMs));
+    return crowds.find(isMassive);
+  }
+
+  #withExpired(crowd: Crowd, { lost, of }: Census, nowMs: number): Census {
+    const expired = this.#expired[crowd];
+    for (const [id, lostAtMs] of expired) if (lostAtMs <= nowMs - this.options.ttlMs) expired.delete(id);
+    return { lost: lost + expired.size, of: of + expired.size };
   }
 
   #end(reason: ProtectionEnd, actor: string, held: number): ProtectionEnd {

@@ -41,7 +41,7 @@ import type { HeldTask, MovedSession, ProtectionView } from './liveness-ports.js
 import { LiveSession, type SessionKeeper, type SessionState } from './liveness-session.js';
 import { PatientTime } from './patient-time.js';
 import type { Lapse, Log, TaskStore } from './ports.js';
-import { Protection, type Census, type ProtectionEnd, type ProtectionEvent } from './protection.js';
+import { Protection, type Census, type Censuses, type ProtectionEnd, type ProtectionEvent } from './protection.js';
 import type { SessionOpening } from './sessions.js';
 import type { LapseCause } from './task.js';
 import { VerdictQueue } from './verdict-queue.js';
@@ -97,6 +97,9 @@ const LATE_RETURNS = 2;
 /** How much longer than its usual gap the silence of such a session may be. */
 const LATE_FACTOR = 1.5;
 
+/** The last part of the failover grace, as a share of it. */
+const NEARLY_OVER = 0.25;
+
 export class SessionEngine implements SessionKeeper {
   readonly #sessions = new Map<string, LiveSession>();
   readonly #owners = new Map<string, LiveSession>();
@@ -104,6 +107,10 @@ export class SessionEngine implements SessionKeeper {
   readonly #closing = new Set<LiveSession>();
   readonly #orphans = new Set<LiveSession>();
   readonly #held = new Set<LiveSession>();
+  /** The sessions that vouch for a task. */
+  readonly #holders = new Set<LiveSession>();
+  /** Sessions with tasks that came from dead nodes, and when: those who have come back since are among them. */
+  readonly #adopted = new Map<string, number>();
   readonly #time: PatientTime;
   readonly #wheel: DeadlineWheel<LiveSession>;
   readonly #verdicts: VerdictQueue<LiveSession>;
@@ -175,8 +182,21 @@ export class SessionEngine implements SessionKeeper {
     // Its server had judged it, at least in part.
     if (moved.lapsed.length > 0) session.isDoubtful = true;
     this.#holdAll(session, moved.tasks);
-    if (session.state === 'orphan') this.#settle(session);
+    if (session.state !== 'orphan') return session;
+    if (session.tasks.size > 0) this.#noteAdopted(session);
+    this.#settle(session);
     return session;
+  }
+
+  /** In the order of their coming; those of long ago count no more, unless they are still waited for. */
+  #noteAdopted({ id }: LiveSession): void {
+    const nowMs = this.nowMs();
+    for (const [other, atMs] of this.#adopted) {
+      if (nowMs - atMs <= 2 * this.options.failoverGraceMs) break;
+      if (this.#sessions.get(other)?.state !== 'orphan') this.#adopted.delete(other);
+    }
+    this.#adopted.delete(id);
+    this.#adopted.set(id, nowMs);
   }
 
   #becomeOrphan(session: LiveSession): void {
@@ -318,18 +338,25 @@ export class SessionEngine implements SessionKeeper {
     const owner = this.#owners.get(taskId);
     if (owner && (owner.tasks.get(taskId) ?? 0) > epoch) return false;
     if (owner && owner !== session) {
-      owner.drop(taskId);
+      this.#drop(owner, taskId);
       if (owner.state === 'closing' || owner.state === 'orphan') this.#settle(owner);
     }
     this.#owners.set(taskId, session);
     session.hold(taskId, epoch);
+    this.#holders.add(session);
+    this.#protection.noteBack(session.id);
     return true;
+  }
+
+  #drop(session: LiveSession, taskId: string): void {
+    session.drop(taskId);
+    if (session.tasks.size === 0) this.#holders.delete(session);
   }
 
   /** Forgets a claim that is void, unless the session has claimed the task again since. */
   release(session: LiveSession, taskId: string, epoch: number): void {
     if (session.tasks.get(taskId) !== epoch) return;
-    session.drop(taskId);
+    this.#drop(session, taskId);
     this.#owners.delete(taskId);
     if (session.state === 'closing' || session.state === 'orphan') this.#settle(session);
   }
@@ -337,6 +364,7 @@ export class SessionEngine implements SessionKeeper {
   #becomeClosing(session: LiveSession): void {
     session.state = 'closing';
     session.hearing = 'suspect';
+    this.#orphans.delete(session);
     this.#closing.add(session);
     this.#settle(session);
     this.hooks.onChanged(session);
@@ -357,7 +385,7 @@ export class SessionEngine implements SessionKeeper {
     session.hearing = 'suspect';
     this.#wheel.remove(session);
     this.#sessions.delete(session.id);
-    for (const set of [this.#suspects, this.#closing, this.#orphans, this.#held]) set.delete(session);
+    for (const set of [this.#suspects, this.#closing, this.#orphans, this.#held, this.#holders]) set.delete(session);
     this.hooks.onChanged(session);
   }
 
@@ -412,7 +440,7 @@ export class SessionEngine implements SessionKeeper {
     this.#postpone(accused.filter((session) => this.#isAwaited(session)));
     const ripe = accused.filter((session) => !this.#isAwaited(session));
     const doubted = ripe.filter(isProtectable);
-    if (doubted.length > 0) this.#protection.consider(this.#census(doubted), this.nowMs());
+    if (doubted.length > 0) this.#protection.consider(this.#censuses(doubted), this.nowMs());
     const isHeld = (session: LiveSession) => this.#protection.isActive && isProtectable(session);
     for (const session of doubted) if (isHeld(session)) this.#holdBack(session);
     this.#condemn(ripe.filter((session) => !isHeld(session)));
@@ -465,7 +493,11 @@ export class SessionEngine implements SessionKeeper {
     if (lapsed > 0) this.hooks.onLapsed(session.cause, lapsed);
     if (session.state !== 'condemned') return;
     const { stateBefore } = session;
-    if (isProtectable(session)) this.#protection.noteExpired(lostAtMs(session));
+    if (isProtectable(session)) {
+      const crowd = stateBefore === 'orphan' ? 'orphans' : 'own';
+      this.#protection.noteExpired(crowd, session.id, lostAtMs(session));
+      this.#adopted.delete(session.id);
+    }
     for (const { taskId, epoch } of given) this.release(session, taskId, epoch);
     session.graceEndsMs = Math.min(session.graceEndsMs || Infinity, this.nowMs());
     session.isReleased = true;
@@ -491,8 +523,26 @@ export class SessionEngine implements SessionKeeper {
 
   #reviewProtection(): void {
     if (!this.#protection.isActive) return;
-    const end = this.#protection.review(this.#census(), this.#held.size, this.nowMs());
+    const end = this.#protection.review(this.#censuses(), this.#held.size, this.nowMs());
     if (end) this.#releaseHeld(end);
+  }
+
+  #censuses(accused: readonly LiveSession[] = []): Censuses {
+    return { own: this.#census(accused), orphans: this.#censusOfOrphans() };
+  }
+
+  /**
+   * Orphans whose grace is over or nearly so, among all that came with tasks in that time: of those who come back at all,
+   * most have by then. One that is held stays lost until it is back.
+   */
+  #censusOfOrphans(): Census {
+    const { failoverGraceMs } = this.options;
+    const nowMs = this.nowMs();
+    let lost = 0;
+    for (const session of this.#orphans) {
+      if (!session.isReleased && session.graceEndsMs <= nowMs + failoverGraceMs * NEARLY_OVER) lost++;
+    }
+    return { lost, of: this.#adopted.size };
   }
 
   /**
@@ -504,12 +554,12 @@ export class SessionEngine implements SessionKeeper {
     const closedAtMs = accused.filter(({ state }) => state === 'closing').map((session) => session.closedAtMs);
     const sinceMs = closedAtMs.reduce((first, next) => Math.min(first, next), this.nowMs() - ttlMs);
     let lost = 0;
-    for (const session of this.#suspects) if (!session.isReleased) lost++;
+    for (const session of this.#suspects) if (!session.isReleased && session.tasks.size > 0) lost++;
     for (const session of this.#closing) {
       const isRecent = session.closedAtMs >= sinceMs && session.closedAtMs <= sinceMs + ttlMs;
       if (!session.isReleased && (isRecent || session.hearing === 'held')) lost++;
     }
-    return { lost, of: this.#sessions.size - this.#orphans.size };
+    return { lost, of: this.#holders.size - this.#orphans.size };
   }
 
   #holdBack(session: LiveSession): void {
@@ -526,7 +576,7 @@ export class SessionEngine implements SessionKeeper {
   }
 
   #releaseHeld(end: ProtectionEnd): void {
-    const decided = end === 'calm' ? [] : [...this.#suspects, ...this.#closing];
+    const decided = end === 'calm' ? [] : [...this.#suspects, ...this.#closing, ...this.#orphans];
     for (const session of [...this.#held, ...decided]) session.isReleased = true;
     for (const session of [...this.#held]) this.#stopHolding(session);
   }
@@ -573,13 +623,16 @@ function isWaiting(state: SessionState): boolean {
   return state === 'open' || state === 'closing' || state === 'orphan';
 }
 
-/** Protection is about tasks of connections of this node that nobody has decided on. */
+/** Protection is about tasks that nobody has decided on. */
 function isProtectable(session: LiveSession): boolean {
-  const state = session.state === 'condemned' ? session.stateBefore : session.state;
-  return state !== 'orphan' && !session.isReleased && session.tasks.size > 0;
+  return !session.isReleased && session.tasks.size > 0;
 }
 
-/** When a session that is judged dead was lost: its connection, or, while that is open, the first beat that it missed. */
-function lostAtMs({ stateBefore, closedAtMs, lastSeenMs, suspectAfterMs }: LiveSession): number {
+/**
+ * When a session that is judged dead was lost: its connection, or, while that is open, the first beat that it missed; an
+ * orphan when its grace was over.
+ */
+function lostAtMs({ stateBefore, closedAtMs, lastSeenMs, suspectAfterMs, graceEndsMs }: LiveSession): number {
+  if (stateBefore === 'orphan') return graceEndsMs;
   return stateBefore === 'closing' ? closedAtMs : lastSeenMs + suspectAfterMs;
 }

@@ -193,6 +193,119 @@ describe('the bound', () => {
   });
 });
 
+describe('connections without tasks count for nothing', () => {
+  const crowdOfMute = async (count: number) => {
+    const mute = [];
+    for (let i = 0; i < count; i++) mute.push(node.open(`10.9.0.${i}`));
+    for (const session of mute) session.beat();
+    await bench.pass(1000);
+    return mute;
+  };
+
+  it('among the lost: twelve that fall silent protect no dead service', async () => {
+    const crowd = await Crowd.of(1, 1);
+    await crowdOfMute(12);
+    await crowd.pass(60_000);
+    expect(node.heard).toEqual([]);
+    expect(lapsed()).toEqual(['task-0']);
+  });
+
+  it('nor among all: a hundred and fifty that beat hide no twenty services that died', async () => {
+    const crowd = await Crowd.of(20, 20);
+    crowd.beating.push(...(await crowdOfMute(150)));
+    await crowd.pass(31_000);
+    expect(node.heard).toEqual(['protection began']);
+    expect(node.liveness.protections()).toMatchObject([{ protection: { of: 20 } }]);
+    expect(lapsed()).toEqual([]);
+  });
+
+  it('and neither do those whose tasks have all ended', async () => {
+    const crowd = await Crowd.of(40, 20);
+    for (const [i, session] of crowd.beating.entries()) await node.register(session, `task-${20 + i}`, 'finish');
+    await crowd.pass(31_000);
+    expect(node.liveness.protections()).toMatchObject([{ protection: { of: 20 } }]);
+  });
+});
+
+describe('a session counts once', () => {
+  it('though it lapses again and again within a TTL', async () => {
+    const crowd = await Crowd.of(20, 0);
+    const owner = 'token:x';
+    const lease = node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 5000 }).sessionId;
+    for (let round = 0; round < 20; round++) {
+      await node.register(await node.liveness.leases.sessionOf(lease, owner), 'flaps');
+      await crowd.pass(5500);
+      expect(bench.task('flaps').status).toBe('shutdown');
+    }
+    expect(node.heard).toEqual([]);
+  });
+});
+
+describe('sessions of a dead server', () => {
+  /** A server with so many sessions dies, and another one waits for them. */
+  async function orphans(count: number) {
+    const dying = await bench.startNode();
+    for (let i = 0; i < count; i++) await dying.openWith(`orphan-${i}`, `10.8.0.${i}`);
+    await bench.pass(11_000);
+    dying.kill();
+    await bench.pass(15_000);
+    expect(node.liveness.counts().orphan).toBe(count);
+  }
+  const comeBack = async (count: number) => {
+    const back: Session[] = [];
+    for (let i = 0; i < count; i++) back.push(await node.openWith(`orphan-${i}`, `10.8.0.${i}`));
+    return back;
+  };
+
+  it('are protected when nobody of them comes back in their grace', async () => {
+    await orphans(40);
+    await bench.pass(62_000);
+    expect(lapsed()).toEqual([]);
+    expect(node.heard).toEqual(['protection began']);
+    expect(node.liveness.protections()).toMatchObject([{ protection: { lost: 40, of: 40, held: 40 } }]);
+    expect(node.liveness.marks.marksOf(bench.task('orphan-0'))).toEqual(['protected']);
+    const back = await comeBack(40);
+    await bench.passBeating(40_000, back);
+    expect(node.heard).toEqual(['protection began', 'protection ended']);
+    expect(lapsed()).toEqual([]);
+  });
+
+  it.each([
+    { count: 40, back: 30, protects: true },
+    { count: 40, back: 31, protects: false },
+    { count: 80, back: 68, protects: false },
+    { count: 80, back: 67, protects: true },
+  ])('of $count, $back came back: protected $protects', async ({ count, back, protects }) => {
+    await orphans(count);
+    const there = await comeBack(back);
+    await bench.passBeating(70_000, there);
+    expect(node.heard).toEqual(protects ? ['protection began'] : []);
+    expect(lapsed()).toHaveLength(protects ? 0 : count - back);
+  });
+
+  it('count among themselves: a crowd that lives here does not hide them, and they hide none of it', async () => {
+    const crowd = await Crowd.of(200, 0);
+    await orphans(20);
+    await crowd.pass(62_000);
+    expect(node.liveness.protections()).toMatchObject([{ protection: { lost: 20, of: 20 } }]);
+  });
+
+  it('expire when an administrator says so', async () => {
+    await orphans(40);
+    await bench.pass(62_000);
+    expect(await node.liveness.expireNow('node-1', 'user:boss')).toBe(true);
+    await bench.pass(5000);
+    expect(lapsed()).toHaveLength(40);
+  });
+
+  it('expire in the end', async () => {
+    await orphans(40);
+    await bench.pass(62_000 + 16 * 60_000, 500);
+    expect(lapsed()).toHaveLength(40);
+    expect(node.heard).toEqual(['protection began', 'protection ended']);
+  });
+});
+
 describe('few silent sessions', () => {
   it.each([
     { total: 9, silent: 9, why: 'fewer than ten' },
