@@ -174,6 +174,7 @@ async function startCore(config: Config, storage: Storage, nodeName: string, log
     nodes: storage.nodes,
     sessions: storage.sessions,
     hints: storage.hints,
+    beats: storage.beats,
     clock,
     log,
     ttlMs: config.heartbeatTtl,

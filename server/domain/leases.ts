@@ -1,12 +1,15 @@
 /**
  * Leases: sessions without a connection of their own, which their clients keep alive by calls, at any node.
  *
- * A lease that is not open here may be at another node, or waiting after that died; whoever uses it here fetches it
- * (takeover.ts). It belongs to the owner that it was granted to: for everybody else it does not exist.
+ * A lease that is not open here may be at another node, or waiting after that died. Calls that write fetch it
+ * (takeover.ts). A beat does not: as long as the node that holds it lives and hears us, it is only told (LeaseBeats), so
+ * that a lease whose beats a balancer spreads over several nodes costs no row. It belongs to the owner that it was granted
+ * to: for everybody else it does not exist.
  */
 import { randomBytes } from 'node:crypto';
+import type { Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
-import type { SessionStore } from './liveness-ports.js';
+import type { LeaseBeats, LeaseHolder, PeerNode, SessionStore } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { SessionEngine } from './session-engine.js';
 import type { Takeover } from './takeover.js';
@@ -17,7 +20,12 @@ export interface LeasesOptions {
   readonly engine: SessionEngine;
   readonly takeover: Takeover;
   readonly claims: TaskClaims;
-  readonly store: Pick<SessionStore, 'tasksOf'>;
+  readonly store: Pick<SessionStore, 'tasksOf' | 'holderOf'>;
+  readonly beats: LeaseBeats;
+  readonly clock: Clock;
+  readonly nodeId: string;
+  /** The other nodes that live, as the last renewal told; none while this node is not sure to live itself. */
+  readonly peers: () => readonly PeerNode[];
   /** How long a lease may be silent, where its client does not say so itself, in milliseconds. */
   readonly ttlMs: number;
   readonly onGranted: (session: LiveSession) => void;
@@ -45,12 +53,28 @@ export interface LeaseRequest {
 /** What a lease may ask for, in milliseconds. */
 export const LEASE_TTL_LIMITS = { min: 5_000, max: 600_000 } as const;
 
+/** A lease of another node that beats here: who may use it, and who holds it. */
+interface Guest extends LeaseHolder {
+  readonly owner: string;
+  /** When the database was asked. */
+  readonly askedAtMs: number;
+}
+
+/** More than a node has leases; those that were asked about first are asked about anew. */
+const MAX_GUESTS = 50_000;
 const BEATS_IN_A_TTL = 3;
 /** By how much a next beat may be hinted earlier, as a share. */
 const BEAT_SPREAD = 0.2;
 
 export class Leases {
-  constructor(private readonly options: LeasesOptions) {}
+  /** In the order in which they were asked about. */
+  readonly #guests = new Map<string, Guest>();
+  /** When the other nodes were last asked about. */
+  #renewedAtMs = 0;
+
+  constructor(private readonly options: LeasesOptions) {
+    options.beats.join(options.nodeId, (nodeId, ids) => this.#onHeardElsewhere(nodeId, ids));
+  }
 
   /** Opens a lease. Throws REQUEST_INVALID for a TTL outside of LEASE_TTL_LIMITS. */
   grant(request: LeaseRequest): LeaseTerms {
@@ -63,15 +87,92 @@ export class Leases {
 
   /** A sign of life on a lease, wherever it was until now. Throws LEASE_NOT_FOUND. */
   async renew(id: string, owner: string): Promise<LeaseTerms> {
+    if (!this.#isHere(id, owner)) {
+      const guest = await this.#guestOf(id, owner);
+      if (guest) {
+        this.options.beats.tell(id);
+        return termsOf({ id, ttlMs: guest.ttlMs });
+      }
+    }
     return termsOf(await this.sessionOf(id, owner));
+  }
+
+  #isHere(id: string, owner: string): boolean {
+    const session = this.options.engine.get(id);
+    return session?.owner === owner && session.state !== 'ended' && !session.isContested;
+  }
+
+  /** The lease of a node that hears us; undefined where it is to be fetched, or there is none. The answer holds for a TTL. */
+  async #guestOf(id: string, owner: string): Promise<Guest | undefined> {
+    const { clock, store } = this.options;
+    const nowMs = clock.monotonicMs();
+    let guest = this.#guests.get(id);
+    if (guest?.owner !== owner || nowMs - guest.askedAtMs >= guest.ttlMs) {
+      this.#guests.delete(id);
+      const holder = isUuid(id) ? await store.holderOf(id, owner) : undefined;
+      if (!holder) return undefined;
+      guest = { ...holder, owner, askedAtMs: nowMs };
+      this.#remember(id, guest);
+    }
+    if (guest.isOpen && this.#peer(guest.nodeId)?.report.hearsBeats) return guest;
+    this.#guests.delete(id);
+    return undefined;
+  }
+
+  #remember(id: string, guest: Guest): void {
+    this.#guests.set(id, guest);
+    if (this.#guests.size <= MAX_GUESTS) return;
+    for (const [first] of this.#guests) return void this.#guests.delete(first);
+  }
+
+  #peer(nodeId: string): PeerNode | undefined {
+    return this.options.peers().find(({ id }) => id === nodeId);
+  }
+
+  /** Leases of ours that another node has heard. */
+  #onHeardElsewhere(nodeId: string, ids: readonly string[]): void {
+    const { engine } = this.options;
+    for (const id of ids) {
+      const session = engine.get(id);
+      if (session?.door !== 'grpc' || session.isContested) continue;
+      session.beat();
+      session.heardAt = nodeId;
+      engine.continue(session);
+    }
+  }
+
+  /** What the last renewal told of other nodes is new. Leases that were last heard at one that died wait like its own. */
+  onRenewed(): void {
+    const { clock, engine } = this.options;
+    this.#renewedAtMs = clock.monotonicMs();
+    for (const session of [...engine.suspects]) {
+      if (session.heardAt !== undefined && !this.#peer(session.heardAt)) engine.orphan(session);
+    }
+  }
+
+  /**
+   * Whether a lease that is silent here may have been heard elsewhere: what is heard there does not reach us, or has not
+   * for long enough to tell of its next beat; or the node that heard it last may have died before its time was over.
+   */
+  mayBeHeardElsewhere(session: LiveSession): boolean {
+    if (session.door !== 'grpc') return false;
+    const { beats, peers, clock } = this.options;
+    if (peers().length > 0 && beats.heardForMs < session.ttlMs / 2) return true;
+    if (session.heardAt === undefined) return false;
+    const peer = this.#peer(session.heardAt);
+    // Dead: the next renewal makes it an orphan.
+    if (!peer) return true;
+    const renewedAgoMs = clock.monotonicMs() - this.#renewedAtMs + peer.renewedAgoMs;
+    return renewedAgoMs > session.silentMs() - session.ttlMs;
   }
 
   /** The session of a lease, for a call on it, which is a sign of life. Throws LEASE_NOT_FOUND. */
   async sessionOf(id: string, owner: string): Promise<LiveSession> {
     const { engine, takeover } = this.options;
     const session = engine.get(id);
-    if (session?.owner === owner && session.state !== 'ended' && !session.isContested) {
+    if (session && this.#isHere(id, owner)) {
       session.beat();
+      session.heardAt = undefined;
       engine.continue(session);
       return session;
     }
@@ -95,7 +196,7 @@ export class Leases {
   }
 }
 
-function termsOf(session: LiveSession): LeaseTerms {
+function termsOf(session: Pick<LiveSession, 'id' | 'ttlMs'>): LeaseTerms {
   const spread = 1 - BEAT_SPREAD * (randomBytes(1).readUInt8() / 255);
   const nextBeatInMs = Math.round((session.ttlMs / BEATS_IN_A_TTL) * spread);
   return { sessionId: session.id, ttlMs: session.ttlMs, nextBeatInMs };

@@ -43,6 +43,8 @@ export interface NodeReport {
   /** How many session records carry a mark of their own (orphans, protected ones). */
   readonly marked: number;
   readonly protection: ProtectionView | null;
+  /** Whether beats of its leases reach it that arrive elsewhere. */
+  readonly hearsBeats: boolean;
 }
 
 /** A node as the others see it. */
@@ -147,6 +149,24 @@ export interface TakeoverLimits {
   readonly tasks: number;
 }
 
+/** Beats of leases that arrive at another node than the one that holds them. Nothing is stored of them. */
+export interface LeaseBeats {
+  /** For how long what other nodes tell has arrived here without a break, in milliseconds; 0: it does not. */
+  readonly heardForMs: number;
+  /** Tells the other nodes, soon and until it is done, that a lease was heard here. */
+  tell(leaseId: string): void;
+  /** Names this node to the others, and takes what they tell. Once, before `tell`. */
+  join(nodeId: string, onBeats: (fromNodeId: string, leaseIds: readonly string[]) => void): void;
+}
+
+/** Who holds a lease. */
+export interface LeaseHolder {
+  readonly nodeId: string;
+  readonly ttlMs: number;
+  /** It is no orphan, nor over. */
+  readonly isOpen: boolean;
+}
+
 /** What has become of a session that is silent here. */
 export interface Whereabouts {
   readonly isElsewhere: boolean;
@@ -234,6 +254,8 @@ export interface SessionStore {
   reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]>;
   /** Takes one session from wherever it is, unless it said goodbye or its owner is another; at most one in the answer. */
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]>;
+  /** Who holds a lease of an owner. */
+  holderOf(id: string, owner: string): Promise<LeaseHolder | undefined>;
   /** What lapsed for these sessions' sake and is still as it was then. */
   lapsedOf(ids: readonly string[]): Promise<ReadonlyMap<string, readonly TaskVersion[]>>;
   /** Tasks of sessions that this node opened and that nobody has written down. */

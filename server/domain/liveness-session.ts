@@ -73,6 +73,8 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   isDoubtful = false;
   /** Another server says that it has it; who uses it here asks the database first. */
   isContested = false;
+  /** The node that was the last to hear it, where that is another one. */
+  heardAt: string | undefined;
   /** How often it claimed a task. */
   claims = 0;
   /** There is a record of it. */

@@ -19,6 +19,7 @@ import type { Principal } from './access.js';
 import { AddressVisits } from './address-visits.js';
 import type { Clock, Timer } from './clock.js';
 import type {
+  LeaseBeats,
   NodeEvent,
   NodeEventKind,
   NodeIdentity,
@@ -55,6 +56,7 @@ export interface LivenessOptions {
   readonly nodes: NodeStore;
   readonly sessions: SessionStore;
   readonly hints: Pick<ChangeHints, 'announce'>;
+  readonly beats: LeaseBeats;
   readonly clock: Clock;
   readonly log: Log;
   /** How long a session may be silent, where it does not say so itself, in milliseconds. */
@@ -149,6 +151,7 @@ export class Liveness implements SessionHost {
     this.#lease = this.#createLease(leaseMs);
     this.leases = new Leases({
       ...{ engine: this.#engine, takeover: this.#takeover, claims: this.#claims, store: sessions, ttlMs },
+      ...{ nodeId: node.id, beats: options.beats, clock, peers: () => (this.#lease.isHeld ? this.#peers : []) },
       onGranted: (session) => this.#journal.note(session),
       onRevoked: () => this.#journal.settled(),
     });
@@ -164,6 +167,7 @@ export class Liveness implements SessionHost {
       {
         mayJudge: () => this.#lease.mayJudge,
         awaitedMs: (address) => this.#resumption.awaitedMs(address),
+        mayBeHeardElsewhere: (session) => this.leases.mayBeHeardElsewhere(session),
         onGone: (session) => this.#resumption.onGone(session),
         onChanged: (session) => this.#journal.note(session),
         onIdleHeartbeat: (session) => this.#onIdleHeartbeat(session),
@@ -328,6 +332,7 @@ export class Liveness implements SessionHost {
   #onRenewed(renewal: NodeRenewal, regained: boolean): void {
     if (regained) this.#onRegained();
     this.#peers = renewal.peers;
+    this.leases.onRenewed();
     if (renewal.order) this.#engine.decide(renewal.order.decision, renewal.order.actor);
     void this.marks.onRenewed(renewal.peers);
     for (const { report } of renewal.peers) this.#takeover.onTakenElsewhere(report.taken);
@@ -351,6 +356,7 @@ export class Liveness implements SessionHost {
       taken: this.#takeover.tellTaken(),
       marked: orphan + held,
       protection: this.#engine.protection,
+      hearsBeats: this.options.beats.heardForMs > 0,
     };
   }
 

@@ -67,6 +67,8 @@ export interface SessionEngineHooks {
   mayJudge(): boolean;
   /** For how long a decision may be out whether a connection from this address is the return of a lost one; 0: none is. */
   awaitedMs(address: string): number;
+  /** Whether an open session that is silent here may have been heard by another node all the same. */
+  mayBeHeardElsewhere(session: LiveSession): boolean;
   /** A connection is gone, whatever its session was. */
   onGone(session: LiveSession): void;
   /** What is written down of a session is no longer what it is. */
@@ -197,6 +199,15 @@ export class SessionEngine implements SessionKeeper {
     }
     this.#adopted.delete(id);
     this.#adopted.set(id, nowMs);
+  }
+
+  /** The node that an open session was last heard at is gone: it waits for the failover grace, like those of that node. */
+  orphan(session: LiveSession): void {
+    if (session.state !== 'open') return;
+    this.#becomeOrphan(session);
+    if (session.tasks.size > 0) this.#noteAdopted(session);
+    this.hooks.onChanged(session);
+    this.#settle(session);
   }
 
   #becomeOrphan(session: LiveSession): void {
@@ -437,8 +448,9 @@ export class SessionEngine implements SessionKeeper {
     if (this.#frozen) return;
     const accused = this.#overdue(overdue);
     if (!this.hooks.mayJudge()) return this.#postpone(accused);
-    this.#postpone(accused.filter((session) => this.#isAwaited(session)));
-    const ripe = accused.filter((session) => !this.#isAwaited(session));
+    const isEarly = (session: LiveSession) => this.#isAwaited(session) || this.#isInDoubt(session);
+    this.#postpone(accused.filter(isEarly));
+    const ripe = accused.filter((session) => !isEarly(session));
     const doubted = ripe.filter(isProtectable);
     if (doubted.length > 0) this.#protection.consider(this.#censuses(doubted), this.nowMs());
     const isHeld = (session: LiveSession) => this.#protection.isActive && isProtectable(session);
@@ -451,6 +463,10 @@ export class SessionEngine implements SessionKeeper {
     // Asked once: whoever comes after that delays nothing any more.
     session.awaitedUntilMs ||= this.nowMs() + this.hooks.awaitedMs(session.address);
     return this.nowMs() < session.awaitedUntilMs && this.hooks.awaitedMs(session.address) > 0;
+  }
+
+  #isInDoubt(session: LiveSession): boolean {
+    return session.state === 'open' && this.hooks.mayBeHeardElsewhere(session);
   }
 
   #postpone(sessions: readonly LiveSession[]): void {

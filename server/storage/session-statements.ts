@@ -190,6 +190,12 @@ export const TAKE: Statement = {
   ),
 };
 
+/** $1 id, $2 owner. */
+export const HOLDER_OF: Statement = {
+  name: 'session_holder_of',
+  text: `SELECT node_id, ttl_ms, state = 'open' AS is_open FROM session WHERE id = $1 AND owner = $2 AND door = 'grpc'`,
+};
+
 export const LAPSED_OF: Statement = {
   name: 'session_lapsed_of',
   text: `SELECT lapsed_session_id AS id, jsonb_agg(jsonb_build_array(id, revision)) AS tasks FROM task

@@ -11,6 +11,7 @@ import {
   RESUMABLE_MS,
   type EndedSession,
   type HeldTask,
+  type LeaseHolder,
   type ListedSession,
   type MovedSession,
   type Neighbour,
@@ -96,6 +97,15 @@ export class PostgresSessionStore implements SessionStore {
 
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
     return this.#move(sql.TAKE, [nodeId, id, owner]);
+  }
+
+  async holderOf(id: string, owner: string): Promise<LeaseHolder | undefined> {
+    const values = [id, owner];
+    const [row] = await this.postgres.rows<{ node_id: string; ttl_ms: number; is_open: boolean }>(
+      sql.HOLDER_OF,
+      values,
+    );
+    return row && { nodeId: row.node_id, ttlMs: row.ttl_ms, isOpen: row.is_open };
   }
 
   async lapsedOf(ids: readonly string[]): Promise<ReadonlyMap<string, readonly TaskVersion[]>> {

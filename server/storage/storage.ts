@@ -3,6 +3,8 @@ import type { DataSource } from 'typeorm';
 import { systemClock, type Clock } from '../domain/clock.js';
 import type { Log, StorageHealth } from '../domain/ports.js';
 import { ChangeListener } from './change-listener.js';
+import { LeaseBeatChannel } from './lease-beat-channel.js';
+import { NotificationListener } from './notification-listener.js';
 import { createDataSource, type DataSourceSettings } from './data-source.js';
 import { PostgresIdentityStore } from './identity-store.js';
 import { migrate } from './migrate.js';
@@ -37,6 +39,7 @@ export interface Storage {
   readonly tasks: PostgresTaskStore;
   readonly feed: PostgresFeedStore;
   readonly hints: ChangeListener;
+  readonly beats: LeaseBeatChannel;
   readonly health: StorageHealth;
   readonly settings: SettingsStore;
   readonly identity: PostgresIdentityStore;
@@ -88,13 +91,16 @@ async function openStores(
   const settings = new SettingsStore(postgres);
   const unicodeCollation = await findUnicodeCollation(postgres);
   const feed = new PostgresFeedStore(postgres);
-  // Its pauses are about the network, not about what is stored: they run on the machine's clock.
-  const hints = new ChangeListener(postgres, { ...connection, clock: systemClock });
-  hints.start();
+  // Their pauses are about the network, not about what is stored: they run on the machine's clock.
+  const notifications = new NotificationListener(postgres, { ...connection, clock: systemClock });
+  const hints = new ChangeListener(postgres, notifications, systemClock, connection.log);
+  const beats = new LeaseBeatChannel(postgres, notifications, systemClock, connection.log);
+  notifications.start();
   return {
     tasks: new PostgresTaskStore(postgres, { clock, nodeId, unicodeCollation }),
     feed,
     hints,
+    beats,
     health: new PostgresHealth(postgres),
     settings,
     identity: new PostgresIdentityStore(postgres),
@@ -104,7 +110,9 @@ async function openStores(
     postgres,
     schemaVersion: dataSource.migrations.at(-1)?.name ?? '',
     close: async () => {
-      await hints.stop();
+      hints.stop();
+      beats.stop();
+      await notifications.stop();
       await closePools();
     },
   };

@@ -50,7 +50,7 @@ const LEASE_MS = 10_000;
 const ALL = { sessions: 100, tasks: 1000 };
 /** Small, so that a few tasks take several statements. */
 const PART_SIZE = 3;
-const report: NodeReport = { sessions: 0, suspects: [], taken: [], marked: 0, protection: null };
+const report: NodeReport = { sessions: 0, suspects: [], taken: [], marked: 0, protection: null, hearsBeats: true };
 const protection = { sinceMs: 0, endsInMs: 900_000, lost: 20, of: 100, held: 20, heldBy: '' };
 
 function memoryBench(): Bench {

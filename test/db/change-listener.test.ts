@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { DataSource } from 'typeorm';
 import { ChangeListener } from '../../server/storage/change-listener.js';
+import { LeaseBeatChannel } from '../../server/storage/lease-beat-channel.js';
+import { NotificationListener } from '../../server/storage/notification-listener.js';
 import { createDataSource } from '../../server/storage/data-source.js';
 import { Postgres } from '../../server/storage/postgres.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
@@ -12,7 +14,7 @@ let database: TestDatabase;
 let proxy: StallingProxy;
 let dataSource: DataSource;
 let clock: ManualClock;
-const opened: ChangeListener[] = [];
+const opened: TestListener[] = [];
 
 beforeAll(async () => {
   database = await createTestDatabase();
@@ -36,10 +38,46 @@ afterAll(async () => {
   await database.drop();
 });
 
+/** What a node hears through the proxy, and announces directly. */
+class TestListener {
+  readonly #notifications: NotificationListener;
+  readonly #changes: ChangeListener;
+  readonly beats: LeaseBeatChannel;
+
+  constructor(applicationName: string) {
+    const postgres = new Postgres(dataSource);
+    const settings = { url: proxy.url, applicationName, clock, log: silentLog, answerTimeoutMs: 300 };
+    this.#notifications = new NotificationListener(postgres, settings);
+    this.#changes = new ChangeListener(postgres, this.#notifications, clock, silentLog);
+    this.beats = new LeaseBeatChannel(postgres, this.#notifications, clock, silentLog);
+  }
+
+  get isListening(): boolean {
+    return this.#notifications.isListening;
+  }
+
+  start(): void {
+    this.#notifications.start();
+  }
+
+  announce(): void {
+    this.#changes.announce();
+  }
+
+  listen(onHint: () => void): () => void {
+    return this.#changes.listen(onHint);
+  }
+
+  async stop(): Promise<void> {
+    this.#changes.stop();
+    this.beats.stop();
+    await this.#notifications.stop();
+  }
+}
+
 /** A node that listens through the proxy, and how many hints it was given. */
-async function startNode(): Promise<{ listener: ChangeListener; hints: () => number }> {
-  const settings = { url: proxy.url, applicationName: 'test', clock, log: silentLog, answerTimeoutMs: 300 };
-  const listener = new ChangeListener(new Postgres(dataSource), settings);
+async function startNode(): Promise<{ listener: TestListener; hints: () => number }> {
+  const listener = new TestListener('test');
   opened.push(listener);
   let hints = 0;
   listener.listen(() => hints++);
@@ -161,8 +199,7 @@ describe('a listening connection', () => {
   });
 
   it('that stops while it connects leaves nothing behind', async () => {
-    const settings = { url: proxy.url, applicationName: 'brief', clock, log: silentLog };
-    const listener = new ChangeListener(new Postgres(dataSource), settings);
+    const listener = new TestListener('brief');
     for (let round = 0; round < 3; round++) {
       listener.start();
       await listener.stop();
@@ -172,5 +209,47 @@ describe('a listening connection', () => {
       `SELECT FROM pg_stat_activity WHERE application_name = 'brief listener'`,
     );
     expect([rows.length, clock.pendingTimers]).toEqual([0, 0]);
+  });
+});
+
+describe('beats of leases', () => {
+  it('that are heard here are told to other nodes soon, each lease once in a round, and not to ourselves', async () => {
+    const [here, there] = [await startNode(), await startNode()];
+    const [own, told]: string[][] = [[], []];
+    here.listener.beats.join('here', (_from, ids) => own?.push(...ids));
+    there.listener.beats.join('there', (from, ids) => told?.push(...ids.map((id) => `${from} ${id}`)));
+    const ids = Array.from({ length: 450 }, (_, i) => `00000000-0000-4000-8000-${String(i).padStart(12, '0')}`);
+    for (const id of [...ids, ...ids]) here.listener.beats.tell(id);
+    expect(told).toEqual([]);
+    clock.advance(200);
+    await until(() => told?.length === 450);
+    await settle();
+    expect(told?.sort()).toEqual(ids.map((id) => `here ${id}`));
+    expect(own).toEqual([]);
+  });
+
+  it('are told again until the database has taken them', async () => {
+    const [here, there] = [await startNode(), await startNode()];
+    const told: string[] = [];
+    there.listener.beats.join('there', (_from, ids) => told.push(...ids));
+    await dataSource.destroy();
+    here.listener.beats.tell('lease-1');
+    clock.advance(200);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await dataSource.initialize();
+    expect(told).toEqual([]);
+    await until(() => clock.pendingTimers >= 3);
+    clock.advance(500);
+    await until(() => told.length === 1);
+  });
+
+  it('are known to be heard only for as long as the connection has listened', async () => {
+    const { listener } = await startNode();
+    expect(listener.beats.heardForMs).toBe(0);
+    clock.advance(7000);
+    expect(listener.beats.heardForMs).toBe(7000);
+    proxy.cut();
+    await until(() => !listener.isListening);
+    expect(listener.beats.heardForMs).toBe(0);
   });
 });

@@ -14,7 +14,7 @@ import { silentLog } from '../support/silent-log.js';
 import { registration } from '../support/task-writes.js';
 
 const LEASE_MS = 60_000;
-const report: NodeReport = { sessions: 0, suspects: [], taken: [], marked: 0, protection: null };
+const report: NodeReport = { sessions: 0, suspects: [], taken: [], marked: 0, protection: null, hearsBeats: true };
 
 let database: TestDatabase;
 let storage: Storage;

@@ -132,6 +132,7 @@ export class TestNode {
       nodes: this.connection.nodes,
       sessions: this.connection.sessions,
       hints: { announce: () => void this.hints++ },
+      beats: this.connection.beats,
       clock: this.process,
       log: this.log,
       ttlMs: 30_000,

@@ -7,6 +7,8 @@ import {
   RESUMABLE_MS,
   type EndedSession,
   type HeldTask,
+  type LeaseBeats,
+  type LeaseHolder,
   type ListedSession,
   type MovedSession,
   type NodeEvent,
@@ -60,6 +62,8 @@ export class MemoryDatabase {
   /** What every statement throws; undefined: the database is there. */
   failure: TaskDashError | undefined;
   statements = 0;
+  /** Every node's way to hear of beats elsewhere. */
+  readonly beats = new Set<MemoryLeaseBeats>();
   rowsWritten = 0;
 
   constructor(readonly clock: Clock) {}
@@ -87,12 +91,14 @@ export class MemoryConnection {
   readonly tasks: MemoryTaskWrites;
   readonly nodes: NodeStore = new MemoryNodeStore(this);
   readonly sessions: SessionStore = new MemorySessionStore(this);
+  readonly beats: MemoryLeaseBeats;
 
   constructor(
     readonly database: MemoryDatabase,
     nodeName = 'node',
   ) {
     this.tasks = new MemoryTaskWrites(this, nodeName);
+    this.beats = new MemoryLeaseBeats(this, database);
   }
 
   run<T>(statement: (database: MemoryDatabase) => T | Promise<T>): Promise<T> {
@@ -131,6 +137,38 @@ export class MemoryTaskWrites {
       database.lapsed.push(...lapses.filter(({ taskId }) => changed.includes(taskId)));
       return changed;
     });
+  }
+}
+
+/** Beats of leases between nodes, in the next turn. */
+export class MemoryLeaseBeats implements LeaseBeats {
+  #nodeId = '';
+  #onBeats: (fromNodeId: string, ids: readonly string[]) => void = () => {};
+  /** 0: deaf, as when the listening connection is down. */
+  heardForMs = Infinity;
+
+  constructor(
+    private readonly connection: MemoryConnection,
+    { beats }: MemoryDatabase,
+  ) {
+    beats.add(this);
+  }
+
+  tell(leaseId: string): void {
+    void this.connection
+      .run(({ beats }) => {
+        for (const other of beats) if (other !== this) other.hear(this.#nodeId, leaseId);
+      })
+      .catch(() => {});
+  }
+
+  hear(fromNodeId: string, leaseId: string): void {
+    if (this.heardForMs > 0 && !this.connection.failure) this.#onBeats(fromNodeId, [leaseId]);
+  }
+
+  join(nodeId: string, onBeats: (fromNodeId: string, ids: readonly string[]) => void): void {
+    this.#nodeId = nodeId;
+    this.#onBeats = onBeats;
   }
 }
 
@@ -280,6 +318,14 @@ class MemorySessionStore implements SessionStore {
       return session?.record.owner === owner && session.record.door === 'grpc'
         ? [move(database, session, nodeId, 'open')]
         : [];
+    });
+  }
+
+  holderOf(id: string, owner: string): Promise<LeaseHolder | undefined> {
+    return this.connection.run((database) => {
+      const session = database.sessions.get(id);
+      if (session?.record.owner !== owner || session.record.door !== 'grpc') return undefined;
+      return { nodeId: session.nodeId, ttlMs: session.record.ttlMs, isOpen: session.state === 'open' };
     });
   }
 

@@ -124,14 +124,15 @@ class Life {
       if (!service.beats || !service.node) continue;
       service.heardMs = this.nowMs;
       if (service.leaseId === undefined) service.session?.heartbeat();
-      else await this.keepAlive(service, service.node);
+      else await this.keepAlive(service, service.node, 'renew');
     }
   }
 
   /** A lease that nobody knows any more is granted anew, and the tasks are registered again, as clients do. */
-  async keepAlive(service: Service, node: TestNode): Promise<void> {
+  async keepAlive(service: Service, node: TestNode, how: 'renew' | 'use' = 'use'): Promise<void> {
     try {
-      service.session = await node.liveness.leases.sessionOf(service.leaseId ?? '', OWNER);
+      if (how === 'renew') await node.liveness.leases.renew(service.leaseId ?? '', OWNER);
+      else service.session = await node.liveness.leases.sessionOf(service.leaseId ?? '', OWNER);
     } catch (error) {
       const { code } = error as TaskDashError;
       if (code === 'LEASE_NOT_FOUND') return this.register(service, node);
