@@ -44,6 +44,7 @@ async function probe(place: DoorPlace): Promise<Server> {
   const server = createServer((socket) => socket.destroy()).listen(place.port, place.host);
   try {
     await once(server, 'listening');
+    server.on('error', () => {}); // It was to be had, which is all there is to know.
     return server;
   } catch (error) {
     throw new DoorError(explain(place, error as NodeJS.ErrnoException), { cause: error });

@@ -7,11 +7,14 @@ import type { Config } from './config.js';
 export function createLog(config: Pick<Config, 'logLevel' | 'logFormat'>): Logger {
   const format = config.logFormat ?? (process.stdout.isTTY ? 'pretty' : 'json');
   const options = { level: config.logLevel, base: null, serializers: { err: describeError } };
-  if (format === 'json') return pino(options, pino.destination({ dest: 1, sync: true }));
-  return pino(
-    options,
-    pretty({ sync: true, colorize: process.stdout.isTTY, ignore: 'pid,hostname', translateTime: 'HH:MM:ss.l' }),
-  );
+  const destination = pino.destination({ dest: 1, sync: true });
+  // Whoever read the log is gone, or the disk is full: the server goes on without.
+  destination.on('error', () => {});
+  if (format === 'json') return pino(options, destination);
+  const look = { colorize: process.stdout.isTTY, ignore: 'pid,hostname', translateTime: 'HH:MM:ss.l' };
+  const lines = pretty({ sync: true, destination, ...look });
+  lines.on('error', () => {});
+  return pino(options, lines);
 }
 
 /** What is worth keeping of an error. Drivers hang whole connections on theirs, with settings that are nobody's business. */

@@ -1,30 +1,63 @@
-/** `taskdash serve`: from the settings to the ready line, until a signal or a loss ends it. */
+/** `taskdash serve`: from the settings to the ready line, until a signal, a loss or a defect ends it. */
 import { startApp, type App } from './app.js';
 import { unknownVariables, type Config } from './config.js';
+import { nextDefect } from './defects.js';
+import { systemClock } from './domain/clock.js';
+import type { Log } from './domain/ports.js';
 import { createLog } from './logging.js';
+import { QuietLog } from './quiet-log.js';
 import { nextSignal } from './signals.js';
 
-/** Runs the server until SIGTERM or SIGINT (exit code 0) or until its database is lost (1). */
-export async function serve(config: Config, env: NodeJS.ProcessEnv): Promise<number> {
-  const log = createLog(config);
-  for (const variable of unknownVariables(env))
-    log.warn({ variable }, 'there is no such setting; see docs/configuration.md');
-  const ended = nextSignal();
-  const starting = startApp(config, log);
-  const first = await Promise.race([starting, ended]);
-  const app = await starting;
-  if (typeof first === 'string') return stopApp(app, first, 0, log);
-  announce(app, config);
-  const reason = await Promise.race([ended, app.lost.then((why) => ({ why }))]);
-  return typeof reason === 'string' ? stopApp(app, reason, 0, log) : stopApp(app, reason.why, 1, log);
+/** Why a server ends, and the exit code that says so. */
+interface Ending {
+  readonly reason: string;
+  readonly code: 0 | 1;
 }
 
-async function stopApp(app: App, reason: string, code: number, log: ReturnType<typeof createLog>): Promise<number> {
-  if (code === 0) log.info({ reason }, 'stopping');
-  else log.error({ reason }, 'stopping');
-  await app.stop();
-  log.info({}, 'stopped');
-  return code;
+/** What a graceful stop takes beside the time of its doors, at most: last writes, the lease, the embedded database. */
+const STOP_BESIDE_DOORS_MS = 45_000;
+
+/** Runs the server until SIGTERM or SIGINT (exit code 0), or until its database is lost or a defect shows (1). */
+export async function serve(config: Config, env: NodeJS.ProcessEnv): Promise<number> {
+  // Whoever read them is gone.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+  const log = new QuietLog(createLog(config), systemClock);
+  for (const variable of unknownVariables(env))
+    log.warn({ variable }, 'there is no such setting; see docs/configuration.md');
+  const ended = Promise.race([nextSignal().then((reason) => ({ reason, code: 0 }) as const), defect(log)]);
+  const starting = startApp(config, log);
+  const first = await Promise.race([starting.then(() => undefined), ended]);
+  if (first) return await stopApp(starting, first, config, log);
+  const app = await starting;
+  announce(app, config);
+  const lost = app.lost.then((reason) => ({ reason, code: 1 }) as const);
+  return await stopApp(starting, await Promise.race([ended, lost]), config, log);
+}
+
+/** A defect ends the server in order, since what it left behind is not known. */
+async function defect(log: Log): Promise<Ending> {
+  const words = 'a defect of TaskDash: please report it with this entry';
+  const thrown = await nextDefect((further) => log.error({ err: further }, words));
+  log.error({ err: thrown }, words);
+  return { reason: 'a defect', code: 1 };
+}
+
+/** Stops in order; what does not come to an end is left behind at a deadline. */
+async function stopApp(starting: Promise<App>, ending: Ending, config: Config, log: Log): Promise<number> {
+  const { reason, code } = ending;
+  log[code === 0 ? 'info' : 'error']({ reason }, 'stopping');
+  const lateMs = config.stopTimeout + STOP_BESIDE_DOORS_MS;
+  const late = setTimeout(() => {
+    log.error({ afterMs: lateMs }, 'the stop did not come to an end; the process ends all the same');
+    process.exit(1);
+  }, lateMs);
+  try {
+    await (await starting).stop();
+    log.info({}, 'stopped');
+    return code;
+  } finally {
+    clearTimeout(late);
+  }
 }
 
 /** The ready line, whatever the log level; and, on standard error so that no log keeps it, a password that nobody else knows. */

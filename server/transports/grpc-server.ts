@@ -80,6 +80,7 @@ export class GrpcServer {
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = createServer((socket) => {
       this.#sockets.add(socket);
+      socket.on('error', (error) => this.#log.debug({ err: error }, 'a gRPC connection was lost'));
       socket.once('close', () => this.#sockets.delete(socket));
       injector.injectConnection(socket);
     });

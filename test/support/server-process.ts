@@ -58,6 +58,14 @@ export class ServerProcess {
     await this.#end('SIGKILL');
   }
 
+  /** Resolves with the exit code when it has ended, by itself or not. */
+  exited(): Promise<number | null> {
+    return new Promise((resolve) => {
+      if (this.child.exitCode !== null) return resolve(this.child.exitCode);
+      this.child.once('exit', (code) => resolve(code));
+    });
+  }
+
   signal(signal: NodeJS.Signals): void {
     this.child.kill(signal);
   }

@@ -37,6 +37,8 @@ export async function spawnAs(
     child.once('spawn', resolve);
     child.once('error', reject);
   });
+  // A signal that could not be sent: how it ends tells the rest.
+  child.on('error', () => {});
   return child;
 }
 

@@ -127,6 +127,8 @@ export class TcpxServer {
   }
 
   #accept(socket: Socket): void {
+    // Those that are refused have no connection to listen to them.
+    socket.on('error', () => socket.destroy());
     const address = plainAddress(socket.remoteAddress ?? '');
     const refusal = this.#refusalOf(address);
     if (refusal) {
