@@ -25,7 +25,8 @@ const UNAVAILABLE_STATES = new Set([
   '55P03', // lock not available (lock_timeout)
 ]);
 
-const READ_ONLY = '25006';
+/** The transaction may only read. */
+export const READ_ONLY = '25006';
 
 const NETWORK_CODES = new Set([
   'ECONNREFUSED',

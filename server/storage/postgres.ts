@@ -3,7 +3,7 @@ import type { Pool, PoolClient, QueryConfig } from 'pg';
 import type { DataSource } from 'typeorm';
 import { systemClock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
-import { asStorageError, leavesConnectionUsable } from './postgres-errors.js';
+import { asStorageError, codeOf, leavesConnectionUsable, READ_ONLY } from './postgres-errors.js';
 
 /** A prepared statement: a text that never changes, and a name that no other text has. */
 export interface Statement {
@@ -19,6 +19,8 @@ export class Postgres {
   /** When a connection broke the last time. */
   #brokeAtMs = -Infinity;
   readonly #lastAnswerAtMs = new WeakMap<PoolClient, number>();
+  /** A connection could only read: new ones are asked whether they can do more, until one can. */
+  #mayBeReadOnly = false;
 
   constructor(private readonly dataSource: DataSource) {}
 
@@ -86,7 +88,22 @@ export class Postgres {
       const client = await poolOf(this.dataSource).connect();
       const answeredAtMs = this.#lastAnswerAtMs.get(client);
       if (answeredAtMs !== undefined && answeredAtMs <= this.#brokeAtMs) client.release(true);
+      else if (answeredAtMs === undefined && this.#mayBeReadOnly) return await this.#vet(client);
       else return client;
+    }
+  }
+
+  /** A new connection may lead to the standby, or the demoted primary, that the last one led to. */
+  async #vet(client: PoolClient): Promise<PoolClient> {
+    try {
+      const { rows } = await client.query<{ transaction_read_only: string }>('SHOW transaction_read_only');
+      if (rows[0]?.transaction_read_only === 'on')
+        throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
+      this.#mayBeReadOnly = false;
+      return client;
+    } catch (error) {
+      client.release(true);
+      throw error;
     }
   }
 
@@ -99,7 +116,9 @@ export class Postgres {
     client.release(true);
     // A refusal of our own says nothing about connections.
     const isOurs = error instanceof TaskDashError;
-    if (!isOurs && !leavesConnectionUsable(error)) this.#brokeAtMs = systemClock.monotonicMs();
+    if (isOurs || leavesConnectionUsable(error)) return;
+    this.#brokeAtMs = systemClock.monotonicMs();
+    this.#mayBeReadOnly ||= codeOf(error) === READ_ONLY;
   }
 }
 

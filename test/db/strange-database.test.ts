@@ -74,6 +74,23 @@ describe('a pool whose connections were made in a moment in which the database t
   });
 });
 
+describe('a pool that met a moment without writes', () => {
+  it('asks new connections whether they can write, so that none is left that cannot', async () => {
+    const database = await newDatabase();
+    const storage = await open(database.url);
+    const terminate = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = current_database() AND pid <> pg_backend_pid()`;
+    await run(database.url, `ALTER DATABASE ${database.name} SET default_transaction_read_only = on`, terminate);
+    while ((await write(storage, 'during')) !== 'STORAGE_UNAVAILABLE');
+    const reads = Array.from({ length: 6 }, () => storage.tasks.find('everything', 'a').catch(() => 'away'));
+    expect(new Set(await Promise.all(reads))).toEqual(new Set(['away']));
+    const backToNormal = `ALTER DATABASE ${database.name} RESET default_transaction_read_only`;
+    await run(database.url, 'SET default_transaction_read_only = off', backToNormal);
+    const after = await Promise.all(Array.from({ length: 6 }, (_, index) => write(storage, `after-${index}`)));
+    expect(new Set(after)).toEqual(new Set(['written']));
+  });
+});
+
 describe('a database with defaults of its own', () => {
   it.each([
     ["DateStyle = 'German'"],
