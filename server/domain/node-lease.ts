@@ -48,6 +48,8 @@ export class NodeLease {
   #watch: Timer | undefined;
   #renewing: Promise<void> = Promise.resolve();
   #stopped = false;
+  /** Renewals that failed since the last one that did not. */
+  #failed = 0;
 
   constructor(private readonly options: NodeLeaseOptions) {}
 
@@ -110,8 +112,11 @@ export class NodeLease {
       const regained = !this.isHeld || renewal.lapsed;
       if (regained) this.#trustedFromMs = clock.monotonicMs() + ttlMs;
       this.#onHeld(sentAtMs, renewal, regained);
+      if (this.#failed > 0) log.info({ failed: this.#failed }, 'the lease of this node is renewed again');
+      this.#failed = 0;
       this.#arm(this.#renewEveryMs);
     } catch (error) {
+      this.#failed++;
       log.warn({ err: error, held: this.isHeld }, 'the lease of this node could not be renewed');
       this.#arm(leaseMs / RETRIES_IN_A_LEASE);
     }

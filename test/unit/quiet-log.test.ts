@@ -1,0 +1,61 @@
+import { beforeEach, expect, it } from 'vitest';
+import { QuietLog } from '../../server/quiet-log.js';
+import { KeptLog } from '../support/liveness-bench.js';
+import { ManualClock } from '../support/manual-clock.js';
+
+let clock: ManualClock;
+let kept: KeptLog;
+let log: QuietLog;
+
+beforeEach(() => {
+  clock = new ManualClock();
+  kept = new KeptLog();
+  log = new QuietLog(kept, clock);
+});
+
+const refused = () => Object.assign(new Error('connect ECONNREFUSED 10.0.0.1:5432'), { code: 'ECONNREFUSED' });
+
+it('an outage of three minutes is told three times: whole, and then with how often', () => {
+  for (let ms = 0; ms < 180_000; ms += 200) {
+    log.warn({ err: refused(), held: true }, 'the lease could not be renewed');
+    clock.advance(200);
+  }
+  clock.advance(3_600_000);
+  expect(kept.lines.map(({ message }) => message)).toEqual([
+    'the lease could not be renewed',
+    'the lease could not be renewed (again)',
+    'the lease could not be renewed (again)',
+  ]);
+  expect(kept.lines[0]?.details).toMatchObject({ err: { code: 'ECONNREFUSED' } });
+  expect(kept.lines[1]?.details).toEqual({ err: refused().message, held: true, times: 299, withinMs: 60_000 });
+  // All that happened is counted, also what came last.
+  expect(kept.lines.slice(1).map(({ details }) => (details as { times: number }).times)).toEqual([299, 600]);
+  expect(clock.pendingTimers).toBe(0);
+});
+
+it('after a while without it, the next one is told whole', () => {
+  log.warn({ err: refused() }, 'lost');
+  clock.advance(61_000);
+  log.warn({ err: refused() }, 'lost');
+  expect(kept.lines).toHaveLength(2);
+  expect(kept.lines[1]).toMatchObject({ message: 'lost', details: { err: { code: 'ECONNREFUSED' } } });
+});
+
+it('other words, other levels and other errors are told', () => {
+  log.warn({ err: refused() }, 'one');
+  log.warn({ err: refused() }, 'two');
+  log.error({ err: refused() }, 'two');
+  log.error({ err: new Error('a defect') }, 'two');
+  log.error({ err: new Error('a defect', { cause: refused() }) }, 'two');
+  log.info({}, 'three');
+  log.info({}, 'three');
+  log.debug({}, 'four');
+  log.debug({}, 'four');
+  expect(kept.lines).toHaveLength(9);
+});
+
+it('remembers a bounded number of kinds, whatever errors say', () => {
+  for (let i = 0; i < 10_000; i++) log.warn({ err: new Error(`no ${i}`) }, 'strange');
+  expect(kept.lines.length).toBeLessThanOrEqual(501);
+  expect(clock.pendingTimers).toBeLessThanOrEqual(501);
+});
