@@ -16,6 +16,7 @@ import { Auth } from './domain/auth.js';
 import { systemClock, type Clock } from './domain/clock.js';
 import { Liveness } from './domain/liveness.js';
 import type { Log } from './domain/ports.js';
+import { Patience, patient } from './domain/patience.js';
 import { ReadBatcher } from './domain/read-batcher.js';
 import { TaskFeed } from './domain/task-feed.js';
 import { TaskRegistry } from './domain/task-registry.js';
@@ -117,14 +118,18 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   const database = await acquireDatabase(config, log, reportLost);
   undo.add(() => database.release());
   await requireDoors(doorPlaces(config));
-  const storage = await openStorage({
+  const opened = await openStorage({
     url: database.url,
     nodeId: nodeName,
     poolSize: config.databasePoolSize,
     log,
     clock,
   });
-  undo.add(() => storage.close());
+  undo.add(() => opened.close());
+  const storage = withPatientReads(
+    opened,
+    new Patience(clock, { deadlineMs: config.writeDeadline, maxWaiting: 10_000 }),
+  );
 
   const identity = await startIdentity(config, storage, log, clock, undo);
   const core = await startCore(config, storage, nodeName, log, clock, undo);
@@ -138,6 +143,19 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
     firstPassword: identity.firstPassword,
     lost,
     stop: () => undo.run(),
+  };
+}
+
+/** Reads that people and services wait for wait through a blip of the database; what runs by itself has a pace of its own. */
+function withPatientReads(storage: Storage, patience: Patience): Storage {
+  return {
+    ...storage,
+    tasks: patient(storage.tasks, patience, ['find', 'list', 'count', 'stats', 'events']),
+    identity: patient(storage.identity, patience, [
+      ...(['findUser', 'findSession', 'findTokenByHash', 'failedLogins', 'isKnownNetwork'] as const),
+    ]),
+    sessions: patient(storage.sessions, patience, ['list', 'holderOf', 'tasksOf']),
+    nodes: patient(storage.nodes, patience, ['events']),
   };
 }
 

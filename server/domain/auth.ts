@@ -213,7 +213,7 @@ export class Auth implements Authenticator {
     const now = this.clock.now();
     const leftMs = token?.expiresAt ? token.expiresAt.getTime() - now.getTime() : Infinity;
     if (!token || leftMs <= 0) return this.#nobody();
-    if (isStale(token.lastUsedAt, now)) await this.store.touchToken(secretHash, now);
+    if (isStale(token.lastUsedAt, now)) await this.#note(() => this.store.touchToken(secretHash, now));
     return {
       value: { kind: 'token', name: token.name, groupId: token.groupId, scopes: token.scopes, address: '' },
       validForMs: Math.min(this.options.tokenCacheMs, leftMs),
@@ -226,9 +226,18 @@ export class Auth implements Authenticator {
     if (!session || this.#hasEnded(session, now)) return this.#nobody();
     const user = await this.store.findUser(session.userId);
     if (!user || user.disabled) return this.#nobody();
-    if (isStale(session.lastUsedAt, now)) await this.store.touchSession(idHash, now);
+    if (isStale(session.lastUsedAt, now)) await this.#note(() => this.store.touchSession(idHash, now));
     const validForMs = Math.min(this.options.cacheMs, session.expiresAt.getTime() - now.getTime());
     return { value: principalOf(user), validForMs };
+  }
+
+  /** When something was used last is worth a line in the log, not somebody's refusal. */
+  async #note(touch: () => Promise<void>): Promise<void> {
+    try {
+      await touch();
+    } catch (error) {
+      this.log.warn({ err: error }, 'the latest use of a credential could not be noted');
+    }
   }
 
   #nobody(): Found {
