@@ -198,6 +198,7 @@ export const en = {
   'task.empty': 'empty',
   'task.byPerson': 'written by a person',
   'task.reported': ({ text }: { text: string }) => `Reported as “${text}”`,
+  'task.reported.noZone': ({ text }: { text: string }) => `Reported as “${text}”, without a time zone`,
   'task.gone': 'This task is no longer among those that you may see. Below is what was last known.',
   'task.missing': 'No such task',
 

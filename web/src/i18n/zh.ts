@@ -191,6 +191,7 @@ export const zh: Messages = {
   'task.empty': '空',
   'task.byPerson': '由人工填写',
   'task.reported': ({ text }) => `上报文本：“${text}”`,
+  'task.reported.noZone': ({ text }) => `上报文本：“${text}”，未注明时区`,
   'task.gone': '您已无权查看该任务，或它已被移除。以下是最后所知的内容。',
   'task.missing': '没有这个任务',
 
