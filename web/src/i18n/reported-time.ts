@@ -3,6 +3,7 @@
  * is read here: a day has no time of day, and a clock without a zone shows the same everywhere.
  */
 import { DASH, formatClock, formatDay, formatExactInstant, formatInstant, isoInstant, type Locale } from './format.js';
+import { visible } from './visible-text.js';
 
 /** A reported time in words. */
 export interface ReportedWords {
@@ -32,13 +33,13 @@ export function isNoTime(reported: string): boolean {
 /** A reported time, and the instant that it means; undefined: it means none, and is shown as it was reported. */
 export function reportedWords(reported: string, instantMs: number | undefined, locale: Locale): ReportedWords {
   if (isNoTime(reported)) return { text: DASH };
-  if (instantMs === undefined) return { text: reported };
+  if (instantMs === undefined) return { text: visible(reported) };
   const day = readDay(reported);
   if (day?.rest === '') return dayWords(day.date, locale);
   const clock = day && CLOCK.exec(day.rest);
   if (clock) return clockWords(day.date, [Number(clock[1]), Number(clock[2])], locale);
   const datetime = isoInstant(instantMs);
-  if (datetime === undefined) return { text: reported };
+  if (datetime === undefined) return { text: visible(reported) };
   return { text: formatInstant(instantMs, locale), exact: formatExactInstant(instantMs, locale), datetime };
 }
 
