@@ -179,6 +179,7 @@ export const en = {
   'fresh.pause': 'Pause',
   'fresh.resume': 'Go on',
   'fresh.held': ({ count }: { count: number }, words: Words) => `Refreshed every ${words.number(count)} s`,
+  'fresh.held.short': ({ count }: { count: number }, words: Words) => `every ${words.number(count)} s`,
   'fresh.held.why': ({ count }: { count: number }, words: Words) =>
     `Live updates do not get through: something between here and the server, probably a proxy, holds them back. What you see is asked for again every ${words.number(count)} seconds instead. Live updates are tried again from time to time and come back by themselves.`,
   'fresh.held.mend': 'Whoever runs the proxy can let answers pass through it at once, without buffering.',

@@ -172,6 +172,7 @@ export const zh: Messages = {
   'fresh.pause': '暂停',
   'fresh.resume': '继续',
   'fresh.held': ({ count }, words) => `每 ${words.number(count)} 秒刷新`,
+  'fresh.held.short': ({ count }, words) => `每 ${words.number(count)} 秒`,
   'fresh.held.why': ({ count }, words) =>
     `实时更新无法送达：您与服务器之间有设备（多半是代理）将其滞留。页面改为每 ${words.number(count)} 秒重新查询一次，并会不时重试；一旦可用，将自动恢复实时更新。`,
   'fresh.held.mend': '代理的管理员可以关闭对响应的缓冲，让数据即时通过。',
