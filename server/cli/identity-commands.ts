@@ -9,7 +9,7 @@ import { systemClock } from '../domain/clock.js';
 import { Users } from '../domain/users.js';
 import { Argon2Hasher } from '../identity/argon2-hasher.js';
 import type { Storage } from '../storage/storage.js';
-import { print } from './print.js';
+import { print, printAside, printPrompt } from './print.js';
 import { withStorage } from './with-storage.js';
 
 const ROLES: readonly string[] = ['member', 'viewer', 'manager'] satisfies Role[];
@@ -66,8 +66,8 @@ export async function createToken(
     const expiresAt = lifeMs === undefined ? null : new Date(systemClock.now().getTime() + lifeMs);
     const { secret } = await usersOf(storage).createToken({ name, groupId: options.group, scopes, expiresAt });
     print(secret);
-    process.stderr.write(
-      `This secret of the token ${JSON.stringify(name)} is shown only now. Send it as "authorization: Bearer …".\n`,
+    printAside(
+      `This secret of the token ${JSON.stringify(name)} is shown only now. Send it as "authorization: Bearer …".`,
     );
     return 0;
   });
@@ -98,7 +98,7 @@ function parseLife(text: string): number {
 async function passwordFor(options: { generate?: boolean }): Promise<string> {
   if (!options.generate) return readPassword();
   const password = randomBytes(15).toString('base64url');
-  process.stderr.write(`Password: ${password} (shown only now)\n`);
+  printAside(`Password: ${password} (shown only now)`);
   return password;
 }
 
@@ -106,13 +106,13 @@ async function passwordFor(options: { generate?: boolean }): Promise<string> {
 async function readPassword(): Promise<string> {
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
   const terminal = process.stdin.isTTY;
-  if (terminal) process.stderr.write('Password: ');
+  if (terminal) printPrompt('Password: ');
   const lines = createInterface({ input: process.stdin, output: silent, terminal });
   try {
     for await (const line of lines) return line;
     throw new ConfigError('The password is missing: type it, pipe it in as one line, or use --generate.');
   } finally {
     lines.close();
-    if (terminal) process.stderr.write('\n');
+    if (terminal) printAside('');
   }
 }

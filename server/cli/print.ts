@@ -1,17 +1,45 @@
-/** What commands print. */
+/**
+ * What commands print, and the only place that writes to the terminal. Stored texts come from anywhere, and a terminal obeys
+ * what it is sent: every character that is none to read is shown by a form of its own.
+ */
 import { ConfigError } from '../config.js';
 import { TaskDashError } from '../domain/errors.js';
 
 const MAX_LIMIT = 10_000;
 const MAX_CELL = 40;
 
+/** Controls, halves of characters, ends of lines, and what Unicode says may be ignored, save the choice of a character's form. */
+const FORMLESS = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\ufff9-\ufffb]|(?!\p{VS})\p{DI}/gu;
+
 /** One line on standard output. */
 export function print(line: string): void {
-  process.stdout.write(`${line}\n`);
+  process.stdout.write(`${printable(line)}\n`);
 }
 
-/** What went wrong, for somebody who may know the cause: an operator, not a caller of one of the doors. */
+/** One JSON document on a line of standard output, for programs; of the same meaning, and harmless for terminals. */
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value).replace(FORMLESS, escapeUnits)}\n`);
+}
+
+/** One line for people beside the output, on standard error. */
+export function printAside(line: string): void {
+  process.stderr.write(`${printable(line)}\n`);
+}
+
+/** Asks for something on standard error; what is typed follows on the same line. */
+export function printPrompt(words: string): void {
+  process.stderr.write(printable(words));
+}
+
+/**
+ * What went wrong, for somebody who may know the cause: an operator, not a caller of one of the doors. It may quote what is
+ * stored.
+ */
 export function sentenceOf(thrown: unknown): string {
+  return printable(rawSentenceOf(thrown));
+}
+
+function rawSentenceOf(thrown: unknown): string {
   if (!(thrown instanceof TaskDashError)) return messageOf(thrown);
   const { message, hint, cause, violations } = thrown;
   if (cause !== undefined) return `${message} The cause: ${messageOf(cause)}`;
@@ -29,7 +57,7 @@ function messageOf(thrown: unknown): string {
 export function printTable<Row extends object>(columns: readonly (keyof Row & string)[], rows: readonly Row[]): void {
   const cells = [
     columns.map((column) => column.toUpperCase()),
-    ...rows.map((row) => columns.map((column) => printable(String(row[column])))),
+    ...rows.map((row) => columns.map((column) => cut(printable(String(row[column]))))),
   ];
   const widths = columns.map((_, index) => Math.max(...cells.map((row) => row[index]?.length ?? 0)));
   for (const row of cells)
@@ -41,9 +69,21 @@ export function printTable<Row extends object>(columns: readonly (keyof Row & st
     );
 }
 
-/** Texts come from anywhere: control characters must not reach the terminal. */
+function cut(text: string): string {
+  return [...text].slice(0, MAX_CELL).join('');
+}
+
+/** "a␛[31m", "a\u202eb" */
 function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, '·').slice(0, MAX_CELL);
+  return text.replace(FORMLESS, (character) => {
+    const code = character.codePointAt(0) ?? 0;
+    if (code < 0x20) return String.fromCharCode(0x2400 + code);
+    return code === 0x7f ? '\u2421' : escapeUnits(character);
+  });
+}
+
+function escapeUnits(character: string): string {
+  return character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** The value of `--limit`. Throws ConfigError. */

@@ -5,7 +5,7 @@ import type { TaskFilter } from '../domain/ports.js';
 import type { Task } from '../domain/task.js';
 import { TaskFeed } from '../domain/task-feed.js';
 import { createLog } from '../logging.js';
-import { parseLimit, print, printTable } from './print.js';
+import { parseLimit, print, printJson, printTable } from './print.js';
 import { withStorage } from './with-storage.js';
 
 const COLUMNS = [
@@ -35,7 +35,7 @@ export function listTasks(
   return withStorage(config, async (storage) => {
     const query = { filter, orderBy: 'updatedAt', ascending: false, limit } as const;
     const tasks = await storage.tasks.list('everything', query);
-    if (options.json) for (const task of tasks) print(JSON.stringify(task));
+    if (options.json) for (const task of tasks) printJson(task);
     else printTable(COLUMNS, tasks);
     return 0;
   });
@@ -59,7 +59,7 @@ export function watchTasks(config: Config, options: { json?: boolean }): Promise
     try {
       while (!ended.signal.aborted) {
         for (const { event, task } of (await watch.next(1000, ended.signal))?.events ?? []) {
-          if (options.json) print(JSON.stringify({ event, task }));
+          if (options.json) printJson({ event, task });
           else
             print(
               `${event.at.toISOString()}  ${event.kind.padEnd(10)}  ${task.id}  ${event.fromStatus || '-'} → ${event.toStatus}  ${event.actor}`,

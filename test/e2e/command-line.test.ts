@@ -22,6 +22,12 @@ interface Outcome {
   readonly stderr: string;
 }
 
+/** Old and new controls, texts that are turned around, one without width, and ends of lines. */
+const ODD = [0x1b, 0x0a, 0x7f, 0x9b, 0x202e, 0x2066, 0x200b, 0x2028].map((code) => String.fromCodePoint(code)).join('');
+const ODD_PRINTED = '␛␊␡\\u009b\\u202e\\u2066\\u200b\\u2028';
+const TURNED = String.fromCodePoint(0x202e);
+const OBEYED = /[\p{Cc}\p{Zl}\p{Zp}\p{DI}]/u;
+
 /** Runs `taskdash` with these arguments on the database of the app. */
 async function taskdash(args: readonly string[], input?: string): Promise<Outcome> {
   const env = { ...process.env, TASKDASH_DATABASE_URL: app.database.url };
@@ -53,17 +59,42 @@ describe('the command line', () => {
     await app.client(TaskService, 'grpc', stdout.trim()).registerTask({ task: { id: 'by-token', groupId: 'mx' } });
   });
 
-  it('lists tasks and sessions as a table or as JSON, without control characters', async () => {
+  it('lists tasks and sessions as a table or as JSON', async () => {
     const service = await TcpxClient.connect(app.tcp);
     await service.register({ id: 'listed', name: 'red \u001b[31m', group_id: 'cli' });
     const table = await taskdash(['tasks', 'list', '--group', 'cli']);
-    expect(table.stdout.split('\n')[1]).toMatch(/^listed +red ·\[31m +cli +running$/);
+    expect(table.stdout.split('\n')[1]).toMatch(/^listed +red ␛\[31m +cli +running$/);
     const json = await taskdash(['tasks', 'list', '--group', 'cli', '--json']);
     expect(JSON.parse(json.stdout)).toMatchObject({ id: 'listed', status: 'running' });
     await expect
       .poll(async () => (await taskdash(['sessions', 'list'])).stdout, { timeout: 20_000 })
       .toMatch(/ tcp +127\.0\.0\.1 /);
     service.socket.destroy();
+  });
+
+  it('prints no stored text that a terminal would obey, in lists and in JSON', async () => {
+    const service = await TcpxClient.connect(app.tcp);
+    const record = { id: `odd${ODD}`, name: `n${ODD}`, user: `u${ODD}`, url: `l${ODD}`, description: `d${ODD}` };
+    await service.register({ ...record, group_id: 'odd', status: `s${ODD}`, start_time: ODD, stop_time: ODD });
+    const table = await taskdash(['tasks', 'list', '--group', 'odd']);
+    expect(table.stdout).toContain(`odd${ODD_PRINTED}`);
+    const json = await taskdash(['tasks', 'list', '--group', 'odd', '--json']);
+    expect(JSON.parse(json.stdout)).toMatchObject(record);
+    for (const { stdout } of [table, json]) expect(stdout.replaceAll('\n', '')).not.toMatch(OBEYED);
+    service.socket.destroy();
+  });
+
+  it('prints no name that a terminal would obey, where it sets passwords and makes tokens', async () => {
+    const user = `turned${TURNED}`;
+    await taskdash(['user', 'add', user], `${TEST_PASSWORD}\n`);
+    const outcomes = [
+      await taskdash(['user', 'set-password', user, '--generate']),
+      await taskdash(['token', 'create', user, '--group', 'mx']),
+      await taskdash(['user', 'set-password', `nobody${ODD}`, '--generate']),
+    ];
+    expect(outcomes.map(({ code }) => code)).toEqual([0, 0, 1]);
+    for (const { stdout, stderr } of outcomes) expect((stdout + stderr).replaceAll('\n', '')).not.toMatch(OBEYED);
+    expect(outcomes[0]?.stdout).toContain('"turned\\u202e"');
   });
 
   it('prints changes while it watches, and ends well when it is interrupted', async () => {
@@ -77,6 +108,7 @@ describe('the command line', () => {
       .poll(
         async () => {
           await service.register({ id: `watched-${n++}`, group_id: 'mx' });
+          await service.register({ id: `turned-${n}${ODD}`, group_id: 'mx', status: ODD });
           return printed;
         },
         { timeout: 20_000, interval: 200 },
@@ -84,6 +116,8 @@ describe('the command line', () => {
       .toMatch(/registered +watched-\d+ +- → running +service:127\.0\.0\.1/);
     child.kill('SIGINT');
     expect(await once(child, 'exit')).toEqual([0, null]);
+    expect(printed).toMatch(/turned-\d+␛␊/);
+    expect(printed.replaceAll('\n', '')).not.toMatch(OBEYED);
     service.socket.destroy();
   });
 

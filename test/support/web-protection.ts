@@ -5,9 +5,9 @@ import type { Page } from '@playwright/test';
 import { ListProtectionsResponseSchema } from '../../proto/gen/taskdash/task/v1/session_service_pb.js';
 
 /** Answers the page's question for protections with one of a server that has held 48 sessions for a minute. */
-export async function tellOfMassSilence(page: Page): Promise<void> {
+export async function tellOfMassSilence(page: Page, node = 'node-1'): Promise<void> {
   const protection = {
-    ...{ node: 'node-1', lost: 60, of: 200, held: 48, heldBy: '' },
+    ...{ node, lost: 60, of: 200, held: 48, heldBy: '' },
     since: durationFromMs(60_000),
     endsIn: durationFromMs(840_000),
   };

@@ -1,5 +1,17 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatAgo, formatDay, formatDuration, formatNumber, isDayOnly } from '../../web/src/i18n/format.js';
+import {
+  DASH,
+  formatAgo,
+  formatClock,
+  formatDay,
+  formatDuration,
+  formatExactInstant,
+  formatInstant,
+  formatNumber,
+  formatTime,
+  isoInstant,
+} from '../../web/src/i18n/format.js';
 import { checkNewPassword } from '../../web/src/state/new-password.js';
 import { languageFor, readPreferences, DEFAULT_PREFERENCES } from '../../web/src/state/preferences.js';
 import { safeLink, shortLink } from '../../web/src/state/safe-link.js';
@@ -44,20 +56,52 @@ describe('a day', () => {
     expect(formatDay(Date.UTC(2020, 6, 1), 'en')).toBe('2020-07-01');
     expect(formatDay(Date.UTC(2020, 6, 1), 'zh-CN')).toBe('2020/07/01');
   });
-
-  it('is told from an instant by having no time of day', () => {
-    expect(['2020.07.01', ' 2020-7-1 ', '2020/07/01'].map(isDayOnly)).toEqual([true, true, true]);
-    expect(['2020-07-01 12:00', '2020-07-01T00:00:00Z', '12:00', ''].map(isDayOnly)).toEqual([
-      false,
-      false,
-      false,
-      false,
-    ]);
-  });
 });
 
 it('groups the digits of numbers', () => {
   expect(formatNumber(1234567, 'en')).toBe('1,234,567');
+});
+
+describe('what is no instant, or no number', () => {
+  const TOO_FAR_MS = 8.64e15 + 1;
+  const NUMBERS = [NaN, Infinity, -Infinity, TOO_FAR_MS, -TOO_FAR_MS, 1e300, Number('text'), Number.MAX_VALUE];
+  const INSTANTS = { formatInstant, formatExactInstant, formatTime, formatDay, formatClock };
+
+  describe.each(['en', 'zh-CN'] as const)('in %s', (locale) => {
+    it.each(Object.entries(INSTANTS))('is a dash for %s', (_name, format) => {
+      expect(NUMBERS.map((ms) => format(ms, locale))).toEqual(NUMBERS.map(() => DASH));
+    });
+
+    it('is a dash as a distance and as a duration', () => {
+      for (const ms of NUMBERS) {
+        expect([formatAgo(ms, 0, locale), formatAgo(0, ms, locale), formatDuration(ms, locale)]).toEqual([
+          DASH,
+          DASH,
+          DASH,
+        ]);
+      }
+      expect([NaN, Infinity, -Infinity].map((count) => formatNumber(count, locale))).toEqual([DASH, DASH, DASH]);
+    });
+
+    it('is a word for every number that there is', () => {
+      fc.assert(
+        fc.property(fc.double(), fc.double(), (ms, nowMs) => {
+          const shown = [
+            ...Object.values(INSTANTS).map((format) => format(ms, locale)),
+            formatAgo(ms, nowMs, locale),
+            formatDuration(ms, locale),
+            formatNumber(ms, locale),
+          ];
+          expect(shown.every((text) => text !== '' && !/NaN|∞|undefined/.test(text))).toBe(true);
+        }),
+      );
+    });
+  });
+
+  it('has no form for programs', () => {
+    expect(NUMBERS.map(isoInstant)).toEqual(NUMBERS.map(() => undefined));
+    expect(isoInstant(0)).toBe('1970-01-01T00:00:00.000Z');
+  });
 });
 
 describe('what a browser remembers', () => {

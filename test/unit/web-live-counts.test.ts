@@ -128,4 +128,23 @@ describe('the counts above the list', () => {
     counts.reset();
     expect([counts.list, counts.total, time.alarms]).toEqual([[], 0, 0]);
   });
+
+  it('are asked for again where no stream tells of changes, but not while they are, nor oftener than they are worth', async () => {
+    const { counts, asked, time } = await counted();
+    const refresh = async () => {
+      counts.refresh();
+      await settle();
+      return asked.length;
+    };
+    expect(await refresh()).toBe(2);
+    expect(await refresh()).toBe(2);
+    await time.pass(1000);
+    await asked[1]?.answer(FOUND);
+    await time.pass(1000 / COUNT_TIMES.share - 1);
+    expect(await refresh()).toBe(2);
+    await time.pass(1);
+    expect(await refresh()).toBe(3);
+    await asked[2]?.fail();
+    expect(await refresh()).toBe(4);
+  });
 });

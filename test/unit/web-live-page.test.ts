@@ -259,6 +259,61 @@ describe('a view that is shown', () => {
   });
 });
 
+describe('where no stream gets through', () => {
+  it('is asked for again at once, but never while an answer is under way', async () => {
+    const { time, page, asked, last, ready } = rig();
+    await ready([task('a')]);
+    page.refresh();
+    await time.pass(0);
+    expect([asked.length, page.isBusy]).toEqual([2, false]);
+    page.refresh();
+    await time.pass(PAGE_TIMES.reloadAfterMs);
+    expect([asked.length, last().signal.aborted]).toEqual([2, false]);
+    await last().answer([task('b')]);
+    expect(namesOf(page)).toEqual(['b']);
+    page.refresh();
+    await time.pass(0);
+    expect(asked).toHaveLength(3);
+  });
+
+  it('keeps rows that may not move, and lets what was listed wait like changes', async () => {
+    const { time, page, last, ready } = rig();
+    await ready([task('b'), task('c')]);
+    page.restrain({ isHeld: true });
+    page.refresh();
+    await time.pass(0);
+    await last().answer([task('a'), task('b', 2), task('c')]);
+    expect([namesOf(page), page.list.rows[0]?.revision, page.list.pendingCount]).toEqual([['b', 'c'], 2n, 1]);
+    page.apply();
+    expect(namesOf(page)).toEqual(['a', 'b', 'c']);
+  });
+
+  it('asks for nothing while the page is paused, or cannot be seen', async () => {
+    const { time, page, viewer, asked, ready } = rig();
+    await ready([task('a')]);
+    page.restrain({ isPaused: true });
+    page.refresh();
+    page.restrain({ isPaused: false });
+    viewer.isLooking = false;
+    page.refresh();
+    await time.pass(0);
+    expect(asked).toHaveLength(1);
+  });
+
+  it('waits after a failure as long as ever', async () => {
+    const { time, page, asked, last, ready } = rig();
+    await ready([task('a')]);
+    page.refresh();
+    await time.pass(0);
+    await last().fail({ isFinal: false, retryAfterMs: 0 });
+    page.refresh();
+    await time.pass(PAGE_TIMES.firstRetryMs - 1);
+    expect(asked).toHaveLength(2);
+    await time.pass(1);
+    expect(asked).toHaveLength(3);
+  });
+});
+
 describe('the next page', () => {
   const full = Array.from({ length: 25 }, (_, index) => task(`m${String(index).padStart(2, '0')}`));
 

@@ -115,4 +115,63 @@ describe('the way in', () => {
       });
     }
   });
+
+  it('leads, however an address is pieced together, to a page of this origin, and stays as it is from then on', () => {
+    const addresses = fc
+      .array(fc.constantFrom(...PIECES), { minLength: 1, maxLength: 9 })
+      .map((pieces) => pieces.join(''));
+    const accepted = new Set<string>();
+    fc.assert(
+      fc.property(addresses, fc.constantFrom('/login', '/password'), (address, way) => {
+        const next = nextOf(`${way}?${new URLSearchParams({ next: address }).toString()}`);
+        for (const origin of ORIGINS) expect(new URL(next, `${origin}${way}`).origin, next).toBe(origin);
+        expect(['login', 'password'], next).not.toContain(read(next).page);
+        expect([nextOf(loginHref(next)), nextOf(passwordHref(next))]).toEqual([next, next]);
+        // What the address bar says after going there is what was gone to.
+        const url = new URL(next, 'http://taskdash.test');
+        expect(url.pathname + url.search + url.hash).toBe(next);
+        if (next !== '/tasks') accepted.add(next);
+      }),
+      { numRuns: 3000, seed: 20_260_115 },
+    );
+    expect(accepted.size).toBeGreaterThan(300);
+  });
 });
+
+/** What addresses that mean harm are made of, and what makes honest ones. */
+const PIECES = [
+  ...['/', '/', '/', '//', '\\', '.', '..', '/../', '/./', '%2e', '%2E%2e', '%2f', '%5c', '%00', '%'],
+  ...['\t', '\n', '\r', ' ', '\u0000', '\u001f', '@', ':', ':80', ';', '?', '#', '&', '=', 'next='],
+  ...[
+    'javascript:',
+    'data:',
+    'http:',
+    'https://',
+    'http://here.invalid',
+    'evil.test',
+    'user@evil.test',
+    '[::1]',
+    '127.1',
+  ],
+  ...['\u3002', '\uff0e', '\u2024', '\uff0f', '\u2215', '\uff3c', '\u200b', '\ufeff', '\u202e', '\ud800', '任务'],
+  ...[
+    '/login',
+    '/password',
+    'login',
+    'LOGIN',
+    '%6cogin',
+    '/tasks',
+    'tasks/',
+    '/connections',
+    '130',
+    '?q=x',
+    '?next=/login',
+  ],
+];
+
+const ORIGINS = ['http://taskdash.test', 'https://taskdash.test:8443', 'http://127.0.0.1:8080', 'http://here.invalid'];
+
+function nextOf(href: string): string {
+  const route = read(href);
+  return route.page === 'login' || route.page === 'password' ? route.next : expect.fail(`${href} is not the way in`);
+}

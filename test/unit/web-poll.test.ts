@@ -53,6 +53,25 @@ beforeEach(() => {
 });
 
 describe('a poll', () => {
+  it('asks sooner when told to, but not while an answer is under way or failed, nor oftener than its share of time allows', async () => {
+    poll.askSooner();
+    expect(door.asked).toBe(0);
+    poll.start();
+    poll.askSooner();
+    expect(door.asked).toBe(1);
+    await time.pass(100);
+    await door.answer('one');
+    await time.pass(100 / POLL_TIMES.share - 1);
+    poll.askSooner();
+    expect(door.asked).toBe(1);
+    await time.pass(1);
+    poll.askSooner();
+    expect(door.asked).toBe(2);
+    await door.fail();
+    poll.askSooner();
+    expect([door.asked, time.alarms]).toEqual([2, 1]);
+  });
+
   it('asks at once, and again when the answer is no longer good', async () => {
     poll.start();
     await door.answer('one');

@@ -12,7 +12,8 @@ import { settle, WebTime } from '../support/web-time.js';
 
 /** The waiting times between streams, without the watch over each stream. */
 function waitsOf(time: WebTime): number[] {
-  return time.waits.filter((ms) => ms !== WATCH_TIMES.silenceMs);
+  const { silenceMs, firstSignMs, refreshMs } = WATCH_TIMES;
+  return time.waits.filter((ms) => ![silenceMs, firstSignMs, refreshMs].includes(ms as never));
 }
 
 /** A server whose streams are fed and ended by the test. */
@@ -81,6 +82,7 @@ async function running() {
     onMarker: (resumed) => told.push(resumed ? 'resumed' : 'anew'),
     onChange: (task) => told.push(task.event?.taskId ?? '?'),
     onSign: () => {},
+    onRefresh: () => told.push('refresh'),
     onLoginOver: () => told.push('login over'),
   };
   const loop = new WatchLoop(door, listener, time);
@@ -116,14 +118,6 @@ describe('the stream of changes', () => {
     expect(states.at(-1)).toBe('live');
     await time.pass(1);
     expect(states.at(-1)).toBe('waiting');
-    loop.stop();
-    await done;
-  });
-
-  it('also gives up on a connection that never says anything', async () => {
-    const { time, door, states, loop, done } = await running();
-    await time.pass(WATCH_TIMES.silenceMs);
-    expect([states.at(-1), door.tokens.length]).toEqual(['waiting', 1]);
     loop.stop();
     await done;
   });
@@ -187,11 +181,12 @@ describe('the stream of changes', () => {
     expect([told, states.at(-1)]).toEqual([['login over'], 'stopped']);
   });
 
-  it.each(['connecting', 'live', 'waiting'] as const)(
+  it.each(['connecting', 'live', 'waiting', 'held'] as const)(
     'stops while it is %s, and leaves no timer behind',
     async (moment) => {
       const { time, door, told, loop, done } = await running();
       if (moment === 'live') await door.say(marker('m'));
+      if (moment === 'held') await time.pass(WATCH_TIMES.firstSignMs);
       if (moment === 'waiting') await door.say({ kind: 'lost', retryAfterMs: 0 });
       loop.stop();
       await done;
@@ -200,4 +195,87 @@ describe('the stream of changes', () => {
       expect(told).not.toContain('late');
     },
   );
+});
+
+describe('a stream that is held on its way', () => {
+  const { firstSignMs, refreshMs, firstHeldWaitMs, maxHeldWaitMs } = WATCH_TIMES;
+
+  /** Time as it passes, so that everything that is due every few seconds is done every few seconds. */
+  async function passSlowly(time: WebTime, ms: number): Promise<void> {
+    for (let passed = 0; passed < ms; passed += refreshMs) await time.pass(refreshMs);
+  }
+
+  it('is none that says something within the first seconds', async () => {
+    const { time, door, told, states, loop, done } = await running();
+    await time.pass(firstSignMs - 1);
+    await door.say(marker('m1'));
+    await time.pass(firstSignMs);
+    expect([states, told]).toEqual([['connecting', 'live'], ['anew']]);
+    loop.stop();
+    await done;
+  });
+
+  it('is noticed, and whoever shows something asks for it at once and every few seconds', async () => {
+    const { time, told, states, loop, done } = await running();
+    await time.pass(firstSignMs);
+    expect([states.at(-1), told]).toEqual(['held', ['refresh']]);
+    await passSlowly(time, 3 * refreshMs);
+    expect(told).toHaveLength(4);
+    loop.stop();
+    await done;
+  });
+
+  it('is tried again, less and less often, which changes nothing of what is told', async () => {
+    const { time, door, states, loop, done } = await running();
+    await time.pass(firstSignMs);
+    for (const waitMs of [15_000, 30_000, 60_000, 60_000]) {
+      expect(waitsOf(time).at(-1)).toBe(waitMs);
+      await passSlowly(time, waitMs + firstSignMs);
+    }
+    expect([firstHeldWaitMs, maxHeldWaitMs]).toEqual([15_000, 60_000]);
+    expect(door.tokens).toHaveLength(5);
+    expect(new Set(states.slice(1))).toEqual(new Set(['held']));
+    loop.stop();
+    await done;
+  });
+
+  it('is live with the first message that comes through, and begins anew: what was asked for is not told again', async () => {
+    const { time, door, told, states, loop, done } = await running();
+    await door.say(marker('m1'));
+    await door.say({ kind: 'lost', retryAfterMs: 0 });
+    await time.pass(500);
+    await time.pass(firstSignMs);
+    await time.pass(firstHeldWaitMs);
+    await door.say(marker('m2'));
+    const before = [...told];
+    await passSlowly(time, 4 * refreshMs);
+    expect([states.at(-1), door.tokens, told.at(-1)]).toEqual(['live', ['', 'm1', ''], 'anew']);
+    expect(told).toEqual(before);
+    loop.stop();
+    await done;
+  });
+
+  it('stays held when the server refuses the next one, and tries again as often as after any refusal', async () => {
+    const { time, door, told, states, loop, done } = await running();
+    await time.pass(firstSignMs);
+    await time.pass(firstHeldWaitMs);
+    await door.say({ kind: 'lost', retryAfterMs: 0 });
+    expect([states.at(-1), waitsOf(time).at(-1)]).toEqual(['held', WATCH_TIMES.firstWaitMs]);
+    const count = told.length;
+    await time.pass(refreshMs);
+    expect(told).toHaveLength(count + 1);
+    loop.stop();
+    await done;
+  });
+
+  it('is tried at once when asked to, and asks for nothing when the login is over', async () => {
+    const { time, door, told, loop, done } = await running();
+    await time.pass(firstSignMs);
+    loop.retryNow();
+    await settle();
+    expect(door.tokens).toHaveLength(2);
+    await door.say({ kind: 'login-over', retryAfterMs: 0 });
+    await done;
+    expect([told.at(-1), time.alarms]).toEqual(['login over', 0]);
+  });
 });

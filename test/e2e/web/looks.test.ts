@@ -112,6 +112,15 @@ const VIEWS: readonly { name: string; show: (page: Page) => Promise<void> }[] = 
     },
   },
   {
+    name: 'list whose stream is held, and why that is',
+    show: async (page) => {
+      await page.route('**/taskdash.task.v1.TaskService/WatchTasks', () => {});
+      await logIn(page, 'vera');
+      await page.locator('.fresh.held button.words').click();
+      await page.locator('#held-why').waitFor();
+    },
+  },
+  {
     name: 'empty list',
     show: async (page) => {
       await logIn(page, 'newcomer');

@@ -78,7 +78,7 @@ describe('the page of a task', () => {
       URL: 'example.test/v1/task',
       User: 'ssx',
       GroupID: 'mx',
-      Description: 'adds data\nin two lines',
+      Description: 'adds data␊\nin two lines',
       Status: 'running',
       StartTime: '2026-01-15 08:00',
       StopTime: '18:00',

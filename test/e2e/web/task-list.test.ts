@@ -26,6 +26,15 @@ const EXAMPLE = [
 ] as const;
 const COLUMNS = ['id', 'name', 'url', 'user', 'group', 'description', 'status', 'start', 'stop'];
 const OPS_TASKS = 130;
+/** Start times of some of those tasks, by their numbers. */
+const REPORTED_TIMES: Readonly<Record<number, string>> = {
+  3: '12:00',
+  4: '0001-01-01 00:00:00 +0000 UTC',
+  5: '0001-01-01T00:00:00+08:00',
+  6: '2020年07月01日',
+  7: '2020-07-01 12:00:30',
+  8: '2020-07-01T12:00:30Z',
+};
 
 let app: TestApp;
 let service: TcpxClient;
@@ -71,7 +80,7 @@ async function registerOps(): Promise<void> {
       status: statuses[index % statuses.length] ?? '',
       url: index === 0 ? 'javascript:alert(1)' : index === 1 ? 'https://example.test/job?a=1' : '',
       description: index === 2 ? '夜间导入 <b>not markup</b>' : '',
-      startTime: index === 3 ? '12:00' : '2026-01-15T08:00:00+08:00',
+      startTime: REPORTED_TIMES[index] ?? '2026-01-15T08:00:00+08:00',
     })),
   });
 }
@@ -158,7 +167,8 @@ describe('the table', () => {
     await logIn(page, 'olga', '/tasks?sort=id&size=25');
     await showsRows(page, 25);
     expect(await page.locator('td.description').nth(2).innerText()).toBe('夜间导入 <b>not markup</b>');
-    expect((await columnOf(page, 'start')).slice(2, 4)).toEqual(['2026-01-15 08:00', '12:00']);
+    const times = ['2026-01-15 08:00', '12:00', '–', '–', '2020-07-01', '2020-07-01 12:00', '2020-07-01 20:00'];
+    expect((await columnOf(page, 'start')).slice(2, 2 + times.length)).toEqual(times);
   });
 
   it('tells cause and time of a status on hover and on focus', async () => {

@@ -178,8 +178,15 @@ export const en = {
   'fresh.paused': ({ time }: { time: string }) => `Paused, data from ${time}`,
   'fresh.pause': 'Pause',
   'fresh.resume': 'Go on',
+  'fresh.held': ({ count }: { count: number }, words: Words) => `Refreshed every ${words.number(count)} s`,
+  'fresh.held.short': ({ count }: { count: number }, words: Words) => `every ${words.number(count)} s`,
+  'fresh.held.why': ({ count }: { count: number }, words: Words) =>
+    `Live updates do not get through: something between here and the server, probably a proxy, holds them back. What you see is asked for again every ${words.number(count)} seconds instead. Live updates are tried again from time to time and come back by themselves.`,
+  'fresh.held.mend': 'Whoever runs the proxy can let answers pass through it at once, without buffering.',
   'fresh.said.live': 'Live again',
   'fresh.said.lost': 'The connection is lost, reconnecting',
+  'fresh.said.held': ({ count }: { count: number }, words: Words) =>
+    `Live updates do not get through; refreshed every ${words.number(count)} seconds`,
 
   'task.back': 'All tasks',
   'task.open': 'Open link',
@@ -198,6 +205,7 @@ export const en = {
   'task.empty': 'empty',
   'task.byPerson': 'written by a person',
   'task.reported': ({ text }: { text: string }) => `Reported as “${text}”`,
+  'task.reported.noZone': ({ text }: { text: string }) => `Reported as “${text}”, without a time zone`,
   'task.gone': 'This task is no longer among those that you may see. Below is what was last known.',
   'task.missing': 'No such task',
 

@@ -2,6 +2,7 @@
 import type { Failure } from '../api/failure.js';
 import { formatDuration } from './format.js';
 import { i18n, t } from './i18n.svelte.js';
+import { visible } from './visible-text.js';
 
 /** What a failed call means, in the language of the page. */
 export function failureWords(failure: Failure): string {
@@ -21,8 +22,8 @@ export function failureWords(failure: Failure): string {
     case 'LOGIN_THROTTLED':
       return t('failure.LOGIN_THROTTLED', { wait: formatDuration(failure.retryAfterMs, i18n.locale) });
     case 'REQUEST_INVALID':
-      return t('failure.REQUEST_INVALID', { detail: failure.detail });
+      return t('failure.REQUEST_INVALID', { detail: visible(failure.detail) });
     default:
-      return t('failure.other', { detail: failure.detail });
+      return t('failure.other', { detail: visible(failure.detail) });
   }
 }

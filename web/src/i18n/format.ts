@@ -1,7 +1,16 @@
-/** Numbers, instants and durations in words, in the viewer's language and time zone. */
+/**
+ * Numbers, instants and durations in words, in the viewer's language and time zone. What is no number, or no instant of
+ * a calendar, is a dash: one odd record must not keep a page from showing all others.
+ */
 
 /** The languages of the page, as BCP 47 names them. */
 export type Locale = 'en' | 'zh-CN';
+
+/** What stands where there is nothing to show. */
+export const DASH = '–';
+
+/** The calendar of JavaScript ends a hundred million days before and after 1970. */
+const LAST_MS = 8.64e15;
 
 const SECOND = 1000;
 const STEPS = [
@@ -30,36 +39,58 @@ function dateLocale(locale: Locale): string {
   return locale === 'en' ? 'sv-SE' : 'zh-CN';
 }
 
+function isInstant(ms: number): boolean {
+  return Number.isFinite(ms) && Math.abs(ms) <= LAST_MS;
+}
+
+function formatDate(ms: number, locale: Locale, name: string, options: Intl.DateTimeFormatOptions): string {
+  return isInstant(ms) ? dateFormat(locale, name, options).format(ms) : DASH;
+}
+
+const TO_THE_MINUTE = {
+  year: 'numeric',
+  month: '2-digit',
+  day: '2-digit',
+  hour: '2-digit',
+  minute: '2-digit',
+  hourCycle: 'h23',
+} as const;
+
 /** "2026-01-15 08:00": date and time to the minute. */
 export function formatInstant(ms: number, locale: Locale): string {
-  const options = { year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit' } as const;
-  return dateFormat(locale, 'instant', { ...options, hourCycle: 'h23' }).format(ms);
+  return formatDate(ms, locale, 'instant', TO_THE_MINUTE);
+}
+
+/** What a calendar and a clock of no known zone showed; the milliseconds are those of UTC with the same digits. */
+export function formatClock(ms: number, locale: Locale): string {
+  return formatDate(ms, locale, 'clock', { ...TO_THE_MINUTE, timeZone: 'UTC' });
+}
+
+/** An instant for programs, as `<time>` has it; undefined where it is none. */
+export function isoInstant(ms: number): string | undefined {
+  return isInstant(ms) ? new Date(ms).toISOString() : undefined;
 }
 
 /** "2026-01-15 08:00:05 GMT+8": for those who want to know exactly. */
 export function formatExactInstant(ms: number, locale: Locale): string {
   const options = { dateStyle: 'short', timeStyle: 'long', hourCycle: 'h23' } as const;
-  return dateFormat(locale, 'exact', options).format(ms);
+  return formatDate(ms, locale, 'exact', options);
 }
 
 /** "08:00:05" */
 export function formatTime(ms: number, locale: Locale): string {
-  return dateFormat(locale, 'time', { timeStyle: 'medium', hourCycle: 'h23' }).format(ms);
+  return formatDate(ms, locale, 'time', { timeStyle: 'medium', hourCycle: 'h23' });
 }
 
 /** A calendar day that was reported without a time of day: it is that day in every time zone. */
 export function formatDay(ms: number, locale: Locale): string {
   const options = { year: 'numeric', month: '2-digit', day: '2-digit', timeZone: 'UTC' } as const;
-  return dateFormat(locale, 'day', options).format(ms);
-}
-
-/** Whether a reported time names a day and no time of day. */
-export function isDayOnly(reported: string): boolean {
-  return /^\s*\d{4}[-./]\d{1,2}[-./]\d{1,2}\s*$/.test(reported);
+  return formatDate(ms, locale, 'day', options);
 }
 
 /** "3 min. ago"; instants in the near future, by a clock that is ahead, count as now. */
 export function formatAgo(ms: number, nowMs: number, locale: Locale): string {
+  if (!isInstant(ms) || !isInstant(nowMs)) return DASH;
   const agoMs = Math.max(0, nowMs - ms);
   const [unit, sizeMs] = STEPS.find(([, size]) => agoMs >= size) ?? ['second', SECOND];
   const format = cached(
@@ -71,6 +102,7 @@ export function formatAgo(ms: number, nowMs: number, locale: Locale): string {
 
 /** "2 hours 5 minutes": the two largest units; below a second in milliseconds. */
 export function formatDuration(ms: number, locale: Locale): string {
+  if (!isInstant(ms)) return DASH;
   if (ms < SECOND) return formatUnit(Math.max(0, Math.round(ms)), 'millisecond', locale);
   const first = STEPS.findIndex(([, size]) => ms >= size);
   const parts: string[] = [];
@@ -90,5 +122,6 @@ function formatUnit(count: number, unit: string, locale: Locale): string {
 
 /** "12,345" */
 export function formatNumber(count: number, locale: Locale): string {
+  if (!Number.isFinite(count)) return DASH;
   return cached(`number ${locale}`, () => new Intl.NumberFormat(locale)).format(count);
 }

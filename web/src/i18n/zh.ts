@@ -171,8 +171,14 @@ export const zh: Messages = {
   'fresh.paused': ({ time }) => `已暂停，数据来自 ${time}`,
   'fresh.pause': '暂停',
   'fresh.resume': '继续',
+  'fresh.held': ({ count }, words) => `每 ${words.number(count)} 秒刷新`,
+  'fresh.held.short': ({ count }, words) => `每 ${words.number(count)} 秒`,
+  'fresh.held.why': ({ count }, words) =>
+    `实时更新无法送达：您与服务器之间有设备（多半是代理）将其滞留。页面改为每 ${words.number(count)} 秒重新查询一次，并会不时重试；一旦可用，将自动恢复实时更新。`,
+  'fresh.held.mend': '代理的管理员可以关闭对响应的缓冲，让数据即时通过。',
   'fresh.said.live': '已恢复实时',
   'fresh.said.lost': '连接已断开，正在重连',
+  'fresh.said.held': ({ count }, words) => `实时更新无法送达，改为每 ${words.number(count)} 秒刷新`,
 
   'task.back': '全部任务',
   'task.open': '打开链接',
@@ -191,6 +197,7 @@ export const zh: Messages = {
   'task.empty': '空',
   'task.byPerson': '由人工填写',
   'task.reported': ({ text }) => `上报文本：“${text}”`,
+  'task.reported.noZone': ({ text }) => `上报文本：“${text}”，未注明时区`,
   'task.gone': '您已无权查看该任务，或它已被移除。以下是最后所知的内容。',
   'task.missing': '没有这个任务',
 

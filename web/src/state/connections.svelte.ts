@@ -6,6 +6,7 @@ import type { Session } from '../../../proto/gen/taskdash/task/v1/session_servic
 import * as api from '../api/api.js';
 import { failureOf, isLoginOver, type Failure } from '../api/failure.js';
 import { browserTime } from './browser-time.js';
+import { live } from './live.svelte.js';
 import { connectionsHref, type ConnectionsView } from './location.js';
 import { navigation } from './navigation.svelte.js';
 import { Poll } from './poll.js';
@@ -91,6 +92,7 @@ export class Connections {
     this.#nextPageToken = nextPageToken;
     this.#total = total;
     this.#asOfMs = Date.now();
+    live.confirm();
     this.#failure = undefined;
     return REFRESH_MS;
   }

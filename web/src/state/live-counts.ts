@@ -89,6 +89,12 @@ export class LiveCounts {
     }
   }
 
+  /** No change is told of: asks the server again, unless it is asked already or took too long for that. */
+  refresh(): void {
+    const isDue = this.time.nowMs() - this.#countedAtMs >= this.#tookMs / COUNT_TIMES.share;
+    if (isDue && !this.#isAsking) void this.recount();
+  }
+
   /** Forgets everything. */
   reset(): void {
     this.#asking.abort();

@@ -8,7 +8,8 @@
  *   while it is under way are merged into the answer (live-list.ts).
  * - `reload` asks for the same view unseen: when the page ran short of rows, when too many changes wait, when the stream
  *   began anew after the rows were asked for, and now and then while somebody looks, since the stream does not tell of
- *   marks. Its answer is dropped while rows may not move.
+ *   marks. While rows may not move, its answer counts like changes that the stream told of.
+ * - `refresh` does so where no stream gets through, every few seconds, unless an answer is under way already.
  */
 import type { Task } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
 import { Alarms } from './alarms.js';
@@ -74,6 +75,7 @@ export class LivePage {
   #streams = 0;
   #listedInStream = 0;
   #asking = new AbortController();
+  #isReloading = false;
   /** The last task before a page, by the token of the page. */
   readonly #boundaries = new Map<string, Task>();
   readonly #alarms: Alarms<'reload' | 'retry' | 'age'>;
@@ -156,6 +158,12 @@ export class LivePage {
     this.#planReload();
   }
 
+  /** No change is told of: asks again now, unless that is under way or failed just before, or nobody is to see it. */
+  refresh(): void {
+    if (this.#phase !== 'ready' || this.#isReloading || this.#isPaused || !this.door.isSeen()) return;
+    this.#alarms.set('reload', 0, () => void this.#reload());
+  }
+
   /** The pointer or the focus is in the rows, or the viewer has paused the page. */
   restrain(reasons: { isHeld?: boolean; isPaused?: boolean }): void {
     this.#isHeld = reasons.isHeld ?? this.#isHeld;
@@ -213,28 +221,37 @@ export class LivePage {
     return this.#askAgain(() => this.#mode() === 'flowing');
   }
 
-  /** Asks for the same view unseen. An answer that is not welcome any more is dropped: its time comes again. */
+  /** Asks for the same view unseen. Of an answer that is not welcome any more, the rows count like changes. */
   async #askAgain(isWelcome: () => boolean): Promise<void> {
     if (this.#isBusy || this.#phase !== 'ready') return;
     const signal = this.#begin();
     const list = this.#list;
     const stream = this.#streams;
     list.beginLoad();
+    this.#isReloading = true;
     try {
       const answer = await this.#ask(signal);
       if (signal.aborted) return;
+      this.#isReloading = false;
       if (isWelcome()) this.#take(list, answer, stream);
-      else list.abandonLoad();
+      else this.#takeAsChanges(list, answer);
     } catch (thrown) {
       list.abandonLoad();
       if (!signal.aborted) this.#failToReload(thrown);
     }
   }
 
+  #takeAsChanges(list: LiveList, answer: ListAnswer): void {
+    list.abandonLoad();
+    this.offer(answer.tasks.map((task) => ({ taskId: task.id, revision: task.revision, task })));
+    this.door.onShow();
+  }
+
   #begin(): AbortSignal {
     this.#alarms.clearAll();
     this.#asking.abort();
     this.#incoming = undefined;
+    this.#isReloading = false;
     this.#asking = new AbortController();
     return this.#asking.signal;
   }
@@ -270,6 +287,7 @@ export class LivePage {
   }
 
   #failToReload(thrown: unknown): void {
+    this.#isReloading = false;
     const failure = this.door.onFailure(thrown);
     if (failure) this.#alarms.set('reload', this.#backOff.nextMs(failure.retryAfterMs), () => void this.#reload());
   }

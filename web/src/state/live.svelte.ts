@@ -11,6 +11,8 @@ export interface LiveViewer {
   onChange(change: TaskChange): void;
   /** The stream began anew: what was listed before may be incomplete. */
   onRestart(): void;
+  /** No stream gets through: what is shown is to be asked for again, every few seconds. */
+  onRefresh?(): void;
 }
 
 /** How long a list waits for the stream to open before it is asked for all the same. */
@@ -29,9 +31,14 @@ class Live {
     return this.#state;
   }
 
-  /** When the stream last gave a sign, in milliseconds since 1970; 0 before the first one. */
+  /** When the stream last gave a sign, or an answer stood in for it, in milliseconds since 1970; 0 before the first one. */
   get signAtMs(): number {
     return this.#signAtMs;
+  }
+
+  /** The server has answered with what is shown: while the stream is held, that is how fresh the page is. */
+  confirm(): void {
+    if (this.#state === 'held') this.#signAtMs = Date.now();
   }
 
   /** Tries to reconnect at once when the network is back or somebody looks at the page again, from now on. */
@@ -69,7 +76,7 @@ class Live {
     return () => this.#viewers.delete(viewer);
   }
 
-  /** Resolves when the stream has opened, so that no change can fall between a list and the stream; or after a while. */
+  /** Resolves when the stream has opened, so that no change can fall between a list and the stream; or when it does not. */
   async whenOpened(): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const patience = new Promise<void>((resolve) => (timer = setTimeout(resolve, MARKER_PATIENCE_MS)));
@@ -89,12 +96,19 @@ class Live {
       onMarker: whenCurrent((resumed: boolean) => this.#onMarker(resumed)),
       onChange: whenCurrent((change: TaskChange) => this.#tell(change)),
       onSign: whenCurrent(() => (this.#signAtMs = Date.now())),
+      onRefresh: whenCurrent(() => this.#onRefresh()),
       onLoginOver: whenCurrent(() => session.end()),
     };
   }
 
   #tell(change: TaskChange): void {
     for (const viewer of this.#viewers) viewer.onChange(change);
+  }
+
+  #onRefresh(): void {
+    this.#tellOpened();
+    if (document.visibilityState !== 'visible') return;
+    for (const viewer of this.#viewers) viewer.onRefresh?.();
   }
 
   /** A list that waited for the first marker needs no other word; one that did not is told like everybody. */

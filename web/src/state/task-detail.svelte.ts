@@ -76,8 +76,13 @@ export class TaskDetail implements LiveViewer {
   /** Loads and follows the task; returns how to stop. */
   start(): () => void {
     this.#ended = new AbortController();
+    const { signal } = this.#ended;
     const unsubscribe = live.subscribe(this);
-    const stopAsking = pollWhileVisible(this.#poll);
+    let stopAsking = () => {};
+    // Waiting for the stream is no time that the server takes to answer.
+    void live.whenOpened().then(() => {
+      if (!signal.aborted) stopAsking = pollWhileVisible(this.#poll);
+    });
     return () => {
       unsubscribe();
       stopAsking();
@@ -121,8 +126,11 @@ export class TaskDetail implements LiveViewer {
     this.#poll.askNow();
   }
 
+  onRefresh(): void {
+    this.#poll.askSooner();
+  }
+
   async #ask(signal: AbortSignal): Promise<Answer> {
-    await live.whenOpened();
     const page = { pageSize: HISTORY_PAGE_SIZE, pageToken: '' };
     const [task, history] = await Promise.all([
       api.getTask(this.id, signal),
@@ -141,6 +149,7 @@ export class TaskDetail implements LiveViewer {
     this.#events = mergeEvents(this.#events, events);
     this.#failure = undefined;
     this.#isGone = false;
+    live.confirm();
     return REFRESH_MS;
   }
 

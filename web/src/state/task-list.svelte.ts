@@ -234,6 +234,12 @@ class TaskList implements LiveViewer {
     void this.#counts.recount();
   }
 
+  onRefresh(): void {
+    if (!this.#isOpen) return;
+    this.#page.refresh();
+    this.#counts.refresh();
+  }
+
   #newPage(): LivePage {
     const door = {
       list: (view: ListView, query: TaskQuery, signal: AbortSignal) => this.#list(view, query, signal),
@@ -251,6 +257,7 @@ class TaskList implements LiveViewer {
     // What was gathered belongs to the rows as they were, and is merged into the answer.
     this.#handOn();
     if (signal.aborted) return answer;
+    live.confirm();
     this.#failure = undefined;
     this.#rowsBefore = pageToken === '' ? 0 : navigation.entry && navigation.entry.trail.length * pageSize;
     if (this.isPaused) this.#pausedAtMs = Date.now();

@@ -9,6 +9,7 @@ import {
 import { formatDuration, formatInstant } from '../i18n/format.js';
 import { i18n, t } from '../i18n/i18n.svelte.js';
 import type { MessageKey } from '../i18n/messages.js';
+import { visible } from '../i18n/visible-text.js';
 import { durationMs, instantMs } from '../state/timeline.js';
 
 /** The five looks. */
@@ -25,7 +26,7 @@ export function lookOf(status: string): Look {
 export function statusWord(status: string): string {
   const look = lookOf(status);
   if (look !== 'other') return t(`status.${look}`);
-  return status === '' ? t('status.none') : status;
+  return status === '' ? t('status.none') : visible(status);
 }
 
 const CAUSES = {
@@ -66,7 +67,8 @@ export function statusStory(task: Task): string {
     const time = formatInstant(instantMs(task.statusChangedAt), i18n.locale);
     lines[0] = t('status.since', { cause: causeWord(task.cause), time });
   }
-  if (statusWord(task.status) !== task.status) lines.push(t('status.reported', { status: task.status }));
+  const reported = visible(task.status);
+  if (statusWord(task.status) !== reported) lines.push(t('status.reported', { status: reported }));
   if (task.statusBefore !== '') lines.push(t('status.before', { status: statusWord(task.statusBefore) }));
   lines.push(...markWords(task).map(({ word, why }) => `${word}: ${why}`));
   lines.push(task.connected ? t('status.connected') : t('status.disconnected'));
@@ -76,9 +78,10 @@ export function statusStory(task: Task): string {
 /** Who made a change. */
 export function actorWord(actor: string): string {
   const [, kind, name] = /^(service|user|token):(.*)$/s.exec(actor) ?? [];
-  if (kind === 'service' || kind === 'user' || kind === 'token') return t(`actor.${kind}`, { name: name ?? '' });
+  if (kind === 'service' || kind === 'user' || kind === 'token')
+    return t(`actor.${kind}`, { name: visible(name ?? '') });
   if (actor === 'server' || actor === 'operator') return t(`actor.${actor}`);
-  return actor;
+  return visible(actor);
 }
 
 /** What a change was. */
