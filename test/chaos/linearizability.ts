@@ -127,7 +127,9 @@ class Search<S, I, O> {
       `no order explains these ${this.#answered.length} answers; the longest begins with ${placed.length} operations, at last`,
       ...placed.slice(-8).map((operation) => `    ${this.model.inWords(operation)}`),
       `  which leave ${this.model.stateInWords(last.state)}, and then none of these can follow:`,
-      ...this.#candidates().map((operation) => `    ${this.model.inWords(operation)}`),
+      ...this.#candidates()
+        .filter(({ answeredAt }) => answeredAt !== Infinity)
+        .map((operation) => `    ${this.model.inWords(operation)}`),
     ];
     return lines.join('\n');
   }
