@@ -76,5 +76,5 @@ it(
 );
 it(
   'two servers and their database hurt in turn, while 12 clients of three doors write and read the same tasks',
-  scenario((world) => tellOneStory(world, { services: 100, dying: 4, callers: 2 })),
+  scenario((world) => tellOneStory(world, { callers: 2, beside: { services: 100, dying: 4 } })),
 );

@@ -55,7 +55,7 @@ function cellsOf(figures: Figures): string[] {
     ...counts.map(String),
     ifLookedAt(figures.replayedWrites),
     ifLookedAt(figures.wrongChanges),
-    verdicts.map(wordsOf).join('; '),
+    verdicts.map(wordsOf).join('; ') || '–',
     note || '–',
   ];
 }

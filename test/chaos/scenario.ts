@@ -2,8 +2,8 @@
  * A scenario, and what it shows. Whatever was done to servers, four things are asked at the end, of the database and of
  * the services themselves:
  *
- * - false shutdowns: tasks that the registry shut down although their services live
- * - missed shutdowns: tasks still running although their services are gone
+ * - false shutdowns, the living shown shutdown: tasks that the registry shut down although their services live
+ * - missed shutdowns, the dead shown running: tasks still running although their services are gone
  * - lost writes: tasks that are not stored as it was acknowledged
  * - how long verdicts took, as the server and the database knew it, so that a busy machine is not taken for a slow server
  */

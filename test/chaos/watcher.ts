@@ -22,7 +22,7 @@ export class Watcher {
   isOpen = false;
   /** How often the stream went on with the token after it broke. */
   resumed = 0;
-  /** How often the answer was to list again: what came between is not missed. */
+  /** How often the answer was to list again. */
   listedAgain = 0;
   /** In the order in which they were told; undefined stands where it was said to list again. */
   readonly #told: (Change | undefined)[] = [];
@@ -47,24 +47,9 @@ export class Watcher {
     this.open.close();
   }
 
-  /** What was told otherwise than it stands in the table: missed, told twice, in a wrong order, or never written. */
+  /** What was told otherwise than it was written. */
   flaws(written: readonly Change[]): string[] {
-    const flaws: string[] = [];
-    const places = new Map(written.map(({ id }, place) => [id, place]));
-    let next = 0;
-    for (const [index, told] of this.#told.entries()) {
-      if (!told) continue;
-      const at = places.get(told.id) ?? -1;
-      if (at < next) {
-        flaws.push(`told ${words(told)} a second time, too late, or without its having been written`);
-        continue;
-      }
-      const isGap = index > 0 && this.#told[index - 1] === undefined;
-      if (!isGap) flaws.push(...written.slice(next, at).map((missed) => `missed ${words(missed)}`));
-      if (words(written[at]) !== words(told)) flaws.push(`told ${words(told)} instead of ${words(written[at])}`);
-      next = at + 1;
-    }
-    return [...flaws, ...written.slice(next).map((missed) => `missed ${words(missed)} at the end`)];
+    return flawsOf(this.#told, written);
   }
 
   async #watch(): Promise<void> {
@@ -99,6 +84,30 @@ export class Watcher {
     this.#told.push(undefined);
     this.listedAgain++;
   }
+}
+
+/**
+ * What was told otherwise than it stands in the table: missed, told twice, in a wrong order, or never written. `told` is
+ * undefined where it was said to list again: what came between is not missed.
+ */
+export function flawsOf(told: readonly (Change | undefined)[], written: readonly Change[]): string[] {
+  const flaws: string[] = [];
+  const places = new Map(written.map(({ id }, place) => [id, place]));
+  let next = 0;
+  let mayMiss = false;
+  for (const change of told) {
+    const at = change && places.get(change.id);
+    if (at !== undefined && at >= next) {
+      if (!mayMiss) flaws.push(...written.slice(next, at).map((missed) => `missed ${words(missed)}`));
+      if (words(change) !== words(written[at])) flaws.push(`told ${words(change)} instead of ${words(written[at])}`);
+      next = at + 1;
+    } else if (change) {
+      const why = at === undefined ? 'which was never written' : 'a second time, or too late';
+      flaws.push(`told ${words(change)}, ${why}`);
+    }
+    mayMiss = change === undefined;
+  }
+  return mayMiss ? flaws : [...flaws, ...written.slice(next).map((missed) => `missed ${words(missed)}`)];
 }
 
 function changeOf({ event, task }: TaskChange): Change {

@@ -41,6 +41,9 @@ const POSTGRES = { log: () => {}, maxConnections: 120 };
 /** The first connections of a fleet take so long, and every so many-th service writes. */
 const FLEET = { first: 0, spreadMs: 2000, workEvery: 10, workPauseMs: 500 } as const;
 
+/** How long PostgreSQL may take to end at once. */
+const CRASH_MS = 10_000;
+
 /** How a server is started. */
 export interface ServerOptions {
   readonly settings?: Readonly<Record<string, string>>;
@@ -99,10 +102,12 @@ export class World {
     const postgres = this.#postgres;
     if (!postgres) throw new Error('PostgreSQL was never started');
     this.#client = undefined;
-    const lost = new Promise<void>((resolve) => postgres.onUnexpectedExit(() => resolve()));
+    let isLost = false;
+    postgres.onUnexpectedExit(() => (isLost = true));
     process.kill(postmasterPid(join(this.folder, 'data')), 'SIGQUIT');
-    await lost;
-    // Resolves when what the server held is given back.
+    await until(CRASH_MS, () => Promise.resolve(isLost), 20);
+    if (!isLost) throw new Error('PostgreSQL does not end');
+    // What the server held is given back.
     await postgres.stop();
   }
 

@@ -9,6 +9,7 @@ import {
   type TaskState,
   type Texts,
 } from '../chaos/task-model.js';
+import { flawsOf } from '../chaos/watcher.js';
 
 const DONE: TaskOutput = { outcome: 'done' };
 const NOT_FOUND: TaskOutput = { outcome: 'not_found' };
@@ -185,6 +186,43 @@ it('judges small histories as trying out every order does', () => {
     }),
     { numRuns: 3000 },
   );
+});
+
+describe('what a watch told, held against what was written,', () => {
+  const change = (id: number) => ({ id, taskId: 'a', revision: id, url: `u${id}` });
+  const [one, two, three] = [change(1), change(2), change(3)];
+  const written = [one, two, three];
+
+  it('is right when it is the same', () => {
+    expect(flawsOf(written, written)).toEqual([]);
+  });
+
+  it('is wrong when something is missed, in between or at the end', () => {
+    expect(flawsOf([one, three], written)).toEqual(['missed event 2 of a, version 2, u2']);
+    expect(flawsOf([one, two], written)).toEqual(['missed event 3 of a, version 3, u3']);
+  });
+
+  it('is wrong when something is told twice, too late, or was never written', () => {
+    const [late, ghost] = ['told event 1 of a, version 1, u1, a second time, or too late', change(9)];
+    expect(flawsOf([one, two, one, three], written)).toEqual([late]);
+    expect(flawsOf([two, one, three], written)).toEqual(['missed event 1 of a, version 1, u1', late]);
+    expect(flawsOf([...written, ghost], written)).toEqual([
+      'told event 9 of a, version 9, u9, which was never written',
+    ]);
+  });
+
+  it('is wrong when a change is told with another record', () => {
+    const told = [one, { ...two, url: 'other' }, three];
+    expect(flawsOf(told, written)).toEqual([
+      'told event 2 of a, version 2, other instead of event 2 of a, version 2, u2',
+    ]);
+  });
+
+  it('misses nothing where the answer was to list again', () => {
+    expect(flawsOf([one, undefined, three], written)).toEqual([]);
+    expect(flawsOf([one, undefined], written)).toEqual([]);
+    expect(flawsOf([undefined, one, three], written)).toEqual(['missed event 2 of a, version 2, u2']);
+  });
 });
 
 /** Every order of the operations, one after the other; those without an answer may stay away. */
