@@ -47,9 +47,13 @@ export class Watcher {
     this.open.close();
   }
 
-  /** What was told otherwise than it was written. */
+  /** What was told otherwise than it was written; what was written since does not matter. */
   flaws(written: readonly Change[]): string[] {
-    return flawsOf(this.#told, written);
+    const lastId = written.at(-1)?.id ?? 0;
+    return flawsOf(
+      this.#told.filter((change) => !change || change.id <= lastId),
+      written,
+    );
   }
 
   async #watch(): Promise<void> {
