@@ -12,9 +12,10 @@
 export interface Operation<Input, Output> {
   readonly client: string;
   readonly calledAt: number;
-  /** Infinity: nothing is known of what became of it. */
+  /** Infinity: there was no answer. */
   readonly answeredAt: number;
   readonly input: Input;
+  /** The answer; where there was none, what it would have been if it took effect, as far as that is known. */
   readonly output: Output | undefined;
 }
 
@@ -51,7 +52,7 @@ export function judge<S, I, O>(model: Model<S, I, O>, history: History<I, O>, ma
     steps += search.steps;
     if (verdict === 'right') continue;
     const shown = verdict === 'wrong' ? shortened(model, operations, maxSteps) : search;
-    return { verdict, steps, explanation: `${object}: ${shown.explanation()}` };
+    return { verdict, steps, explanation: `${object}: ${verdict}, ${shown.explanation()}` };
   }
   return { verdict: 'right', steps, explanation: '' };
 }
@@ -124,9 +125,9 @@ class Search<S, I, O> {
     this.#first = 0;
     for (const operation of placed) this.#do(operation);
     const lines = [
-      `no order explains these ${this.#answered.length} answers; the longest begins with ${placed.length} operations, at last`,
+      `no order found for ${this.#answered.length} answers; the longest has ${placed.length} operations, the last of which are`,
       ...placed.slice(-8).map((operation) => `    ${this.model.inWords(operation)}`),
-      `  which leave ${this.model.stateInWords(last.state)}, and then none of these can follow:`,
+      `  They leave ${this.model.stateInWords(last.state)}, and none of these can follow:`,
       ...this.#candidates()
         .filter(({ answeredAt }) => answeredAt !== Infinity)
         .map((operation) => `    ${this.model.inWords(operation)}`),
@@ -231,9 +232,8 @@ function shortened<S, I, O>(model: Model<S, I, O>, history: History<I, O>, maxSt
 
 /** A history as it was known at a time. */
 function until<I, O>(history: History<I, O>, at: number): Operation<I, O>[] {
+  const isLater = ({ answeredAt }: Operation<I, O>) => answeredAt > at && answeredAt !== Infinity;
   return history
     .filter(({ calledAt }) => calledAt <= at)
-    .map((operation) =>
-      operation.answeredAt <= at ? operation : { ...operation, answeredAt: Infinity, output: undefined },
-    );
+    .map((operation) => (isLater(operation) ? { ...operation, answeredAt: Infinity, output: undefined } : operation));
 }

@@ -70,6 +70,15 @@ describe('a history is right', () => {
     expect(verdictOn(...beginning, ...twoSeen, from(7, 8, find, found('late')))).toBe('right');
   });
 
+  it('when something without an answer made the version that is known from elsewhere, and no other', () => {
+    const late = { ...unanswered(1, update({ name: 'late' })), output: version(3) };
+    const history = [from(0, 1, register('one'), version(1)), late];
+    const seen = from(6, 7, find, found('late'));
+    expect(verdictOn(...history, from(2, 3, update({ url: 'u' }), version(2)), seen)).toBe('right');
+    expect(verdictOn(...history, seen)).toBe('wrong');
+    expect(judge(TASK_MODEL, [...history, seen]).explanation).toContain('find → done {name late}');
+  });
+
   it('when tasks that share nothing are looked at in any order', () => {
     const other = { verb: 'find', id: 'b' } as const;
     expect(verdictOn(from(0, 1, register('one'), DONE), from(2, 3, other, NOT_FOUND))).toBe('right');
@@ -147,17 +156,18 @@ it('says which task is wrong, how far an order was found, and what does not fit'
     from(6, 7, register('newest'), DONE),
   ];
   expect(judge(TASK_MODEL, history).explanation.split('\n')).toEqual([
-    'a: no order explains these 3 answers; the longest begins with 2 operations, at last',
+    'a: wrong, no order found for 3 answers; the longest has 2 operations, the last of which are',
     '    0.0–1.0 client 0: register {name old} → version 1',
     '    2.0–3.0 client 2: register {name new} → done',
-    '  which leave version 2 {name new, status running}, and then none of these can follow:',
+    '  They leave version 2 {name new, status running}, and none of these can follow:',
     '    4.0–5.0 client 4: find → done {name old}',
   ]);
 });
 
 it('does not search for ever, and says so', () => {
-  const { explanation: _words, ...judgement } = judge(TASK_MODEL, [from(0, 1, find, NOT_FOUND)], 0);
-  expect(judgement).toEqual({ verdict: 'undecided', steps: 0 });
+  const judgement = judge(TASK_MODEL, [from(0, 1, find, NOT_FOUND)], 0);
+  expect(judgement).toMatchObject({ verdict: 'undecided', steps: 0 });
+  expect(judgement.explanation).toContain('a: undecided, no order found for 1 answers');
 });
 
 describe('judging 2 000 operations of 8 clients on 4 tasks', () => {
