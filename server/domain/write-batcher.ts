@@ -15,7 +15,8 @@
  * - A write is answered exactly once: with its result, or with an error at its deadline. An error after the database
  *   took the statement but before it answered says "unknown", never "written".
  * - A batch whose answer was lost is sent again with the same identity (batch-id.ts), by which the store finds what it
- *   wrote the first time, whatever others have written since. A definite answer ends the identity.
+ *   wrote the first time, whatever others have written since. A definite answer ends the identity. A refusal is none when
+ *   the second run wrote nothing at all: nothing then keeps the first one from arriving late, when the task may be there.
  * - No more than `capacity` writes wait, and no more than `capacityPerId` of one id, so that nobody holds up the others by
  *   one id; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask `hasRoom` and `hasRoomFor` first and
  *   resume on `whenRoom` and `whenRoomFor`.
@@ -60,6 +61,8 @@ interface Waiting {
 interface Attempt {
   readonly batch: readonly Waiting[];
   readonly id: BatchId;
+  /** It was sent before, and what became of that is not known. */
+  readonly isRepeat: boolean;
 }
 
 function hasWrites({ batch }: Attempt): boolean {
@@ -204,13 +207,13 @@ export class WriteBatcher {
   }
 
   async #writeUntilSettled(batch: Waiting[], lane: BatchLane): Promise<void> {
-    let attempts: Attempt[] = [{ batch, id: lane.next() }];
+    let attempts: Attempt[] = [{ batch, id: lane.next(), isRepeat: false }];
     for (let retryMs = RETRY_FIRST_MS; ; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
       const again: Attempt[] = [];
       for (const attempt of attempts) again.push(...(await this.#attempt(attempt, lane)));
       if (again.length === 0) return;
       await delay(this.clock, retryMs);
-      attempts = again.map(({ batch, id }) => ({ batch: this.#stillOpen(batch), id })).filter(hasWrites);
+      attempts = again.map((attempt) => ({ ...attempt, batch: this.#stillOpen(attempt.batch) })).filter(hasWrites);
     }
   }
 
@@ -227,8 +230,9 @@ export class WriteBatcher {
     const failed = outcome instanceof TaskDashError;
     this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
     if (failed) return this.#handleFailure(attempt, outcome, lane);
-    const undecided = batch.filter((waiting, i) => !this.#settle(waiting, outcome[i]));
-    return undecided.length === 0 ? [] : [{ batch: undecided, id: lane.next() }];
+    const isFenced = !attempt.isRepeat || outcome.some((result) => result.outcome === 'written');
+    const undecided = batch.filter((waiting, i) => !this.#settle(waiting, isFenced ? outcome[i] : knownOf(outcome[i])));
+    return undecided.length === 0 ? [] : [{ batch: undecided, id: lane.next(), isRepeat: false }];
   }
 
   #write(batch: readonly Waiting[], id: BatchId): Promise<TaskWriteResult[] | TaskDashError> {
@@ -239,18 +243,25 @@ export class WriteBatcher {
   /** Sends all again as the same batch while nothing is known of it; else finds the refused write by halving. */
   async #handleFailure(attempt: Attempt, error: TaskDashError, lane: BatchLane): Promise<Attempt[]> {
     const { batch } = attempt;
-    if (error.code === 'STORAGE_UNAVAILABLE') return [attempt];
+    if (error.code === 'STORAGE_UNAVAILABLE') return [{ ...attempt, isRepeat: true }];
     if (batch.length === 1) {
       for (const waiting of batch) this.#fail(waiting, error);
       return [];
     }
     const middle = batch.length >> 1;
-    const first = await this.#attempt({ batch: batch.slice(0, middle), id: lane.next() }, lane);
-    return first.concat(await this.#attempt({ batch: batch.slice(middle), id: lane.next() }, lane));
+    const halves = [batch.slice(0, middle), batch.slice(middle)];
+    const again: Attempt[] = [];
+    for (const half of halves)
+      again.push(...(await this.#attempt({ batch: half, id: lane.next(), isRepeat: false }, lane)));
+    return again;
   }
 
   /** Answers a write; false when it has to be written again. */
-  #settle(waiting: Waiting, result: TaskWriteResult | undefined): boolean {
+  #settle(waiting: Waiting, result: TaskWriteResult | 'unknown' | undefined): boolean {
+    if (result === 'unknown') {
+      this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
+      return true;
+    }
     if (!result) {
       this.#fail(waiting, TaskDashError.from(new Error(`the store gave no result for ${waiting.write.id}`)));
       return true;
@@ -300,6 +311,11 @@ export class WriteBatcher {
   #wake(waiters: (() => void)[]): void {
     for (const wake of waiters.splice(0)) wake();
   }
+}
+
+/** What an answer says when an earlier run may still arrive. Versions only grow, so `changed` stays true. */
+function knownOf(result: TaskWriteResult | undefined): TaskWriteResult | 'unknown' | undefined {
+  return result?.outcome === 'not_found' || result?.outcome === 'forbidden' ? 'unknown' : result;
 }
 
 function tooManyOf(id: string): TaskDashError {

@@ -17,7 +17,8 @@
  * - After a wait for a lock PostgreSQL looks at the newest version of the row again, so old values are exact.
  * - The first event of a batch names it in a unique index, so that a batch is written once: a second run finds the fence
  *   closed, or, when the first is under way, fails by the index and is run again. Then RECALL answers from the events.
- *   A batch without events changed nothing, and may run as often as it likes.
+ *   A batch without events changed nothing and leaves no fence: its second run may find what the first did not. Whoever
+ *   sends one again takes its refusals for no answer (write-batcher.ts).
  * - `ordered` (ordered-events.ts) comes after everything that can wait, and before the numbers of the events.
  */
 import { LAPSE_CAUSES } from '../domain/task.js';

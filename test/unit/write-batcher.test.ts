@@ -240,6 +240,50 @@ describe('while the database is away', () => {
     expect(seen).toEqual({ outcome: 'written' });
   });
 
+  it.each(['not_found', 'forbidden'] as const)(
+    'a refusal (%s) of a batch that was sent before is no answer when nothing was written: the first run may come late',
+    async (outcome) => {
+      const batcher = open();
+      const seen = submit(batcher, 'a');
+      await turns();
+      await store.answer(unavailable);
+      clock.advance(20);
+      await turns();
+      store.batches.at(-1)?.answer([{ outcome }]);
+      await turns();
+      expect(seen.outcome).toBe('STORAGE_UNAVAILABLE');
+    },
+  );
+
+  it('a refusal is an answer when the batch was sent once, or when others of it were written, which keeps the first run out', async () => {
+    const batcher = open();
+    const once = submit(batcher, 'a');
+    await turns();
+    store.batches.at(-1)?.answer([{ outcome: 'not_found' }]);
+    await turns();
+    expect(once.outcome).toBe('not_found');
+    const [written1, again] = [submit(batcher, 'b'), submit(batcher, 'c')];
+    await turns();
+    await store.answer(unavailable);
+    clock.advance(20);
+    await turns();
+    store.batches.at(-1)?.answer([written, { outcome: 'not_found' }]);
+    await turns();
+    expect([written1.outcome, again.outcome]).toEqual(['written', 'not_found']);
+  });
+
+  it('that the version has changed is an answer in any case: versions only grow', async () => {
+    const batcher = open();
+    const seen = submit(batcher, 'a');
+    await turns();
+    await store.answer(unavailable);
+    clock.advance(20);
+    await turns();
+    store.batches.at(-1)?.answer([{ outcome: 'changed' }]);
+    await turns();
+    expect(seen.outcome).toBe('changed');
+  });
+
   it('a write is answered at its deadline, also when the store never answers', async () => {
     const batcher = open();
     const inFlight = submit(batcher, 'a');
