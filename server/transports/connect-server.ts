@@ -8,12 +8,12 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { allowOnly, forwardedAddress } from './client-address.js';
+import { createConnectCalls, type Handler } from './connect-calls.js';
 import type { Readiness } from './readiness.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, type Caller } from './rpc/guard.js';
@@ -65,8 +65,6 @@ const PASSED_AT_ONCE = [
 ] as const;
 const STRICT_TRANSPORT = 'max-age=31536000';
 
-type Handler = (request: IncomingMessage, response: ServerResponse) => void;
-
 export class HttpServer {
   readonly #server: Server;
   readonly #page: PageHandler;
@@ -93,17 +91,15 @@ export class HttpServer {
 
   #adapter(readMaxBytes: number): Handler {
     const { options } = this;
-    return connectNodeAdapter({
-      routes: (router) => {
-        for (const { service, implementation } of options.services) router.service(service, implementation);
-      },
-      fallback: (request, response) => this.#page(request as IncomingMessage, response as ServerResponse),
-      contextValues: (request) => createContextValues().set(callerKey, this.#callerOf(request as IncomingMessage)),
+    return createConnectCalls({
+      services: options.services,
+      fallback: this.#page,
+      contextValues: (request) => createContextValues().set(callerKey, this.#callerOf(request)),
       readMaxBytes,
       writeMaxBytes: options.limits.maxMessageBytes,
       maxTimeoutMs: MAX_TIMEOUT_MS,
       shutdownSignal: this.#shutdown.signal,
-      grpc: false,
+      log: options.log,
     });
   }
 

@@ -39,11 +39,12 @@ import {
 import { plainAddress } from './client-address.js';
 import type { Authenticator } from '../domain/authenticator.js';
 import { TaskDashError } from '../domain/errors.js';
-import { isTooLarge } from './rpc/element-count.js';
+import { flawOfBinary } from './rpc/binary-scan.js';
 import { bytesAtHand } from './rpc/encoded.js';
 import { describeError } from './rpc/errors.js';
+import { refusalOf } from './rpc/flaws.js';
 import { callerKey, requirePrincipal, type Caller } from './rpc/guard.js';
-import { MAX_ELEMENTS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS } from './rpc/limits.js';
+import { MAX_STRANGER_BYTES, MAX_TIMEOUT_MS } from './rpc/limits.js';
 
 type Context = ReturnType<typeof createHandlerContext>;
 type AnyCall =
@@ -134,7 +135,7 @@ function bridgeUnary(mount: Mount, handler: UnaryHandler): handleUnaryCall<Buffe
   return (call, callback) => {
     const context = contextOf(mount, call);
     void answer(mount, call, context, callback, async () => {
-      if (call.request.length > MAX_STRANGER_BYTES) await admit(mount, call.request, context);
+      if (call.request.length > MAX_STRANGER_BYTES) await admit(mount, context);
       return handler(decode(mount.method, call.request), context);
     });
   };
@@ -151,7 +152,7 @@ function bridgeServerStream(mount: Mount, handler: ServerStreamHandler): handleS
   return (call) => {
     const context = contextOf(mount, call);
     void sendAll(mount, call, context, async () => {
-      if (call.request.length > MAX_STRANGER_BYTES) await admit(mount, call.request, context);
+      if (call.request.length > MAX_STRANGER_BYTES) await admit(mount, context);
       return handler(decode(mount.method, call.request), context);
     });
   };
@@ -287,30 +288,18 @@ function sendHeaders(call: AnyCall, context: Context): void {
   if (!context.responseHeader.keys().next().done) call.sendMetadata(metadataOf(context.responseHeader));
 }
 
-/**
- * Lets a message in that strangers may not send, before anything is allocated for it. Throws NOT_LOGGED_IN, and
- * INVALID_ARGUMENT for one that would become more objects than any caller needs.
- */
-async function admit({ method, host }: Mount, bytes: Buffer, context: Context): Promise<void> {
+/** Lets a message in that strangers may not send, before anything is allocated for it. Throws NOT_LOGGED_IN. */
+async function admit({ host }: Mount, context: Context): Promise<void> {
   await requirePrincipal(host.auth, context).catch((thrown: unknown) => {
     throw describeError(TaskDashError.from(thrown));
   });
-  if (isTooLarge(method.input, bytes))
-    throw new ConnectError(`the request has more than ${MAX_ELEMENTS} fields and elements`, Code.InvalidArgument);
 }
 
+/** Throws INVALID_ARGUMENT for what is no message of the method, and for what would become more than any caller needs. */
 function decode(method: DescMethod, bytes: Buffer): Message {
-  try {
-    return fromBinary(method.input, bytes);
-  } catch (cause) {
-    throw new ConnectError(
-      'the request is not a message of this method',
-      Code.InvalidArgument,
-      undefined,
-      undefined,
-      cause,
-    );
-  }
+  const flaw = flawOfBinary(method.input, bytes);
+  if (flaw !== undefined) throw refusalOf(flaw);
+  return fromBinary(method.input, bytes);
 }
 
 /** The requests of a call, as they come. Throws the signal's reason when it aborts, also while nothing arrives. */
@@ -327,7 +316,7 @@ async function* decodeAll(mount: Mount, call: Readable, context: Context): Async
       requests.next().then(resolve, reject);
     });
     if (request.done) return;
-    if (request.value.length > MAX_STRANGER_BYTES) await admit(mount, request.value, context);
+    if (request.value.length > MAX_STRANGER_BYTES) await admit(mount, context);
     yield decode(mount.method, request.value);
   }
 }
