@@ -1,156 +1,174 @@
 /**
- * What a request carries over HTTP, judged before Connect decodes it: unpacked to no more bytes than a message may have,
- * then looked through. Connect gets it unpacked, and whatever is thrown here it tells in the form of the caller's protocol.
+ * What a request carries over HTTP, judged before Connect decodes it: read within what there is room for, unpacked to no
+ * more bytes than a message may have, then looked through. Connect gets it unpacked, and whatever is thrown here it tells
+ * in the form of the caller's protocol.
  */
+import type { IncomingMessage } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
-import { compressionBrotli, compressionGzip } from '@connectrpc/connect-node';
-import type { Compression, UniversalServerRequest } from '@connectrpc/connect/protocol';
+import type { UniversalServerRequest } from '@connectrpc/connect/protocol';
+import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { flawOfBinary } from './rpc/binary-scan.js';
 import { refusalOf } from './rpc/flaws.js';
 import { flawOfJson } from './rpc/json-scan.js';
-
-/** How messages may be packed. */
-export const COMPRESSIONS: readonly Compression[] = [compressionGzip, compressionBrotli];
+import { Pile } from './rpc/pile.js';
+import { HTTP_COMPRESSIONS, tooLong, unpack } from './rpc/unpacking.js';
 
 /** In front of each message of a stream: flags, and four bytes of length. */
-const ENVELOPE_BYTES = 5;
+const HEAD_BYTES = 5;
 const PACKED = 1;
+/** What a request takes beside its body, about. */
+const REQUEST_BYTES = 1_024;
 /** Larger messages are decoded in a turn after that in which they were looked through, so that neither takes long. */
 const LARGE_BYTES = 65_536;
+const GONE = new ConnectError('the caller went away', Code.Canceled);
 
 /** What a body is by the headers in front of it. */
 interface BodyForm {
   readonly isJson: boolean;
   /** Whether it is a row of messages, each behind a head of its own. */
   readonly isStream: boolean;
-  readonly compression: Compression | undefined;
+  /** How it, or each of its messages, is packed. */
+  readonly encoding: string | undefined;
 }
 
 /** How bodies are judged. */
 export interface BodyRules {
   readonly method: DescMethod;
   readonly maxBytes: number;
+  readonly arrivals: Arrivals;
+  readonly sender: Sender;
 }
 
-/** The request with its body judged as it is read. */
-export function screened(request: UniversalServerRequest, rules: BodyRules): UniversalServerRequest {
-  const body = request.body as AsyncIterable<Uint8Array>;
+/** The request with its body judged before Connect has it. */
+export function screened(
+  request: UniversalServerRequest,
+  body: IncomingMessage,
+  rules: BodyRules,
+): UniversalServerRequest {
   const form = formOf(request.header);
-  // What it promises of its bytes is not true of them when they are unpacked.
   const header = new Headers(request.header);
-  if (!form.isStream && form.compression)
-    for (const name of ['content-encoding', 'content-length']) header.delete(name);
-  if (form.isStream) return { ...request, header, body: screenedStream(body, form, rules, request.header) };
-  return { ...request, header, body: screenedWhole(body, form, rules) };
+  // What was true of the packed bytes is not true of what Connect gets.
+  if (form.encoding !== undefined && !form.isStream) header.delete('content-encoding');
+  if (form.encoding !== undefined) header.delete('content-length');
+  return { ...request, header, body: judgedBody(body, form, rules, request.header.get('content-encoding')) };
 }
 
 function formOf(header: Headers): BodyForm {
   const type = header.get('content-type') ?? '';
   const isStream = /^application\/(connect|grpc-web)/i.test(type);
-  const encodingHeader = /^application\/connect/i.test(type) ? 'connect-content-encoding' : 'grpc-encoding';
-  const encoding = header.get(isStream ? encodingHeader : 'content-encoding');
+  const encodingOfMessages = /^application\/connect/i.test(type) ? 'connect-content-encoding' : 'grpc-encoding';
+  const encoding = header.get(isStream ? encodingOfMessages : 'content-encoding');
   return {
     isStream,
     // As Connect reads the type: what says neither is binary.
     isJson: /\+json|\/json/i.test(type),
-    compression: COMPRESSIONS.find(({ name }) => name === encoding),
+    encoding: HTTP_COMPRESSIONS.find(({ name }) => name === encoding)?.name,
   };
 }
 
-async function* screenedWhole(
-  body: AsyncIterable<Uint8Array>,
+async function* judgedBody(
+  body: IncomingMessage,
   form: BodyForm,
   rules: BodyRules,
+  contentEncoding: string | null,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const pile = new Pile();
-  for await (const chunk of body) {
-    pile.add(chunk);
-    refuseLong(pile.length, rules);
+  if (form.isStream) refuseEncoding(contentEncoding);
+  const reading = new BodyReading(body, form.isStream ? rules.maxBytes + HEAD_BYTES : rules.maxBytes, rules);
+  try {
+    const bytes = await reading.whole;
+    if (form.isStream) yield* judgedStream(bytes, form, rules);
+    else yield await judgedMessage(bytes, form.encoding, form, rules);
+  } finally {
+    reading.end();
   }
-  const whole = await unpacked(pile.take(pile.length), form.compression, rules);
-  yield await judged(whole, form, rules);
 }
 
-async function* screenedStream(
-  body: AsyncIterable<Uint8Array>,
+/** Reads a body to its end, unless it has to make room for others. */
+class BodyReading {
+  /** All of its bytes; rejects with what the caller is told. */
+  readonly whole: Promise<Buffer>;
+  readonly #pile = new Pile();
+  readonly #arrival: Arrival;
+  #fail: (reason: unknown) => void = () => {};
+
+  constructor(
+    private readonly body: IncomingMessage,
+    private readonly maxBytes: number,
+    { arrivals, sender }: BodyRules,
+  ) {
+    this.#arrival = arrivals.begin(sender, (error) => this.#fail(error));
+    this.whole = new Promise<Buffer>((resolve, reject) => {
+      this.#fail = reject;
+      if (Number(body.headers['content-length'] ?? 0) > maxBytes)
+        reject(tooLong(`has more than ${maxBytes} bytes`, maxBytes));
+      if (body.destroyed) reject(GONE);
+      body.on('data', this.#take);
+      body.once('end', () => resolve(this.#pile.take(this.#pile.length)));
+      body.once('error', reject);
+      body.once('close', () => reject(GONE));
+    });
+  }
+
+  /** Lets go of everything; what still arrives is read and forgotten, so that the connection can go on. */
+  end(): void {
+    this.#arrival.end();
+    this.#pile.clear();
+    this.body.off('data', this.#take);
+    this.body.resume();
+  }
+
+  readonly #take = (chunk: Buffer): void => {
+    this.#pile.add(chunk);
+    if (this.#pile.length > this.maxBytes)
+      return this.#fail(tooLong(`has more than ${this.maxBytes} bytes`, this.maxBytes));
+    this.#arrival.hold(REQUEST_BYTES + this.#pile.size);
+  };
+}
+
+async function* judgedStream(
+  bytes: Buffer,
   form: BodyForm,
   rules: BodyRules,
-  header: Headers,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  refuseEncoding(header.get('content-encoding'));
-  const pile = new Pile();
-  let head: Buffer | undefined;
-  for await (const chunk of body) {
-    pile.add(chunk);
-    for (;;) {
-      if (!head && pile.length >= ENVELOPE_BYTES) head = pile.take(ENVELOPE_BYTES);
-      const length = head?.readUInt32BE(1) ?? 0;
-      refuseLong(length, rules);
-      if (!head || pile.length < length) break;
-      yield await screenedEnvelope(head, pile.take(length), form, rules);
-      head = undefined;
-    }
+  let rest = bytes;
+  while (rest.length >= HEAD_BYTES) {
+    const end = HEAD_BYTES + rest.readUInt32BE(1);
+    if (end > rest.length) break;
+    yield await judgedEnvelope(rest.subarray(0, end), form, rules);
+    rest = rest.subarray(end);
   }
   // Connect knows what to say to half a message.
-  if (head) yield head;
-  if (pile.length > 0) yield pile.take(pile.length);
+  if (rest.length > 0) yield rest;
 }
 
-/** Bytes that arrived and belong together; each is copied once, in however small pieces they come. */
-class Pile {
-  length = 0;
-  #chunks: Uint8Array[] = [];
-
-  add(chunk: Uint8Array): void {
-    this.length += chunk.length;
-    this.#chunks.push(chunk);
-  }
-
-  /** The first bytes, of which there must be so many. */
-  take(length: number): Buffer {
-    const [first = new Uint8Array(0)] = this.#chunks;
-    const all = this.#chunks.length > 1 ? Buffer.concat(this.#chunks, this.length) : bufferOf(first);
-    this.#chunks = [all.subarray(length)];
-    this.length -= length;
-    return all.subarray(0, length);
-  }
-}
-
-function bufferOf(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-}
-
-async function screenedEnvelope(head: Buffer, content: Buffer, form: BodyForm, rules: BodyRules): Promise<Buffer> {
-  const flags = head[0] ?? 0;
-  const isPacked = flags === PACKED && form.compression !== undefined;
+async function judgedEnvelope(envelope: Buffer, form: BodyForm, rules: BodyRules): Promise<Uint8Array> {
+  const flags = envelope[0] ?? 0;
+  const isPacked = flags === PACKED && form.encoding !== undefined;
   // What else has flags is no message: Connect refuses it unread.
-  if (flags !== 0 && !isPacked) return Buffer.concat([head, content]);
-  const message = isPacked ? await unpacked(content, form.compression, rules) : content;
-  await judged(message, form, rules);
-  const plain = Buffer.alloc(ENVELOPE_BYTES);
-  plain.writeUInt32BE(message.length, 1);
-  return Buffer.concat([plain, message]);
+  if (flags !== 0 && !isPacked) return envelope;
+  const content = envelope.subarray(HEAD_BYTES);
+  const message = await judgedMessage(content, isPacked ? form.encoding : undefined, form, rules);
+  const head = Buffer.alloc(HEAD_BYTES);
+  head.writeUInt32BE(message.length, 1);
+  return Buffer.concat([head, message]);
 }
 
-function unpacked(bytes: Uint8Array, compression: Compression | undefined, rules: BodyRules): Promise<Uint8Array> {
-  if (!compression) return Promise.resolve(bytes);
-  return compression.decompress(bytes, rules.maxBytes);
-}
-
-/** Throws INVALID_ARGUMENT for what is no message of the method, and for what would become more than any caller needs. */
-async function judged(bytes: Uint8Array, { isJson }: BodyForm, { method }: BodyRules): Promise<Uint8Array> {
-  const flaw = isJson ? flawOfJson(bytes) : flawOfBinary(method.input, bytes);
-  if (flaw !== undefined) throw refusalOf(flaw);
-  if (bytes.length > LARGE_BYTES) await nextTurn();
-  return bytes;
-}
-
-function refuseLong(length: number, { maxBytes }: BodyRules): void {
-  if (length <= maxBytes) return;
-  const message = `the message has ${length} bytes or more, of which there may be ${maxBytes}; send less at once`;
-  throw new ConnectError(message, Code.ResourceExhausted);
+/** The message, unpacked. Throws INVALID_ARGUMENT for what is none, or would become more than any caller needs. */
+function judgedMessage(
+  bytes: Uint8Array,
+  encoding: string | undefined,
+  { isJson }: BodyForm,
+  { method, maxBytes }: BodyRules,
+): Promise<Uint8Array> {
+  const judge = async (message: Uint8Array) => {
+    const flaw = isJson ? flawOfJson(message) : flawOfBinary(method.input, message);
+    if (flaw !== undefined) throw refusalOf(flaw);
+    if (message.length > LARGE_BYTES) await nextTurn();
+    return message;
+  };
+  return encoding === undefined || bytes.length === 0 ? judge(bytes) : unpack(encoding, bytes, maxBytes, judge);
 }
 
 /** Messages of a stream are packed one by one; the body around them is not. */

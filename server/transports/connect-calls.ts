@@ -10,8 +10,11 @@ import {
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import type { UniversalHandler } from '@connectrpc/connect/protocol';
 import type { Log } from '../domain/ports.js';
-import { COMPRESSIONS, screened } from './connect-body.js';
+import { screened } from './connect-body.js';
+import type { Arrivals } from './rpc/arrivals.js';
+import { callerKey } from './rpc/guard.js';
 import type { RpcService } from './rpc/services.js';
+import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
 
 /** Answers a request. */
 export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
@@ -26,6 +29,7 @@ export interface ConnectCallsOptions {
   readonly writeMaxBytes: number;
   readonly maxTimeoutMs: number;
   readonly shutdownSignal: AbortSignal;
+  readonly arrivals: Arrivals;
   readonly log: Log;
 }
 
@@ -48,17 +52,19 @@ async function answer(
   handler: UniversalHandler,
   request: IncomingMessage,
   response: ServerResponse,
-  { contextValues, readMaxBytes }: ConnectCallsOptions,
+  { contextValues, readMaxBytes, arrivals }: ConnectCallsOptions,
 ): Promise<void> {
-  const universal = universalRequestFromNodeRequest(request, response, undefined, contextValues(request));
-  const rules = { method: handler.method, maxBytes: readMaxBytes };
-  await universalResponseToNodeResponse(await handler(screened(universal, rules)), response);
+  const values = contextValues(request);
+  const sender = { connection: request.socket, address: values.get(callerKey).address };
+  const rules = { method: handler.method, maxBytes: readMaxBytes, arrivals, sender };
+  const universal = universalRequestFromNodeRequest(request, response, undefined, values);
+  await universalResponseToNodeResponse(await handler(screened(universal, request, rules)), response);
 }
 
 function handlersOf({ services, ...options }: ConnectCallsOptions): ReadonlyMap<string, UniversalHandler> {
   const { readMaxBytes, writeMaxBytes, maxTimeoutMs, shutdownSignal } = options;
   const limits: ConnectRouterOptions = { readMaxBytes, writeMaxBytes, maxTimeoutMs, shutdownSignal };
-  const router = createConnectRouter({ ...limits, acceptCompression: [...COMPRESSIONS], grpc: false });
+  const router = createConnectRouter({ ...limits, acceptCompression: [...HTTP_COMPRESSIONS], grpc: false });
   for (const { service, implementation } of services) router.service(service, implementation);
   return new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 }

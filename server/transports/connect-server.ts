@@ -15,6 +15,7 @@ import type { Log } from '../domain/ports.js';
 import { allowOnly, forwardedAddress } from './client-address.js';
 import { createConnectCalls, type Handler } from './connect-calls.js';
 import type { Readiness } from './readiness.js';
+import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, type Caller } from './rpc/guard.js';
 import { MAX_CONNECTIONS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
@@ -30,6 +31,7 @@ export interface HttpServerOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: RpcLimits;
+  readonly arrivals: Arrivals;
   /** The folder of the page's build. */
   readonly pageFolder: string;
   /** The certificate and its key; absent: plain HTTP. */
@@ -99,6 +101,7 @@ export class HttpServer {
       writeMaxBytes: options.limits.maxMessageBytes,
       maxTimeoutMs: MAX_TIMEOUT_MS,
       shutdownSignal: this.#shutdown.signal,
+      arrivals: options.arrivals,
       log: options.log,
     });
   }

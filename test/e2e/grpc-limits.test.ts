@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect } from 'node:http2';
+import { connect, type ClientHttp2Session } from 'node:http2';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { create, toBinary } from '@bufbuild/protobuf';
@@ -9,6 +9,7 @@ import {
   TaskOrderField,
   TaskService,
 } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { framed, rawCall } from '../support/rpc-raw.js';
 import { RpcRig, type RigDoor } from '../support/rpc-rig.js';
 
@@ -179,5 +180,90 @@ describe('a connection too many', () => {
     await once(first, 'close');
     await expect.poll(call).toBe(String(Code.Unauthenticated));
     await few.stop();
+  });
+});
+
+describe('messages that never end', () => {
+  /** A client that queues as much as it likes. */
+  const CLIENT = { maxSessionMemory: 1_000 };
+  const head = Buffer.from('0000400000', 'hex');
+  const most = Buffer.alloc(3_800_000, 1);
+
+  /** Begins a message of 4 MiB, and tells how its call ended. */
+  function begin(session: ClientHttp2Session, authorization = `Bearer ${token}`): Promise<string> {
+    const stream = session.request({
+      ...{ ':method': 'POST', ':path': REGISTER, 'content-type': 'application/grpc', authorization },
+    });
+    stream.on('error', () => {});
+    stream.write(head);
+    stream.write(most);
+    return new Promise((resolve) => {
+      stream.on('response', (headers) =>
+        resolve(`${String(headers['grpc-status'])} ${String(headers['grpc-message'])}`),
+      );
+      stream.on('close', () => resolve('closed'));
+    });
+  }
+
+  it('may have so many bytes over one connection: the oldest has to go', async () => {
+    const session = connect(`http://${rig.grpc.address}`, CLIENT);
+    session.on('error', () => {});
+    const ended: string[] = [];
+    for (let n = 0; n < 20; n++) void begin(session).then((how) => ended.push(how));
+    await expect.poll(() => ended.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(10);
+    expect(ended[0]).toMatch(/^8 This%20connection%20had%20more%20than%2033554432%20bytes.*send%20fewer/);
+    expect(rig.arrivals.bytes).toBeLessThanOrEqual(32 * 1024 * 1024);
+    expect((await rig.client(TaskService, 'grpc', token).listTasks({})).totalSize).toBe(0);
+    session.destroy();
+    await expect.poll(() => rig.arrivals.bytes).toBe(0);
+  });
+
+  it('of strangers are refused by their first bytes', async () => {
+    const session = connect(`http://${rig.grpc.address}`, CLIENT);
+    expect(await begin(session, 'Bearer tdt_nobody')).toMatch(/^16 /);
+    expect(rig.arrivals.bytes).toBeLessThan(64 * 1024);
+    session.destroy();
+  });
+
+  it('have 30 s, also where not a byte comes or where the call is answered', async () => {
+    const clock = new ManualClock();
+    const own = await RpcRig.start({ clock });
+    const session = connect(`http://${own.grpc.address}`);
+    session.on('error', () => {});
+    const open = (content?: Buffer) => {
+      const stream = session.request({ ':method': 'POST', ':path': REGISTER, 'content-type': 'application/grpc' });
+      stream.on('error', () => {});
+      if (content) stream.write(content);
+      let status: unknown;
+      stream.on('response', (headers) => (status = headers['grpc-status']));
+      const closed = new Promise((resolve) => stream.on('close', resolve));
+      return { status: () => status, closed };
+    };
+    const streams = [open(), open(Buffer.from('00000000ff01', 'hex')), open(framed(Buffer.alloc(0)))];
+    await expect.poll(() => own.arrivals.count).toBe(3);
+    clock.advance(31_000);
+    await expect.poll(() => streams.map(({ status }) => status())).toEqual(['4', '4', '4']);
+    // The client does not end its side.
+    clock.advance(31_000);
+    await Promise.all(streams.map(({ closed }) => closed));
+    expect(own.arrivals.count).toBe(0);
+    session.destroy();
+    const stopped = own.stop();
+    clock.advance(2_000);
+    await stopped;
+  });
+
+  it('keep no more memory than they have bytes, in however small pieces they come', async () => {
+    const session = connect(`http://${rig.grpc.address}`, CLIENT);
+    session.on('error', () => {});
+    const stream = session.request({
+      ...{ ':method': 'POST', ':path': REGISTER, 'content-type': 'application/grpc', authorization: `Bearer ${token}` },
+    });
+    stream.on('error', () => {});
+    stream.write(head);
+    for (let n = 0; n < 20_000; n++) stream.write('x');
+    await expect.poll(() => rig.arrivals.bytes).toBeGreaterThan(20_000);
+    expect(rig.arrivals.bytes).toBeLessThan(64 * 1024);
+    session.destroy();
   });
 });

@@ -21,6 +21,18 @@ export const MAX_NESTING = 64;
  */
 export const MAX_TEXT_BYTES = 131_072;
 
+/**
+ * Bytes of messages that have not arrived whole, over one connection, from one address, and of all callers of both doors:
+ * a connection may be sending eight of the largest messages at once, and what all may make a server keep leaves it small.
+ */
+export const MAX_ARRIVING = {
+  connection: 32 * 1024 * 1024,
+  address: 64 * 1024 * 1024,
+  together: 128 * 1024 * 1024,
+} as const;
+/** How long a request may take to arrive, in milliseconds: the largest one at 140 kB/s. */
+export const MAX_ARRIVING_MS = 30_000;
+
 /** Connections that each of the two doors accepts; more are closed at once. */
 export const MAX_CONNECTIONS = 20_000;
 
