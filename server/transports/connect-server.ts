@@ -194,7 +194,8 @@ export class HttpServer {
     const forwardedFor = headers['x-forwarded-for']?.toString();
     const address = forwardedAddress(socket.remoteAddress ?? '', forwardedFor, this.#isProxy);
     const isEncrypted = 'encrypted' in socket || headers['x-forwarded-proto'] === 'https';
-    return { door: 'http', address, isEncrypted };
+    const connection = `${socket.remoteAddress}:${socket.remotePort}`;
+    return { door: 'http', address, connection, isEncrypted };
   }
 
   async #ready(response: ServerResponse): Promise<void> {

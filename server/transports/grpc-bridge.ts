@@ -222,7 +222,8 @@ function drained(call: Writable, signal: AbortSignal): Promise<void> {
 function contextOf({ method, host }: Mount, call: AnyCall): Context {
   const deadline = call.getDeadline();
   const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime();
-  const caller: Caller = { door: 'grpc', address: addressOf(call.getPeer()), isEncrypted: false };
+  const peer = call.getPeer();
+  const caller: Caller = { door: 'grpc', address: addressOf(peer), connection: peer, isEncrypted: false };
   const context = createHandlerContext({
     service: method.parent,
     method,

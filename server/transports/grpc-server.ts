@@ -19,6 +19,7 @@ import { addService, type CallHost } from './grpc-bridge.js';
 import { createGrpcIntake } from './grpc-intake.js';
 import { createHealth } from './grpc-health.js';
 import { createReflection } from './grpc-reflection.js';
+import { StrangerPortions } from './grpc-strangers.js';
 import type { Readiness } from './readiness.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
@@ -79,8 +80,9 @@ export class GrpcServer {
     const mount = <S extends DescService>(service: S, implementation: ServiceImpl<S>, name?: string) =>
       addService(this.#server, service, implementation, host, name);
     for (const { service, implementation } of services) mount(service, implementation);
-    mount(Health, createHealth(names, readiness, clock));
-    const reflection = createReflection([...contract, Health, ServerReflection]);
+    const portions = new StrangerPortions(clock);
+    mount(Health, createHealth(names, readiness, clock, portions));
+    const reflection = createReflection([...contract, Health, ServerReflection], portions);
     for (const name of [ServerReflection.typeName, FORMER_REFLECTION]) mount(ServerReflection, reflection, name);
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = createServer((socket) => {

@@ -33,6 +33,15 @@ export const MAX_ARRIVING = {
 /** How long a request may take to arrive, in milliseconds: the largest one at 140 kB/s. */
 export const MAX_ARRIVING_MS = 30_000;
 
+/**
+ * Streams of health and reflection, which need no credentials: load balancers watch each service once over a connection,
+ * tools ask over one stream, and behind a proxy a whole office may be one address.
+ */
+export const MAX_STRANGER_STREAMS = { perConnection: 16, perAddress: 256, together: 2_000 } as const;
+
+/** What reflection tells an address: 35 bytes of question are 4 kB of answer. A tool that asks for everything needs 30 kB. */
+export const MAX_STRANGER_ANSWERS = { maxBytes: 1_048_576, withinMs: 10_000 } as const;
+
 /** Connections that each of the two doors accepts; more are closed at once. */
 export const MAX_CONNECTIONS = 20_000;
 
