@@ -267,3 +267,64 @@ describe('messages that never end', () => {
     session.destroy();
   });
 });
+
+describe('watches', () => {
+  let own: RpcRig;
+  beforeAll(async () => {
+    own = await RpcRig.start();
+  });
+  afterAll(() => own.stop());
+
+  /** Opens watches; tells how many are open, and what the others are refused with. */
+  async function watchOften(group: string, times: number, door: RigDoor = 'grpc') {
+    const tasks = own.client(TaskService, door, await own.token(group));
+    const cut = new AbortController();
+    const [refused, opened]: [string[], number[]] = [[], []];
+    const watches = Array.from({ length: times }, async (_, n) => {
+      try {
+        for await (const _message of tasks.watchTasks({}, { signal: cut.signal })) opened.push(n);
+      } catch (error) {
+        const { code, rawMessage } = ConnectError.from(error);
+        if (code !== Code.Canceled) refused.push(`${Code[code]}: ${rawMessage}`);
+      }
+    });
+    const end = () => {
+      cut.abort();
+      return Promise.all(watches);
+    };
+    return { refused, opened, end };
+  }
+
+  it('are 64 of one token at most, on all doors together, and the others have theirs', async () => {
+    const grpc = await watchOften('a', 40);
+    await expect.poll(() => grpc.opened).toHaveLength(40);
+    const http = await watchOften('a', 30, 'http');
+    await expect.poll(() => http.opened.length + http.refused.length).toBe(30);
+    expect(http.refused).toEqual(
+      Array<string>(6).fill(
+        'ResourceExhausted: token:a-register-read@a has 64 open watches, as many as it may; end some first.',
+      ),
+    );
+    const other = await watchOften('b', 1);
+    await expect.poll(() => other.opened).toHaveLength(1);
+    await Promise.all([grpc.end(), http.end(), other.end()]);
+    const again = await watchOften('a', 64);
+    await expect.poll(() => again.opened, { timeout: 5_000 }).toHaveLength(64);
+    await again.end();
+  });
+
+  it('are 512 from one address at most, whoever has them', async () => {
+    await expect.poll(() => own.openStreams).toBe(0);
+    const all: Awaited<ReturnType<typeof watchOften>>[] = [];
+    for (let n = 0; n < 9; n++) all.push(await watchOften(`group-${n}`, 60));
+    const refused = () => all.flatMap((some) => some.refused);
+    await expect
+      .poll(() => refused().length + all.flatMap(({ opened }) => opened).length, { timeout: 10_000 })
+      .toBe(540);
+    expect(new Set(refused())).toEqual(
+      new Set(['ResourceExhausted: The address 127.0.0.1 has 512 open watches, as many as it may; end some first.']),
+    );
+    expect(refused()).toHaveLength(28);
+    for (const some of all) await some.end();
+  });
+});

@@ -42,6 +42,12 @@ export const MAX_STRANGER_STREAMS = { perConnection: 16, perAddress: 256, togeth
 /** What reflection tells an address: 35 bytes of question are 4 kB of answer. A tool that asks for everything needs 30 kB. */
 export const MAX_STRANGER_ANSWERS = { maxBytes: 1_048_576, withinMs: 10_000 } as const;
 
+/**
+ * WatchTasks streams of one user or token, and from one address: a person has some tabs open and a token some replicas, an
+ * office behind one address some dozens of people; and what one of them opens leaves most of a server's watches to others.
+ */
+export const MAX_WATCHES = { perCaller: 64, perAddress: 512 } as const;
+
 /** Connections that each of the two doors accepts; more are closed at once. */
 export const MAX_CONNECTIONS = 20_000;
 
