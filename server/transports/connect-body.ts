@@ -101,8 +101,8 @@ class BodyReading {
     this.#arrival = arrivals.begin(sender, (error) => this.#fail(error));
     this.whole = new Promise<Buffer>((resolve, reject) => {
       this.#fail = reject;
-      if (Number(body.headers['content-length'] ?? 0) > maxBytes)
-        reject(tooLong(`has more than ${maxBytes} bytes`, maxBytes));
+      this.#pile.announced = Number(body.headers['content-length'] ?? 0);
+      if (this.#pile.announced > maxBytes) reject(tooLong(`has more than ${maxBytes} bytes`, maxBytes));
       if (body.destroyed) reject(GONE);
       body.on('data', this.#take);
       body.once('end', () => resolve(this.#pile.take(this.#pile.length)));
@@ -119,11 +119,19 @@ class BodyReading {
     this.body.resume();
   }
 
+  /** A connection is read for as long as there is something to read: much comes in portions, a turn for each. */
+  #letOthersRead(): void {
+    if (this.#pile.length < LARGE_BYTES) return;
+    this.body.pause();
+    setImmediate(() => this.body.resume());
+  }
+
   readonly #take = (chunk: Buffer): void => {
     this.#pile.add(chunk);
     if (this.#pile.length > this.maxBytes)
       return this.#fail(tooLong(`has more than ${this.maxBytes} bytes`, this.maxBytes));
     this.#arrival.hold(REQUEST_BYTES + this.#pile.size);
+    this.#letOthersRead();
   };
 }
 

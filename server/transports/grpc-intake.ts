@@ -128,7 +128,10 @@ class StreamIntake {
   }
 
   #hasHead(): boolean {
-    if (!this.#head && this.#pile.length >= HEAD_BYTES) this.#head = this.#pile.take(HEAD_BYTES);
+    if (!this.#head && this.#pile.length >= HEAD_BYTES) {
+      this.#head = Buffer.from(this.#pile.take(HEAD_BYTES));
+      this.#pile.announced = Math.min(this.#head.readUInt32BE(1), this.#maxBytes);
+    }
     return this.#head !== undefined;
   }
 

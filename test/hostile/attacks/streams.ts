@@ -59,7 +59,8 @@ export const reflection: Attack = async (target) => {
         stream.on('close', () => resolve());
         for (const event of ['response', 'trailers']) {
           stream.on(event, (headers: Record<string, unknown>) => {
-            if (headers['grpc-status'] !== undefined) tally.add(`gRPC ${String(headers['grpc-status'])}`);
+            const status = headers['grpc-status'];
+            if (typeof status === 'string') tally.add(`gRPC ${status}`);
           });
         }
         stream.on('data', (chunk: Buffer) => (received += chunk.length));
