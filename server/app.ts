@@ -31,6 +31,7 @@ import { allowOnly } from './transports/client-address.js';
 import { HttpServer } from './transports/connect-server.js';
 import { GrpcServer } from './transports/grpc-server.js';
 import { Readiness } from './transports/readiness.js';
+import { Arrivals } from './transports/rpc/arrivals.js';
 import { createRpcServices } from './transports/rpc/services.js';
 import { TcpxServer } from './transports/tcpx/server.js';
 
@@ -239,7 +240,8 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
       onStream: (door, change) => metrics.openStreams.inc({ door }, change),
     },
   });
-  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits });
+  const arrivals = new Arrivals(clock, limits);
+  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits, arrivals });
   const http = new HttpServer({
     services,
     auth: parts.auth,
@@ -247,6 +249,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     clock,
     log,
     limits,
+    arrivals,
     pageFolder: PAGE_FOLDER,
     trustedProxies: config.httpTrustedProxies ?? [],
     metrics: () => metrics.render(),

@@ -8,13 +8,14 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { allowOnly, forwardedAddress } from './client-address.js';
+import { createConnectCalls, type Handler } from './connect-calls.js';
 import type { Readiness } from './readiness.js';
+import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, type Caller } from './rpc/guard.js';
 import { MAX_CONNECTIONS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
@@ -30,6 +31,7 @@ export interface HttpServerOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: RpcLimits;
+  readonly arrivals: Arrivals;
   /** The folder of the page's build. */
   readonly pageFolder: string;
   /** The certificate and its key; absent: plain HTTP. */
@@ -65,8 +67,6 @@ const PASSED_AT_ONCE = [
 ] as const;
 const STRICT_TRANSPORT = 'max-age=31536000';
 
-type Handler = (request: IncomingMessage, response: ServerResponse) => void;
-
 export class HttpServer {
   readonly #server: Server;
   readonly #page: PageHandler;
@@ -93,17 +93,16 @@ export class HttpServer {
 
   #adapter(readMaxBytes: number): Handler {
     const { options } = this;
-    return connectNodeAdapter({
-      routes: (router) => {
-        for (const { service, implementation } of options.services) router.service(service, implementation);
-      },
-      fallback: (request, response) => this.#page(request as IncomingMessage, response as ServerResponse),
-      contextValues: (request) => createContextValues().set(callerKey, this.#callerOf(request as IncomingMessage)),
+    return createConnectCalls({
+      services: options.services,
+      fallback: this.#page,
+      contextValues: (request) => createContextValues().set(callerKey, this.#callerOf(request)),
       readMaxBytes,
       writeMaxBytes: options.limits.maxMessageBytes,
       maxTimeoutMs: MAX_TIMEOUT_MS,
       shutdownSignal: this.#shutdown.signal,
-      grpc: false,
+      arrivals: options.arrivals,
+      log: options.log,
     });
   }
 
@@ -195,7 +194,8 @@ export class HttpServer {
     const forwardedFor = headers['x-forwarded-for']?.toString();
     const address = forwardedAddress(socket.remoteAddress ?? '', forwardedFor, this.#isProxy);
     const isEncrypted = 'encrypted' in socket || headers['x-forwarded-proto'] === 'https';
-    return { door: 'http', address, isEncrypted };
+    const connection = `${socket.remoteAddress}:${socket.remotePort}`;
+    return { door: 'http', address, connection, isEncrypted };
   }
 
   async #ready(response: ServerResponse): Promise<void> {

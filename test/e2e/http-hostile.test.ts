@@ -4,6 +4,7 @@ import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js
 import { systemClock } from '../../server/domain/clock.js';
 import { hashOf } from '../../server/domain/secrets.js';
 import { HttpServer, type HttpServerOptions } from '../../server/transports/connect-server.js';
+import { Arrivals } from '../../server/transports/rpc/arrivals.js';
 import { Readiness } from '../../server/transports/readiness.js';
 import { KeptLog } from '../support/liveness-bench.js';
 import { RIG_PASSWORD, RpcRig } from '../support/rpc-rig.js';
@@ -15,6 +16,10 @@ beforeAll(async () => {
 });
 afterAll(() => rig.stop());
 
+const SMALL = {
+  limits: { maxMessageBytes: 65_536 },
+  arrivals: new Arrivals(systemClock, { maxMessageBytes: 65_536 }),
+};
 const LIST = '/taskdash.task.v1.TaskService/ListTasks';
 
 /** Sends bytes as they are, and returns everything that comes back until the server closes. */
@@ -78,7 +83,7 @@ describe('a defect in judging credentials', () => {
           throw new Error('a defect');
         },
       },
-      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, limits: { maxMessageBytes: 65_536 } },
+      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, ...SMALL },
       readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
     });
@@ -96,7 +101,7 @@ describe('a defect in answering a request', () => {
     let isBroken = false;
     const options: HttpServerOptions = {
       auth: { authenticate: () => Promise.resolve(undefined) },
-      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, limits: { maxMessageBytes: 65_536 } },
+      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, ...SMALL },
       readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
     };
@@ -173,6 +178,37 @@ describe('bad input gets an error in the form of the protocol', () => {
   it('a type that is not spoken here', async () => {
     const answer = await fetch(rig.http.address + LIST, { method: 'POST', body: 'a=b' });
     expect(answer.status).toBe(415);
+  });
+});
+
+describe('bodies that never end', () => {
+  /** Begins a request of nearly as much as there may be, and tells what comes back. */
+  function begin(http: string, token: string): { answer: () => string; destroy: () => void } {
+    const { hostname, port } = new URL(http);
+    const socket = connect(Number(port), hostname);
+    let answer = '';
+    socket.setEncoding('utf8');
+    socket.on('data', (chunk: string) => (answer += chunk));
+    socket.on('error', () => {});
+    const head = `POST ${LIST} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer ${token}`;
+    socket.write(`${head}\r\nContent-Length: 4000000\r\n\r\n${' '.repeat(3_900_000)}`);
+    return { answer: () => answer, destroy: () => socket.destroy() };
+  }
+
+  it('may have so many bytes from one address: the oldest has to go, and may go on', async () => {
+    const own = await RpcRig.start();
+    const token = await own.token();
+    const requests = Array.from({ length: 24 }, () => begin(own.http.address, token));
+    const answered = () => requests.filter((request) => request.answer() !== '');
+    await expect.poll(() => answered().length, { timeout: 10_000 }).toBeGreaterThanOrEqual(6);
+    for (const request of answered()) {
+      expect(request.answer()).toMatch(/^HTTP\/1\.1 429 [^]*"resource_exhausted"[^]*send fewer at once/);
+    }
+    expect(own.arrivals.bytes).toBeLessThanOrEqual(64 * 1024 * 1024);
+    expect((await own.client(TaskService, 'http', token).listTasks({})).totalSize).toBe(0);
+    for (const request of requests) request.destroy();
+    await expect.poll(() => own.arrivals.bytes).toBe(0);
+    await own.stop();
   });
 });
 

@@ -1,5 +1,5 @@
 /** TaskService: each handler says who calls, turns the message into the domain's words, and the answer back. */
-import type { ServiceImpl } from '@connectrpc/connect';
+import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import {
   GetTaskStatsResponseSchema,
   type TaskService,
@@ -11,6 +11,7 @@ import { isVisible, ownerOf, readScope, type Principal } from '../../domain/acce
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { Leases } from '../../domain/leases.js';
+import { networkOf } from '../../domain/network.js';
 import type { StatusCount } from '../../domain/ports.js';
 import { checkId, etagOf, sentBytesOf, TASK_LIMITS, type Task } from '../../domain/task.js';
 import { MAX_BATCH_REGISTRATIONS, type Claimant, type TaskRegistry } from '../../domain/task-registry.js';
@@ -28,8 +29,9 @@ import {
   tooMany,
   type MarksOf,
 } from './convert.js';
-import { requirePrincipal } from './guard.js';
-import { recordBytes, type RpcLimits } from './limits.js';
+import { callerKey, requirePrincipal } from './guard.js';
+import { MAX_WATCHES, recordBytes, type RpcLimits } from './limits.js';
+import { Shares, type Share } from './shares.js';
 import { WatchMessages, type WatchAnswer } from './watch-messages.js';
 
 /** What the handlers work with. */
@@ -53,6 +55,7 @@ const REST = '…';
 export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<typeof TaskService> {
   const { registry, watcher, auth, calls, marksOf } = options;
   const messages = new WatchMessages(marksOf);
+  const shares = new Shares('open watches');
   let openStreams = 0;
 
   return {
@@ -182,15 +185,27 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
         retryAfterMs: 5000,
       });
     }
+    const giveBack = shares.take(watchShares(principal, context));
     openStreams++;
     try {
       const recheck = () => requirePrincipal(auth, context);
       for await (const message of watcher.watch(principal, request, recheck, context.signal))
         yield messages.answer(message);
     } finally {
+      giveBack();
       openStreams--;
     }
   }
+}
+
+/** Whose watches are counted together: of a caller, and of an address. */
+function watchShares(principal: Principal, { values }: HandlerContext): readonly Share[] {
+  const owner = ownerOf(principal);
+  const network = networkOf(values.get(callerKey).address);
+  return [
+    { who: owner, key: `caller ${owner}`, max: MAX_WATCHES.perCaller },
+    { who: `The address ${network}`, key: `address ${network}`, max: MAX_WATCHES.perAddress },
+  ];
 }
 
 /** Throws REQUEST_INVALID where the answer, which has every record, would not fit into a message. */
