@@ -252,6 +252,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     arrivals,
     pageFolder: PAGE_FOLDER,
     trustedProxies: config.httpTrustedProxies ?? [],
+    publicUrls: config.publicUrl ?? [],
     metrics: () => metrics.render(),
   });
   const tcp = tcpDoor(config, parts);

@@ -47,6 +47,14 @@ const list = () =>
         .filter((part) => part !== ''),
     );
 
+const urls = () => {
+  const allowed = 'URLs that begin with http:// or https://, separated by commas, such as https://tasks.example.com';
+  return z
+    .string()
+    .transform((text) => text.split(',').map((part) => part.trim()))
+    .refine((parts) => parts.every((part) => /^https?:\/\/[^/]/.test(part) && URL.canParse(part)), allowed);
+};
+
 interface Setting<T> {
   readonly env: string;
   /** The text that stands in when nothing is set; null: nothing. */
@@ -86,6 +94,14 @@ export const SETTINGS = {
     fallback: '8080',
     meaning: 'Port of the page, Connect, gRPC-Web, JSON, /healthz, /readyz and /metrics; 0 takes any free port.',
     schema: port(),
+  }),
+  publicUrl: setting({
+    env: 'TASKDASH_PUBLIC_URL',
+    fallback: null,
+    fallbackWords: 'where it listens',
+    meaning:
+      'URLs by which people and services reach the HTTP door, separated by commas; for other hosts than these, loopback and where it listens it does not answer.',
+    schema: urls(),
   }),
   httpTrustedProxies: setting({
     env: 'TASKDASH_HTTP_TRUSTED_PROXIES',

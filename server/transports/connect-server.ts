@@ -12,7 +12,8 @@ import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
-import { allowOnly, forwardedAddress } from './client-address.js';
+import { allowedHosts, type HostCheck } from './allowed-hosts.js';
+import { allowOnly, forwardedAddress, plainAddress } from './client-address.js';
 import { createConnectCalls, type Handler } from './connect-calls.js';
 import type { Readiness } from './readiness.js';
 import type { Arrivals } from './rpc/arrivals.js';
@@ -36,6 +37,8 @@ export interface HttpServerOptions {
   readonly pageFolder: string;
   /** The certificate and its key; absent: plain HTTP. */
   readonly tls?: Pick<SecureContextOptions, 'cert' | 'key'>;
+  /** By which URLs people reach the server, beside where it listens; absent: none. */
+  readonly publicUrls?: readonly string[];
   /** Addresses and ranges of proxies whose X-Forwarded-For is believed; absent: none. */
   readonly trustedProxies?: readonly string[];
 }
@@ -71,6 +74,7 @@ export class HttpServer {
   readonly #server: Server;
   readonly #page: PageHandler;
   readonly #isProxy: (address: string) => boolean;
+  #answersFor: HostCheck = () => false;
   /** For callers whose credentials have been judged. */
   readonly #rpc: Handler;
   /** For what is small in any case, and for strangers. */
@@ -108,6 +112,7 @@ export class HttpServer {
 
   /** Listens; rejects when the address is not to be had; idempotent. */
   start({ host, port }: { host: string; port: number }): Promise<void> {
+    this.#answersFor = allowedHosts(host, this.options.publicUrls ?? []);
     this.#starting ??= new Promise((resolve, reject) => {
       this.#server.once('error', reject);
       this.#server.listen(port, host, () => {
@@ -170,9 +175,15 @@ export class HttpServer {
     if (path === '/readyz') return void this.#ready(response);
     if (path === '/metrics') return void this.#metrics(response);
     if (!namesHost(request)) return plain(response, 400, 'The Host header does not name a host.');
+    if (!this.#isMeant(request)) return plain(response, 421, notMeant(request));
     if (request.method === 'POST') for (const [name, value] of PASSED_AT_ONCE) response.setHeader(name, value);
     if (request.method !== 'POST' || isSmall(request)) return this.#smallRpc(request, response);
     this.#admit(request, response).catch((defect: unknown) => this.#failed(defect, request, response));
+  }
+
+  /** What a proxy of ours calls the server is the proxy's matter. */
+  #isMeant({ headers, socket }: IncomingMessage): boolean {
+    return this.#answersFor(headers.host ?? '') || this.#isProxy(plainAddress(socket.remoteAddress ?? ''));
   }
 
   /** Judges the credentials before a body is read that may be large. What is wrong with them the handler says better. */
@@ -232,6 +243,11 @@ function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server
 function isSmall({ headers }: IncomingMessage): boolean {
   const isPacked = ['content-encoding', 'connect-content-encoding', 'grpc-encoding'].some((name) => name in headers);
   return !isPacked && Number(headers['content-length'] ?? Infinity) <= MAX_STRANGER_BYTES;
+}
+
+function notMeant({ headers }: IncomingMessage): string {
+  const host = JSON.stringify(headers.host ?? '');
+  return `This server does not answer for the host ${host}. If people are to reach it by that name, set TASKDASH_PUBLIC_URL.`;
 }
 
 /** Whether the request has an address as a whole; connect-node throws out of reach where it has none. */

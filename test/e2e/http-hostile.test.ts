@@ -23,8 +23,8 @@ const SMALL = {
 const LIST = '/taskdash.task.v1.TaskService/ListTasks';
 
 /** Sends bytes as they are, and returns everything that comes back until the server closes. */
-function raw(head: string, body = ''): Promise<string> {
-  const { hostname, port } = new URL(rig.http.address);
+function raw(head: string, body = '', door = rig.http.address): Promise<string> {
+  const { hostname, port } = new URL(door);
   return new Promise((resolve, reject) => {
     const socket = connect(Number(port), hostname);
     let answer = '';
@@ -65,11 +65,45 @@ describe('a request that names no host', () => {
   });
 });
 
+describe('a request for another host, as by a page whose name leads here', () => {
+  it.each(['evil.example', 'evil.example:8080', '203.0.113.9', 'localhost.evil.example'])(
+    'is answered with a sentence and nothing else: %s',
+    async (host) => {
+      for (const [head, body] of [
+        [`GET / HTTP/1.1\r\nHost: ${host}`, ''],
+        [`POST ${LIST} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json`, '{}'],
+      ] as const) {
+        const answer = await raw(head, body);
+        expect(answer).toMatch(/^HTTP\/1\.1 421 /);
+        expect(answer).toContain(`does not answer for the host "${host}"`);
+        expect(answer).not.toContain('<html');
+      }
+      expect(await raw(`GET /healthz HTTP/1.1\r\nHost: ${host}`)).toMatch(/^HTTP\/1\.1 200 /);
+    },
+  );
+
+  it('is answered where the operator named the host, and where a trusted proxy asks', async () => {
+    for (const settings of [{ publicUrls: ['https://tasks.example.com'] }, { trustedProxies: ['127.0.0.1'] }]) {
+      const door = new HttpServer({
+        auth: { authenticate: () => Promise.resolve(undefined) },
+        ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log: new KeptLog(), ...SMALL },
+        readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
+        metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
+        ...settings,
+      });
+      await door.start({ host: '127.0.0.1', port: 0 });
+      const answer = await raw('GET /healthy HTTP/1.1\r\nHost: tasks.example.com', '', door.address);
+      expect(answer).not.toMatch(/^HTTP\/1\.1 421 /);
+      await door.stop(100);
+    }
+  });
+});
+
 describe('an address that is none', () => {
   it.each(['//', '/%zz', '/%00', '*', '/../../etc/passwd', '/..%2f..%2fetc%2fpasswd', '/\\..\\x'])(
     'such as %s gets an answer',
     async (path) => {
-      expect(await raw(`GET ${path} HTTP/1.1\r\nHost: x`)).toMatch(/^HTTP\/1\.1 (400|404|503) /);
+      expect(await raw(`GET ${path} HTTP/1.1\r\nHost: localhost`)).toMatch(/^HTTP\/1\.1 (400|404|503) /);
     },
   );
 });
@@ -190,7 +224,7 @@ describe('bodies that never end', () => {
     socket.setEncoding('utf8');
     socket.on('data', (chunk: string) => (answer += chunk));
     socket.on('error', () => {});
-    const head = `POST ${LIST} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer ${token}`;
+    const head = `POST ${LIST} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: Bearer ${token}`;
     socket.write(`${head}\r\nContent-Length: 4000000\r\n\r\n${' '.repeat(3_900_000)}`);
     return { answer: () => answer, destroy: () => socket.destroy() };
   }

@@ -110,7 +110,7 @@ export const unfinishedBodies: Attack = async (target) => {
     target.atEnd(() => socket.destroy());
     socket.on('error', () => {});
     socket.on('data', (chunk: Buffer) => tally.add(`HTTP ${chunk.subarray(9, 12).toString()}`));
-    const head = `POST ${BATCH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${4 * MIB}\r\n`;
+    const head = `POST ${BATCH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${4 * MIB}\r\n`;
     socket.write(`${head}Authorization: Bearer ${target.token}\r\n\r\n`);
     socket.write(most);
   }

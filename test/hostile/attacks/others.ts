@@ -105,9 +105,9 @@ export const smuggling: Attack = async (target) => {
   const tally = new Tally();
   const { hostname, port } = new URL(target.http);
   const start =
-    'POST /taskdash.task.v1.TaskService/ListTasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+    'POST /taskdash.task.v1.TaskService/ListTasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n';
   const tricks = [
-    `${start}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n`,
+    `${start}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n`,
     `${start}Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n`,
     `${start}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n`,
     `${start}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}`,

@@ -107,7 +107,7 @@ export const slowHeaders: Attack = async (target) => {
   for (const socket of sockets) {
     target.atEnd(() => socket.destroy());
     socket.on('error', () => {});
-    socket.write('POST / HTTP/1.1\r\nHost: x\r\nX-Slow: ');
+    socket.write('POST / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ');
   }
   await wait(target, 1_000, () => {
     for (const socket of sockets) if (!socket.destroyed) socket.write('x');
