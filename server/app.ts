@@ -21,6 +21,7 @@ import { ReadBatcher } from './domain/read-batcher.js';
 import { TaskFeed } from './domain/task-feed.js';
 import { TaskRegistry } from './domain/task-registry.js';
 import { TaskWatcher } from './domain/task-watch.js';
+import { TokenQuota } from './domain/token-quota.js';
 import { TokenSealer } from './domain/token-sealer.js';
 import { Users } from './domain/users.js';
 import { WriteBatcher } from './domain/write-batcher.js';
@@ -202,6 +203,7 @@ async function startCore(config: Config, storage: Storage, nodeName: string, log
     leaseMs: config.nodeLease,
     protectionMaxMs: config.protectionMax,
     resumeByAddress: config.resumeByAddress,
+    leasesPerOwner: config.leasesPerOwner,
     isProxy: config.httpTrustedProxies?.length ? allowOnly(config.httpTrustedProxies) : () => false,
     events: metrics.liveness,
   });
@@ -213,7 +215,11 @@ async function startCore(config: Config, storage: Storage, nodeName: string, log
   const sealer = new TokenSealer(await storage.settings.secret('token-sealer', 32));
   const reader = new ReadBatcher(storage.tasks, clock, { deadlineMs: config.writeDeadline });
   undo.add(() => reader.stop());
-  const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader);
+  const quota = new TokenQuota(clock, {
+    newTasksPerMinute: config.tokenNewTasks,
+    onExceeded: (owner) => liveness.noteLimit(owner, 'new tasks'),
+  });
+  const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader, quota);
   const watcher = new TaskWatcher(feed, sealer, clock, WATCH_OPTIONS);
   return { metrics, feed, liveness, batcher, reader, sealer, registry, watcher };
 }

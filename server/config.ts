@@ -197,6 +197,18 @@ export const SETTINGS = {
     meaning: 'How long the tasks of a server that ended wait for their services to come back.',
     schema: duration(0, 3_600_000),
   }),
+  leasesPerOwner: setting({
+    env: 'TASKDASH_LEASES_PER_OWNER',
+    fallback: '2000',
+    meaning: 'Leases that one token may have at this node at once; a lease vouches for any number of tasks.',
+    schema: integer(1, 1_000_000),
+  }),
+  tokenNewTasks: setting({
+    env: 'TASKDASH_TOKEN_NEW_TASKS',
+    fallback: '6000',
+    meaning: 'Ids that nobody had before which one token may take in a minute, and at once; 0: any number.',
+    schema: integer(0, 1_000_000_000),
+  }),
   resumeByAddress: setting({
     env: 'TASKDASH_RESUME_BY_ADDRESS',
     fallback: 'single',
