@@ -125,7 +125,6 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
     nodeId: nodeName,
     poolSize: config.databasePoolSize,
     log,
-    clock,
   });
   undo.add(() => opened.close());
   const storage = withPatientReads(
