@@ -33,7 +33,7 @@ export function sessionStory(session: Session): string {
     state === SessionState.CLOSING || state === SessionState.ORPHAN
       ? t(`${STATES[state]}.why`)
       : t('connection.open.why', { ttl: ttl ? formatDuration(durationMs(ttl), i18n.locale) : '?' }),
-    ...markWords(session).map(({ word, why }) => `${word}: ${why}`),
+    ...markWords(session.marks, session.address).map(({ word, why }) => `${word}: ${why}`),
   ];
   if (openedAt) lines.push(t('connection.since', { time: formatInstant(instantMs(openedAt), i18n.locale) }));
   return lines.join('\n');

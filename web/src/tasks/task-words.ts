@@ -52,11 +52,13 @@ const MARKS = {
   [TaskMark.PROTECTED]: 'mark.protected',
 } as const satisfies Record<TaskMark, MessageKey | undefined>;
 
-/** Marks of a task or of a session: the word, and what it means. */
-export function markWords({ marks }: { marks: readonly TaskMark[] }): { word: string; why: string }[] {
+/** Marks of a task or of a session from an address: the word, and what it means. */
+export function markWords(marks: readonly TaskMark[], address: string): { word: string; why: string }[] {
   return marks.flatMap((mark) => {
     const key = MARKS[mark];
-    return key ? [{ word: t(key), why: t(`${key}.why`) }] : [];
+    if (!key) return [];
+    if (key !== 'mark.unconfirmed') return [{ word: t(key), why: t(`${key}.why`) }];
+    return [{ word: t(key), why: t('mark.unconfirmed.why', { address: visible(address) || '?' }) }];
   });
 }
 
@@ -70,7 +72,7 @@ export function statusStory(task: Task): string {
   const reported = visible(task.status);
   if (statusWord(task.status) !== reported) lines.push(t('status.reported', { status: reported }));
   if (task.statusBefore !== '') lines.push(t('status.before', { status: statusWord(task.statusBefore) }));
-  lines.push(...markWords(task).map(({ word, why }) => `${word}: ${why}`));
+  lines.push(...markWords(task.marks, task.addr).map(({ word, why }) => `${word}: ${why}`));
   lines.push(task.connected ? t('status.connected') : t('status.disconnected'));
   return lines.join('\n');
 }
