@@ -8,7 +8,7 @@ import { killOneOfThree, stopWithLeases } from './scenarios/servers.js';
 describe.concurrent('in small, ', { timeout: 180_000 }, () => {
   it(
     'kill -9 of one of three servers',
-    scenario((world) => killOneOfThree(world, { services: 120, dying: 20, beside: 30 })),
+    scenario((world) => killOneOfThree(world, { services: 120, dying: 15, beside: 30 })),
   );
   it(
     'a graceful stop of one of two servers, with leases over gRPC',

@@ -24,7 +24,7 @@ it(
 );
 it(
   'kill -9 of one of two servers, with leases over gRPC',
-  scenario((world) => killWithLeases(world, { services: 200, dying: 50 })),
+  scenario((world) => killWithLeases(world, { services: 200, dying: 25 })),
 );
 it(
   'a graceful stop of one of two servers',
@@ -32,7 +32,7 @@ it(
 );
 it(
   'a graceful stop of one of two servers, with leases over gRPC',
-  scenario((world) => stopWithLeases(world, { services: 200, dying: 50 })),
+  scenario((world) => stopWithLeases(world, { services: 200, dying: 25 })),
 );
 it(
   'SIGSTOP of the only server for longer than the TTL',

@@ -102,8 +102,8 @@ export const en = {
   'mark.suspect': 'suspect',
   'mark.suspect.why': 'A heartbeat is overdue',
   'mark.unconfirmed': 'unconfirmed',
-  'mark.unconfirmed.why':
-    'Only believed: the server that held it ended, or a connection from {address} merely beats. It is certain once the service registers or updates it',
+  'mark.unconfirmed.why': ({ address }: { address: string }) =>
+    `Only believed: the server that held it ended, or a connection from ${address} merely beats. It is certain once the service registers or updates it`,
   'mark.flapping': 'flapping',
   'mark.flapping.why': 'Changed status five times or more within ten minutes',
   'mark.protected': 'protected',

@@ -100,8 +100,8 @@ export const zh: Messages = {
   'mark.suspect': '可疑',
   'mark.suspect.why': '有一次心跳逾期',
   'mark.unconfirmed': '未确认',
-  'mark.unconfirmed.why':
-    '仅为推测：原来的服务器已停止，或者来自 {address} 的连接只发送心跳。服务重新注册或更新该任务后即可确认',
+  'mark.unconfirmed.why': ({ address }) =>
+    `仅为推测：原来的服务器已停止，或者来自 ${address} 的连接只发送心跳。服务重新注册或更新该任务后即可确认`,
   'mark.flapping': '抖动',
   'mark.flapping.why': '十分钟内状态变化五次以上',
   'mark.protected': '受保护',

@@ -56,9 +56,14 @@ const MARKS = {
 export function markWords(marks: readonly TaskMark[], address: string): { word: string; why: string }[] {
   return marks.flatMap((mark) => {
     const key = MARKS[mark];
-    if (!key) return [];
-    if (key !== 'mark.unconfirmed') return [{ word: t(key), why: t(`${key}.why`) }];
-    return [{ word: t(key), why: t('mark.unconfirmed.why', { address: visible(address) || '?' }) }];
+    switch (key) {
+      case undefined:
+        return [];
+      case 'mark.unconfirmed':
+        return [{ word: t(key), why: t('mark.unconfirmed.why', { address: visible(address) || '?' }) }];
+      default:
+        return [{ word: t(key), why: t(`${key}.why`) }];
+    }
   });
 }
 
