@@ -22,6 +22,8 @@ const PACKED = 1;
 const REQUEST_BYTES = 1_024;
 /** Larger messages are decoded in a turn after that in which they were looked through, so that neither takes long. */
 const LARGE_BYTES = 65_536;
+/** How many portions of large bodies are read in a turn of the event loop: 512 kB, some two milliseconds. */
+const PORTIONS_A_TURN = 8;
 const GONE = new ConnectError('the caller went away', Code.Canceled);
 
 /** What a body is by the headers in front of it. */
@@ -116,14 +118,14 @@ class BodyReading {
     this.#arrival.end();
     this.#pile.clear();
     this.body.off('data', this.#take);
+    this.body.on('data', () => this.#letOthersRead());
     this.body.resume();
   }
 
-  /** A connection is read for as long as there is something to read: much comes in portions, a turn for each. */
+  /** A connection is read for as long as there is something to read: much comes in portions, a few in a turn. */
   #letOthersRead(): void {
-    if (this.#pile.length < LARGE_BYTES) return;
     this.body.pause();
-    setImmediate(() => this.body.resume());
+    readInTurn(this.body);
   }
 
   readonly #take = (chunk: Buffer): void => {
@@ -131,8 +133,20 @@ class BodyReading {
     if (this.#pile.length > this.maxBytes)
       return this.#fail(tooLong(`has more than ${this.maxBytes} bytes`, this.maxBytes));
     this.#arrival.hold(REQUEST_BYTES + this.#pile.size);
-    this.#letOthersRead();
+    if (this.#pile.length >= LARGE_BYTES) this.#letOthersRead();
   };
+}
+
+const toRead: IncomingMessage[] = [];
+
+/** Lets a body be read on, a few of all in each turn of the event loop. */
+function readInTurn(body: IncomingMessage): void {
+  if (toRead.push(body) === 1) setImmediate(readNext);
+}
+
+function readNext(): void {
+  for (const body of toRead.splice(0, PORTIONS_A_TURN)) body.resume();
+  if (toRead.length > 0) setImmediate(readNext);
 }
 
 async function* judgedStream(

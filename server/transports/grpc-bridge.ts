@@ -19,8 +19,9 @@ import {
   type MessageShape,
 } from '@bufbuild/protobuf';
 import { Code, ConnectError, createContextValues, createHandlerContext, type ServiceImpl } from '@connectrpc/connect';
-import type { Metadata } from '@grpc/grpc-js';
 import {
+  status,
+  type Metadata,
   type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
@@ -69,6 +70,8 @@ export interface CallHost {
   readonly shutdown: AbortSignal;
   /** A call began (1) or has been answered (-1). */
   onCall(change: 1 | -1): void;
+  /** A stream was refused because its caller has too many; the caller as grpc-js names it. */
+  onRefusedStream(peer: string): void;
 }
 
 /** Adds a service with its Connect implementation to a grpc-js server, under its own name or another. */
@@ -195,8 +198,10 @@ async function sendAll(
     if (!began) sendHeaders(call, context);
     call.end(metadataOf(context.responseTrailer));
   } catch (thrown) {
+    const failure = failureOf(thrown, context);
+    if (failure.code === status.RESOURCE_EXHAUSTED) host.onRefusedStream(call.getPeer());
     // grpc-js takes the status of a stream as an error event.
-    call.emit('error', failureOf(thrown, context));
+    call.emit('error', failure);
   } finally {
     host.onCall(-1);
     context.abort(ANSWERED);

@@ -12,17 +12,19 @@ import type { Authenticator } from '../domain/authenticator.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { plainAddress } from './client-address.js';
+import type { FloodGuard } from './grpc-floods.js';
 import { statusOf } from './grpc-status.js';
 import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { toConnectError } from './rpc/errors.js';
 import { credentialsIn } from './rpc/guard.js';
-import { MAX_STRANGER_BYTES, type RpcLimits } from './rpc/limits.js';
+import { CALL_BYTES, MAX_STRANGER_BYTES, type RpcLimits } from './rpc/limits.js';
 import { Pile } from './rpc/pile.js';
 import { canUnpack, tooLong, unpack } from './rpc/unpacking.js';
 
 /** What is needed to judge what arrives. */
 export interface GrpcIntakeOptions {
   readonly arrivals: Arrivals;
+  readonly floods: Pick<FloodGuard, 'onUseful'>;
   readonly auth: Pick<Authenticator, 'authenticate'>;
   readonly limits: RpcLimits;
   readonly log: Log;
@@ -37,6 +39,11 @@ const STREAM_BYTES = 1_024;
 interface Inside {
   readonly stream: ServerHttp2Stream;
   readonly incomingEncoding: string;
+}
+
+/** Who is sending, also by the name that grpc-js has for it. */
+interface Peer extends Sender {
+  readonly peer: string;
 }
 
 /** The interceptor that stands between the streams of a server and grpc-js. */
@@ -65,7 +72,7 @@ class StreamIntake {
   readonly #deliverEnd: () => void;
   readonly #maxBytes: number;
   readonly #pile = new Pile();
-  readonly #sender: Sender;
+  readonly #sender: Peer;
   #arrival: Arrival | undefined;
   #head: Buffer | undefined;
   #isKnown: Promise<boolean> | undefined;
@@ -83,6 +90,7 @@ class StreamIntake {
     // Messages of a stream are beats and questions; whatever is large comes alone.
     this.#maxBytes = hasManyMessages ? MAX_STRANGER_BYTES : options.limits.maxMessageBytes;
     this.#sender = senderOf(stream);
+    options.floods.onUseful(this.#sender.peer, CALL_BYTES);
     this.#deliver = takeOver(stream, 'data', (chunk: Buffer) => this.#take(chunk));
     this.#deliverEnd = takeOver(stream, 'end', () => this.#end());
     stream.once('close', () => this.#close());
@@ -100,6 +108,7 @@ class StreamIntake {
   }
 
   #take(chunk: Buffer): void {
+    this.options.floods.onUseful(this.#sender.peer, chunk.length);
     if (this.#isOver) return;
     const isNext = this.#pile.length === 0 && !this.#head && !this.#isHandingOn;
     if (isNext && isWholeAndPlain(chunk)) return this.#deliver(chunk);
@@ -129,7 +138,7 @@ class StreamIntake {
 
   #hasHead(): boolean {
     if (!this.#head && this.#pile.length >= HEAD_BYTES) {
-      this.#head = Buffer.from(this.#pile.take(HEAD_BYTES));
+      this.#head = this.#pile.takeCopy(HEAD_BYTES);
       this.#pile.announced = Math.min(this.#head.readUInt32BE(1), this.#maxBytes);
     }
     return this.#head !== undefined;
@@ -235,13 +244,15 @@ function isWholeAndPlain(chunk: Buffer): boolean {
   return at === chunk.length;
 }
 
-const senders = new WeakMap<object, Sender>();
+const senders = new WeakMap<object, Peer>();
 
-function senderOf({ session }: ServerHttp2Stream): Sender {
-  if (!session) return { connection: {}, address: '' };
+function senderOf({ session }: ServerHttp2Stream): Peer {
+  if (!session) return { connection: {}, address: '', peer: '' };
   const known = senders.get(session);
   if (known) return known;
-  const sender = { connection: session, address: plainAddress(session.socket.remoteAddress ?? '') };
+  const { remoteAddress, remotePort } = session.socket;
+  const peer = `${remoteAddress}:${remotePort}`;
+  const sender = { connection: session, address: plainAddress(remoteAddress ?? ''), peer };
   senders.set(session, sender);
   return sender;
 }

@@ -16,6 +16,7 @@ import type { Clock, Timer } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { addService, type CallHost } from './grpc-bridge.js';
+import { FloodGuard } from './grpc-floods.js';
 import { createGrpcIntake } from './grpc-intake.js';
 import { createHealth } from './grpc-health.js';
 import { createReflection } from './grpc-reflection.js';
@@ -43,7 +44,8 @@ export interface GrpcServerOptions {
 const FORMER_REFLECTION = 'grpc.reflection.v1alpha.ServerReflection';
 const KEEP_ALIVE_MS = 30_000;
 const KEEP_ALIVE_TIMEOUT_MS = 10_000;
-const MAX_STREAMS_PER_CONNECTION = 1_000;
+/** Each takes a third of a millisecond to begin, and all of a connection may begin in one turn of the event loop. */
+const MAX_STREAMS_PER_CONNECTION = 256;
 /** How long clients may keep connections open while the server stops and has answered everything. */
 const LINGER_MS = 500;
 
@@ -66,17 +68,22 @@ export class GrpcServer {
     this.#clock = clock;
     // Every call listens for the stop; Node warns of more than ten as of a leak.
     setMaxListeners(Infinity, this.#shutdown.signal);
+    const floods = new FloodGuard(clock, log);
     this.#server = new Server({
       'grpc.max_receive_message_length': limits.maxMessageBytes,
       'grpc.max_send_message_length': limits.maxMessageBytes,
       'grpc.keepalive_time_ms': KEEP_ALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEP_ALIVE_TIMEOUT_MS,
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
-      interceptors: [createGrpcIntake(options)],
+      interceptors: [createGrpcIntake({ ...options, floods })],
     });
     const contract = services.map(({ service }) => service);
     const names = contract.map(({ typeName }) => typeName);
-    const host: CallHost = { shutdown: this.#shutdown.signal, onCall: (change) => this.#count(change) };
+    const host: CallHost = {
+      shutdown: this.#shutdown.signal,
+      onCall: (change) => this.#count(change),
+      onRefusedStream: (peer) => floods.onRefusedStream(peer),
+    };
     const mount = <S extends DescService>(service: S, implementation: ServiceImpl<S>, name?: string) =>
       addService(this.#server, service, implementation, host, name);
     for (const { service, implementation } of services) mount(service, implementation);
@@ -86,6 +93,7 @@ export class GrpcServer {
     for (const name of [ServerReflection.typeName, FORMER_REFLECTION]) mount(ServerReflection, reflection, name);
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = createServer((socket) => {
+      if (!floods.admit(socket)) return void socket.destroy();
       this.#sockets.add(socket);
       socket.on('error', (error) => this.#log.debug({ err: error }, 'a gRPC connection was lost'));
       socket.once('close', () => this.#sockets.delete(socket));

@@ -9,6 +9,7 @@ import {
   TaskOrderField,
   TaskService,
 } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { h2Connect, hpackFrames, pour } from '../hostile/h2-frames.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { framed, rawCall } from '../support/rpc-raw.js';
 import { RpcRig, type RigDoor } from '../support/rpc-rig.js';
@@ -326,5 +327,45 @@ describe('watches', () => {
     );
     expect(refused()).toHaveLength(28);
     for (const some of all) await some.end();
+  });
+});
+
+describe('a connection that sends much and calls little', () => {
+  it('is closed, and its address waits ten seconds', async () => {
+    const clock = new ManualClock();
+    const own = await RpcRig.start({ clock });
+    const call = () =>
+      rawCall(own.grpc.address, REGISTER, {}).then(
+        ({ status }) => status ?? 'none',
+        () => 'none',
+      );
+    expect(await call()).toBe(String(Code.Unauthenticated));
+    const flood = h2Connect(own.grpc.address);
+    const closed = new Promise((resolve) => flood.once('close', resolve));
+    void pour(flood, () => !flood.destroyed, hpackFrames());
+    const ticking = setInterval(() => clock.advance(100), 100);
+    await closed;
+    clearInterval(ticking);
+    expect(await call()).toBe('none');
+    clock.advance(10_000);
+    expect(await call()).toBe(String(Code.Unauthenticated));
+    const stopped = own.stop();
+    clock.advance(2_000);
+    await stopped;
+  });
+
+  it('in streams that are refused is closed, too', async () => {
+    const session = connect(`http://${rig.grpc.address}`);
+    session.on('error', () => {});
+    const closed = new Promise((resolve) => session.once('close', resolve));
+    for (let n = 0; n < 120; n++) {
+      const stream = session.request({
+        ...{ ':method': 'POST', ':path': '/grpc.health.v1.Health/Watch', 'content-type': 'application/grpc' },
+      });
+      stream.on('error', () => {});
+      stream.end(framed(Buffer.alloc(0)));
+    }
+    await closed;
+    expect((await rig.client(TaskService, 'grpc', token).listTasks({})).totalSize).toBe(0);
   });
 });

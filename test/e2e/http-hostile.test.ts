@@ -215,6 +215,51 @@ describe('bad input gets an error in the form of the protocol', () => {
   });
 });
 
+describe('a request that two readers would cut apart differently', () => {
+  const head = `POST ${LIST} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n`;
+
+  it.each([
+    ['a length and chunks', 'Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'],
+    ['a chunk whose length is none', 'Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n'],
+    ['an encoding that is none', 'Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n'],
+    ['two lengths', 'Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}'],
+    ['a length with a sign', 'Content-Length: +2\r\n\r\n{}'],
+    ['a header behind a space', 'Content-Length : 2\r\n\r\n{}'],
+  ])('by %s is refused, and nothing behind it is answered', async (_what, rest) => {
+    const { hostname, port } = new URL(rig.http.address);
+    const answer = await new Promise<string>((resolve) => {
+      const socket = connect(Number(port), hostname);
+      let received = '';
+      socket.on('data', (chunk: Buffer) => (received += chunk.toString()));
+      socket.on('error', () => {});
+      socket.on('close', () => resolve(received));
+      socket.write(`${head}${rest}GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n`);
+    });
+    expect([...answer.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual(['400']);
+  });
+});
+
+describe('what another site makes a browser send', () => {
+  const login = '/taskdash.auth.v1.AuthService/Login';
+  const body = JSON.stringify({ username: 'lena', password: RIG_PASSWORD });
+
+  it.each(['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', ''])(
+    'as a form may, with the type %s, is not read',
+    async (type) => {
+      const answer = await fetch(rig.http.address + login, { method: 'POST', body, headers: { 'content-type': type } });
+      expect(answer.status).toBe(415);
+    },
+  );
+
+  it.each([{ origin: 'https://evil.example' }, { origin: 'null' }, { 'sec-fetch-site': 'cross-site' }])(
+    'with %o is refused',
+    async (headers: Record<string, string>) => {
+      const error = await refusal(login, { headers: { ...json, ...headers }, body });
+      expect(error).toMatchObject({ status: 403, code: 'permission_denied' });
+    },
+  );
+});
+
 describe('bodies that never end', () => {
   /** Begins a request of nearly as much as there may be, and tells what comes back. */
   function begin(http: string, token: string): { answer: () => string; destroy: () => void } {

@@ -31,7 +31,10 @@ export interface Experience {
 /** Callers on each of the two doors, and how often each calls. */
 const CALLERS = 5;
 const CALL_EVERY_MS = 100;
-const ASK_HEALTH_EVERY_MS = 20;
+/** A server accepts one connection a turn of its event loop: asked much more often, it would be the questions that wait. */
+const ASK_HEALTH_EVERY_MS = 100;
+/** Another address than that of the attackers. */
+const LOCAL_ADDRESS = '127.0.0.2';
 const PATIENCE_MS = 5_000;
 
 /** The client as a scenario drives it. */
@@ -77,8 +80,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) serve();
 function serve(): void {
   const plan = JSON.parse(process.env['TASKDASH_GOOD_CLIENT'] ?? '{}') as GoodClientPlan;
   const transports = [
-    createGrpcTransport({ baseUrl: `http://${plan.grpc}` }),
-    createConnectTransport({ baseUrl: plan.http, httpVersion: '1.1' }),
+    createGrpcTransport({ baseUrl: `http://${plan.grpc}`, nodeOptions: { localAddress: LOCAL_ADDRESS } as object }),
+    createConnectTransport({ baseUrl: plan.http, httpVersion: '1.1', nodeOptions: { localAddress: LOCAL_ADDRESS } }),
   ];
   const clients = transports.map((transport) => createClient(TaskService, authorized(transport, plan.token)));
   process.on('message', (forMs: number) => {
@@ -141,10 +144,14 @@ function askHealth(http: string): Promise<number> {
   const beganMs = performance.now();
   return new Promise((resolve) => {
     const failed = () => resolve(PATIENCE_MS);
-    const request = get(`${http}/healthz`, { agent: false, timeout: PATIENCE_MS }, (response) => {
-      response.resume().once('end', () => resolve(performance.now() - beganMs));
-      response.once('error', failed);
-    });
+    const request = get(
+      `${http}/healthz`,
+      { agent: false, timeout: PATIENCE_MS, localAddress: LOCAL_ADDRESS },
+      (response) => {
+        response.resume().once('end', () => resolve(performance.now() - beganMs));
+        response.once('error', failed);
+      },
+    );
     request.once('timeout', () => request.destroy());
     request.once('error', failed);
   });

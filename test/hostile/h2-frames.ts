@@ -69,3 +69,21 @@ function onceAny(socket: Socket, events: readonly string[]): Promise<void> {
     for (const event of events) socket.on(event, finish);
   });
 }
+
+/** Frames of headers that are short and unpack to very much: a long one is named once, and then by one byte each time. */
+export function hpackFrames(): () => Buffer {
+  let stream = -1;
+  const value = 'v'.repeat(3_000);
+  const length = Buffer.from([0x7f, ...varint(value.length - 127)]);
+  const named = Buffer.concat([Buffer.from([0x40, 1]), Buffer.from('x'), length, Buffer.from(value)]);
+  const again = Buffer.alloc(12_000, 0x80 | 62);
+  return () => {
+    stream += 2;
+    const headers = Buffer.concat([callHeaders('/x'), ...(stream === 1 ? [named] : []), again]);
+    return h2Frame(FRAME.headers, END_HEADERS | END_STREAM, stream, headers);
+  };
+}
+
+function varint(value: number): number[] {
+  return value < 128 ? [value] : [(value & 127) | 128, ...varint(value >>> 7)];
+}

@@ -8,7 +8,8 @@ const HEAD = [
   'attack',
   'held',
   'memory at most',
-  '/healthz p99',
+  '/healthz p99 before',
+  'during',
   'good client before',
   'during',
   'its worst second',
@@ -42,6 +43,7 @@ function cellsOf(figures: Figures): string[] {
   return [
     broken.length === 0 ? 'yes' : `no: ${broken.join(', ')}`,
     `${Math.round(figures.rssMib)} MiB`,
+    `${Math.round(figures.healthP99BeforeMs)} ms`,
     `${Math.round(figures.healthP99Ms)} ms`,
     `${Math.round(figures.before)}/s`,
     `${Math.round(figures.during)}/s`,

@@ -36,6 +36,8 @@ export type Attack = (target: Target) => Promise<string>;
 export interface Figures {
   readonly rssMib: number;
   readonly healthP99Ms: number;
+  /** Before the attack: how busy the machine was anyway. */
+  readonly healthP99BeforeMs: number;
   readonly before: number;
   readonly during: number;
   readonly worstSecond: number;
@@ -98,6 +100,7 @@ async function play(
   return {
     rssMib: peakMemory(server.pid),
     healthP99Ms: during.healthP99Ms,
+    healthP99BeforeMs: before.healthP99Ms,
     before: before.callsPerSecond,
     during: during.callsPerSecond,
     worstSecond: during.worstSecond,

