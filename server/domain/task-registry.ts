@@ -15,6 +15,7 @@ import {
   writeGroups,
   type Principal,
   type Scope,
+  type WriteGroups,
 } from './access.js';
 import { TaskDashError } from './errors.js';
 import type {
@@ -149,7 +150,7 @@ export class TaskRegistry {
     checkId(id, `${prefix}id`);
     const groups = writeGroups(principal);
     // Nothing is awaited before the write is submitted: registers and updates of one caller keep their order.
-    if (groups !== 'every' && groups.length === 0) throw await this.#refusedUpdate(principal, id);
+    if (groups !== 'every' && groups.length === 0) throw await this.#refusedUpdate(principal, id, groups);
     const write: TaskWrite = {
       kind: 'update',
       id,
@@ -166,7 +167,7 @@ export class TaskRegistry {
       throw foreignGroup(principal, texts.group_id, prefix);
     }
     const result = await this.batcher.submit(write);
-    if (result.outcome === 'forbidden') throw await this.#refusedUpdate(principal, id);
+    if (isRefusal(result, groups)) throw await this.#refusedUpdate(principal, id, groups);
     return this.#written(write, result, options);
   }
 
@@ -232,9 +233,11 @@ export class TaskRegistry {
   }
 
   /** Somebody who may not write a task learns that it exists only when they may see it. */
-  async #refusedUpdate(principal: Principal, id: string): Promise<TaskDashError> {
+  async #refusedUpdate(principal: Principal, id: string, groups: WriteGroups): Promise<TaskDashError> {
     const seen = await this.store.find(readScope(principal), id);
-    if (!seen || !isVisible(readScope(principal) satisfies Scope, seen)) return notFound(id);
+    // One that the caller may write was not there a moment ago.
+    const isShown = seen && isVisible(readScope(principal) satisfies Scope, seen) && !mayWrite(groups, seen.group_id);
+    if (!isShown) return notFound(id);
     return new TaskDashError('PERMISSION_DENIED', {
       message: `${actorOf(principal)} may see the task ${JSON.stringify(id)} of group ${JSON.stringify(seen.group_id)}, but not change it.`,
     });
@@ -246,6 +249,14 @@ export class TaskRegistry {
     if (opened === undefined) throw new TaskDashError('PAGE_TOKEN_INVALID');
     return opened as T;
   }
+}
+
+/**
+ * Whether an update is to be looked into. A missing task goes the same way as a foreign one, with as many statements, so that
+ * the time of the answer does not tell one from the other; for whoever may write everything there is no foreign one.
+ */
+function isRefusal({ outcome }: TaskWriteResult, groups: WriteGroups): boolean {
+  return outcome === 'forbidden' || (outcome === 'not_found' && groups !== 'every');
 }
 
 const EMPTY_TEXTS: TaskTexts = {
