@@ -165,6 +165,7 @@ export class HttpServer {
     if (this.options.tls) response.setHeader('Strict-Transport-Security', STRICT_TRANSPORT);
     // A connection whose last answer went out while the door closes would wait for its keep-alive to end.
     response.once('close', () => void (this.#stopping && setImmediate(() => this.#server.closeIdleConnections())));
+    response.once('close', () => leaveNothingWaiting(response));
     const path = request.url?.split('?', 1)[0]?.replace(/(?<=.)\/$/, '');
     // Before everything else: load balancers ask these without naming a host.
     if (path === '/healthz') return plain(response, 200, 'ok');
@@ -226,6 +227,11 @@ function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server
     requireHostHeader: false,
   };
   return tls ? createTlsServer({ ...options, ...tls }, handler) : createServer(options, handler);
+}
+
+/** Connect waits for a reader to take more also when there is no connection any more: its stream would never end. */
+function leaveNothingWaiting(response: ServerResponse): void {
+  if (response.listenerCount('drain') > 0) response.emit('drain');
 }
 
 /** Whether the headers tell that the message cannot be larger than strangers may send. */
