@@ -16,7 +16,7 @@ import type { Log } from '../domain/ports.js';
 import { allowOnly, forwardedAddress } from './client-address.js';
 import type { Readiness } from './readiness.js';
 import { describeError } from './rpc/errors.js';
-import { callerKey, credentialsIn, type Caller } from './rpc/guard.js';
+import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js';
 import { MAX_CONNECTIONS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 import { createPageHandler, plain, type PageHandler } from './static-files.js';
@@ -98,7 +98,11 @@ export class HttpServer {
         for (const { service, implementation } of options.services) router.service(service, implementation);
       },
       fallback: (request, response) => this.#page(request as IncomingMessage, response as ServerResponse),
-      contextValues: (request) => createContextValues().set(callerKey, this.#callerOf(request as IncomingMessage)),
+      contextValues: ({ socket, headers }) =>
+        createContextValues()
+          .set(callerKey, this.#callerOf({ socket, headers }))
+          // The connection is the call's alone while it lasts.
+          .set(hangUpKey, () => socket.destroy()),
       readMaxBytes,
       writeMaxBytes: options.limits.maxMessageBytes,
       maxTimeoutMs: MAX_TIMEOUT_MS,
@@ -192,7 +196,7 @@ export class HttpServer {
   }
 
   /** Whoever claims a proxy that speaks TLS and is not there only gets a cookie that browsers guard more strictly. */
-  #callerOf({ socket, headers }: IncomingMessage): Caller {
+  #callerOf({ socket, headers }: Pick<IncomingMessage, 'socket' | 'headers'>): Caller {
     const forwardedFor = headers['x-forwarded-for']?.toString();
     const address = forwardedAddress(socket.remoteAddress ?? '', forwardedFor, this.#isProxy);
     const isEncrypted = 'encrypted' in socket || headers['x-forwarded-proto'] === 'https';

@@ -42,7 +42,7 @@ import { TaskDashError } from '../domain/errors.js';
 import { isTooLarge } from './rpc/element-count.js';
 import { bytesAtHand } from './rpc/encoded.js';
 import { describeError } from './rpc/errors.js';
-import { callerKey, requirePrincipal, type Caller } from './rpc/guard.js';
+import { callerKey, hangUpKey, requirePrincipal, type Caller } from './rpc/guard.js';
 import { MAX_ELEMENTS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS } from './rpc/limits.js';
 
 type Context = ReturnType<typeof createHandlerContext>;
@@ -234,14 +234,16 @@ function contextOf({ method, host }: Mount, call: AnyCall): Context {
   const deadline = call.getDeadline();
   const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime();
   const caller: Caller = { door: 'grpc', address: addressOf(call.getPeer()), isEncrypted: false };
-  const context = createHandlerContext({
+  const context: Context = createHandlerContext({
     service: method.parent,
     method,
     protocolName: 'grpc',
     requestMethod: 'POST',
     url: `https://grpc/${method.parent.typeName}/${method.name}`,
     requestHeader: headersOf(call.metadata),
-    contextValues: createContextValues().set(callerKey, caller),
+    contextValues: createContextValues()
+      .set(callerKey, caller)
+      .set(hangUpKey, (reason) => context.abort(reason)),
     ...(Number.isFinite(deadlineMs) && { timeoutMs: Math.min(Math.max(0, deadlineMs - Date.now()), LONGEST_TIMER_MS) }),
     shutdownSignal: host.shutdown,
   });

@@ -14,7 +14,8 @@ import type { Leases } from '../../domain/leases.js';
 import type { StatusCount } from '../../domain/ports.js';
 import { checkId, etagOf, sentBytesOf, TASK_LIMITS, type Task } from '../../domain/task.js';
 import { MAX_BATCH_REGISTRATIONS, type Claimant, type TaskRegistry } from '../../domain/task-registry.js';
-import type { TaskWatcher } from '../../domain/task-watch.js';
+import { requireSameSight, type TaskWatcher } from '../../domain/task-watch.js';
+import type { AllowedStreams } from './allowed-stream.js';
 import type { Calls } from './call.js';
 import {
   batchResult,
@@ -38,6 +39,7 @@ export interface TaskHandlersOptions {
   readonly watcher: TaskWatcher;
   readonly auth: Authenticator;
   readonly calls: Calls;
+  readonly streams: AllowedStreams;
   readonly marksOf: MarksOf;
   readonly leases: Pick<Leases, 'sessionOf'>;
   /** Watches that may be open at once. */
@@ -51,7 +53,7 @@ const REST = '…';
 
 /** The implementation of TaskService, for every door. */
 export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<typeof TaskService> {
-  const { registry, watcher, auth, calls, marksOf } = options;
+  const { registry, watcher, auth, calls, streams, marksOf } = options;
   const messages = new WatchMessages(marksOf);
   let openStreams = 0;
 
@@ -171,6 +173,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     context: Parameters<ServiceImpl<typeof TaskService>['watchTasks']>[1],
   ): AsyncGenerator<WatchAnswer, void, undefined> {
     const principal = await requirePrincipal(auth, context);
+    const lookUp = async () => requireSameSight(principal, await requirePrincipal(auth, context));
     const violations = [
       ...tooMany('group_ids', request.groupIds, MAX_WATCHED, TASK_LIMITS.group_id),
       ...tooMany('task_ids', request.taskIds, MAX_WATCHED, TASK_LIMITS.id),
@@ -184,9 +187,9 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     }
     openStreams++;
     try {
-      const recheck = () => requirePrincipal(auth, context);
-      for await (const message of watcher.watch(principal, request, recheck, context.signal))
-        yield messages.answer(message);
+      yield* streams.run(context, lookUp, async function* (standing, signal) {
+        for await (const message of watcher.watch(principal, request, standing, signal)) yield messages.answer(message);
+      });
     } finally {
       openStreams--;
     }
