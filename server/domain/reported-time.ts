@@ -38,7 +38,8 @@ export function parseInstant(text: string): Date | null {
 
 /** Whether the contracts have a form for an instant (google.protobuf.Timestamp), and it is not Go's zero time. */
 export function isSendable(instant: Date): boolean {
-  const ms = instant.getTime();
+  // The driver gives a number where PostgreSQL has "infinity".
+  const ms = Number(instant);
   return ms >= FIRST_MS && ms <= LAST_MS;
 }
 

@@ -193,7 +193,9 @@ export class TaskRegistry {
     return {
       tasks: page,
       nextPageToken:
-        tasks.length > page.length && last ? this.sealer.seal('list', binding, positionOf(last, query.orderBy)) : '',
+        tasks.length > page.length && last
+          ? this.sealer.seal('list', binding, positionOf(last, query.orderBy, query.ascending))
+          : '',
       totalSize: Math.min(total, TOTAL_BOUND),
       totalExceeded: total > TOTAL_BOUND,
     };
@@ -296,10 +298,24 @@ function fitting(tasks: readonly Task[], maxBytes: number): readonly Task[] {
   return beyond < 0 ? tasks : tasks.slice(0, beyond);
 }
 
+/** The last instant that JavaScript has; PostgreSQL has later ones. */
+const LAST_MS = 8_640_000_000_000_000;
+
 /** Where a task stands in an order, as a page token keeps it. */
-export function positionOf(task: Task, orderBy: TaskOrderField): TaskPosition {
+export function positionOf(task: Task, orderBy: TaskOrderField, ascending = false): TaskPosition {
   const value = task[orderBy];
-  return { id: task.id, value: value instanceof Date ? value.getTime() : value };
+  const isPlain = value === null || !orderBy.endsWith('At');
+  return { id: task.id, value: isPlain ? (value as string | null) : placeOf(Number(value), ascending) };
+}
+
+/**
+ * The place of an instant. One that is infinite has a word; one that JavaScript has no number for, later than all that can be
+ * sent, stands where the way through the list goes on after it.
+ */
+function placeOf(ms: number, ascending: boolean): number | string {
+  if (Number.isNaN(ms)) return ascending ? 'infinity' : LAST_MS;
+  if (Number.isFinite(ms)) return ms;
+  return ms > 0 ? 'infinity' : '-infinity';
 }
 
 function notFound(id: string): TaskDashError {

@@ -8,7 +8,6 @@ import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { Clock } from '../../domain/clock.js';
 import type { Liveness } from '../../domain/liveness.js';
-import type { Log } from '../../domain/ports.js';
 import type { TokenSealer } from '../../domain/token-sealer.js';
 import { AllowedStreams } from './allowed-stream.js';
 import { createAuthHandlers } from './auth-handlers.js';
@@ -21,7 +20,6 @@ import { createTaskHandlers, type TaskHandlersOptions } from './task-handlers.js
 export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls' | 'streams' | 'leases'> {
   readonly liveness: Sessions & Pick<Liveness, 'leases'>;
   readonly sealer: TokenSealer;
-  readonly log: Log;
   readonly clock: Clock;
   /** How often it is looked up whether the caller of an open stream may still have it. */
   readonly recheckMs: number;
