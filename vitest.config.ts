@@ -6,8 +6,8 @@ export default defineConfig({
   plugins: [svelte()],
   test: {
     include: ['test/**/*.test.ts'],
-    // The long scenarios are `npm run test:chaos`.
-    exclude: ['test/chaos/liveness.test.ts', 'test/bench/**', 'node_modules/**'],
+    // The long scenarios are `npm run test:chaos` and `npm run test:hostile`.
+    exclude: ['test/chaos/liveness.test.ts', 'test/hostile/**', 'test/bench/**', 'node_modules/**'],
     reporters: ['default', new ChaosReporter()],
     globalSetup: ['test/support/global-setup.ts'],
     testTimeout: 30_000,

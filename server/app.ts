@@ -21,6 +21,7 @@ import { ReadBatcher } from './domain/read-batcher.js';
 import { TaskFeed } from './domain/task-feed.js';
 import { TaskRegistry } from './domain/task-registry.js';
 import { TaskWatcher } from './domain/task-watch.js';
+import { TokenQuota } from './domain/token-quota.js';
 import { TokenSealer } from './domain/token-sealer.js';
 import { Users } from './domain/users.js';
 import { WriteBatcher } from './domain/write-batcher.js';
@@ -31,6 +32,7 @@ import { allowOnly } from './transports/client-address.js';
 import { HttpServer } from './transports/connect-server.js';
 import { GrpcServer } from './transports/grpc-server.js';
 import { Readiness } from './transports/readiness.js';
+import { Arrivals } from './transports/rpc/arrivals.js';
 import { createRpcServices } from './transports/rpc/services.js';
 import { TcpxServer } from './transports/tcpx/server.js';
 
@@ -123,7 +125,6 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
     nodeId: nodeName,
     poolSize: config.databasePoolSize,
     log,
-    clock,
   });
   undo.add(() => opened.close());
   const storage = withPatientReads(
@@ -201,6 +202,7 @@ async function startCore(config: Config, storage: Storage, nodeName: string, log
     leaseMs: config.nodeLease,
     protectionMaxMs: config.protectionMax,
     resumeByAddress: config.resumeByAddress,
+    leasesPerOwner: config.leasesPerOwner,
     isProxy: config.httpTrustedProxies?.length ? allowOnly(config.httpTrustedProxies) : () => false,
     events: metrics.liveness,
   });
@@ -212,7 +214,11 @@ async function startCore(config: Config, storage: Storage, nodeName: string, log
   const sealer = new TokenSealer(await storage.settings.secret('token-sealer', 32));
   const reader = new ReadBatcher(storage.tasks, clock, { deadlineMs: config.writeDeadline });
   undo.add(() => reader.stop());
-  const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader);
+  const quota = new TokenQuota(clock, {
+    newTasksPerMinute: config.tokenNewTasks,
+    onExceeded: (owner) => liveness.noteLimit(owner, 'new tasks'),
+  });
+  const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader, quota);
   const watcher = new TaskWatcher(feed, sealer, clock, WATCH_OPTIONS);
   return { metrics, feed, liveness, batcher, reader, sealer, registry, watcher };
 }
@@ -240,7 +246,8 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
       onStream: (door, change) => metrics.openStreams.inc({ door }, change),
     },
   });
-  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits });
+  const arrivals = new Arrivals(clock, limits);
+  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits, arrivals });
   const http = new HttpServer({
     services,
     auth: parts.auth,
@@ -248,8 +255,10 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     clock,
     log,
     limits,
+    arrivals,
     pageFolder: PAGE_FOLDER,
     trustedProxies: config.httpTrustedProxies ?? [],
+    publicUrls: config.publicUrl ?? [],
     metrics: () => metrics.render(),
   });
   const tcp = tcpDoor(config, parts);

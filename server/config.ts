@@ -47,6 +47,14 @@ const list = () =>
         .filter((part) => part !== ''),
     );
 
+const urls = () => {
+  const allowed = 'URLs that begin with http:// or https://, separated by commas, such as https://tasks.example.com';
+  return z
+    .string()
+    .transform((text) => text.split(',').map((part) => part.trim()))
+    .refine((parts) => parts.every((part) => /^https?:\/\/[^/]/.test(part) && URL.canParse(part)), allowed);
+};
+
 interface Setting<T> {
   readonly env: string;
   /** The text that stands in when nothing is set; null: nothing. */
@@ -86,6 +94,14 @@ export const SETTINGS = {
     fallback: '8080',
     meaning: 'Port of the page, Connect, gRPC-Web, JSON, /healthz, /readyz and /metrics; 0 takes any free port.',
     schema: port(),
+  }),
+  publicUrl: setting({
+    env: 'TASKDASH_PUBLIC_URL',
+    fallback: null,
+    fallbackWords: 'where it listens',
+    meaning:
+      'URLs by which people and services reach the HTTP door, separated by commas; for other hosts than these, loopback and where it listens it does not answer.',
+    schema: urls(),
   }),
   httpTrustedProxies: setting({
     env: 'TASKDASH_HTTP_TRUSTED_PROXIES',
@@ -180,6 +196,18 @@ export const SETTINGS = {
     fallbackWords: '60s or twice the TTL, whichever is longer',
     meaning: 'How long the tasks of a server that ended wait for their services to come back.',
     schema: duration(0, 3_600_000),
+  }),
+  leasesPerOwner: setting({
+    env: 'TASKDASH_LEASES_PER_OWNER',
+    fallback: '2000',
+    meaning: 'Leases that one token may have at this node at once; a lease vouches for any number of tasks.',
+    schema: integer(1, 1_000_000),
+  }),
+  tokenNewTasks: setting({
+    env: 'TASKDASH_TOKEN_NEW_TASKS',
+    fallback: '6000',
+    meaning: 'Ids that nobody had before which one token may take in a minute, and at once; 0: any number.',
+    schema: integer(0, 1_000_000_000),
   }),
   resumeByAddress: setting({
     env: 'TASKDASH_RESUME_BY_ADDRESS',

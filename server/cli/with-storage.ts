@@ -1,7 +1,6 @@
 /** What every command on the database needs: the database, storage on it, and letting go of both at the end. */
 import { defaultNodeName, type Config } from '../config.js';
 import { borrowDatabase } from '../database.js';
-import { systemClock } from '../domain/clock.js';
 import { createLog } from '../logging.js';
 import { openStorage, type Storage } from '../storage/storage.js';
 
@@ -11,7 +10,7 @@ export async function withStorage(config: Config, work: (storage: Storage) => Pr
   const database = await borrowDatabase(config, log);
   try {
     const nodeId = `cli-${defaultNodeName()}`;
-    const storage = await openStorage({ url: database.url, nodeId, poolSize: 2, log, clock: systemClock });
+    const storage = await openStorage({ url: database.url, nodeId, poolSize: 2, log });
     try {
       return await work(storage);
     } finally {

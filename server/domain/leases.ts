@@ -28,6 +28,10 @@ export interface LeasesOptions {
   readonly peers: () => readonly PeerNode[];
   /** How long a lease may be silent, where its client does not say so itself, in milliseconds. */
   readonly ttlMs: number;
+  /** How many leases one owner may have at this node. */
+  readonly maxPerOwner: number;
+  /** An owner wanted more. */
+  readonly onExceeded: (owner: string) => void;
   readonly onGranted: (session: LiveSession) => void;
   /** Resolves when the end of a lease has been written down, if the database takes it now. */
   readonly onRevoked: () => Promise<void>;
@@ -69,6 +73,8 @@ const BEAT_SPREAD = 0.2;
 export class Leases {
   /** In the order in which they were asked about. */
   readonly #guests = new Map<string, Guest>();
+  /** The leases that were granted here by their owners, some of which may be over. */
+  readonly #granted = new Map<string, Set<string>>();
   /** When the other nodes were last asked about. */
   #renewedAtMs = 0;
 
@@ -76,13 +82,31 @@ export class Leases {
     options.beats.join(options.nodeId, (nodeId, ids) => this.#onHeardElsewhere(nodeId, ids));
   }
 
-  /** Opens a lease. Throws REQUEST_INVALID for a TTL outside of LEASE_TTL_LIMITS. */
+  /** Opens a lease. Throws REQUEST_INVALID for a TTL outside of LEASE_TTL_LIMITS, OVERLOADED for one too many. */
   grant(request: LeaseRequest): LeaseTerms {
     const { address, owner, onExpired = () => {} } = request;
     const ttlMs = request.ttlMs ? checkTtl(request.ttlMs) : this.options.ttlMs;
+    const granted = this.#requireRoom(owner);
     const session = this.options.engine.open({ door: 'grpc', address, owner, ttlMs, onExpired });
+    granted.add(session.id);
     this.options.onGranted(session);
     return termsOf(session);
+  }
+
+  /** The leases of an owner. Throws OVERLOADED when they are as many as they may be. */
+  #requireRoom(owner: string): Set<string> {
+    const { engine, maxPerOwner, onExceeded } = this.options;
+    const granted = this.#granted.get(owner) ?? new Set<string>();
+    this.#granted.set(owner, granted);
+    if (granted.size >= maxPerOwner) for (const id of granted) if (!engine.get(id)) granted.delete(id);
+    if (granted.size < maxPerOwner) return granted;
+    onExceeded(owner);
+    throw new TaskDashError('OVERLOADED', {
+      message:
+        `${owner} has ${maxPerOwner} leases at this server, as many as one owner may: one lease vouches for any number of ` +
+        'tasks, so use what is there, or revoke some; operators set TASKDASH_LEASES_PER_OWNER.',
+      retryAfterMs: 10_000,
+    });
   }
 
   /** A sign of life on a lease, wherever it was until now. Throws LEASE_NOT_FOUND. */

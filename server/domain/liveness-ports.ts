@@ -80,7 +80,13 @@ export interface NodeEvent {
 
 /** The kinds of events of a node. */
 export type NodeEventKind =
-  'protection_began' | 'protection_held' | 'protection_ended' | 'lease_lost' | 'sessions_adopted' | 'return_in_doubt';
+  | 'protection_began'
+  | 'protection_held'
+  | 'protection_ended'
+  | 'lease_lost'
+  | 'sessions_adopted'
+  | 'return_in_doubt'
+  | 'limit_reached';
 
 /** The nodes' leases. */
 export interface NodeStore {

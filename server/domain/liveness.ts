@@ -71,6 +71,8 @@ export interface LivenessOptions {
   readonly protectionMaxMs?: number | undefined;
   /** Whether a service that only reconnects and beats gets its tasks back by its address; undefined: `single`. */
   readonly resumeByAddress?: ResumeByAddress | undefined;
+  /** How many leases one owner may have at this node; undefined: 2000. */
+  readonly leasesPerOwner?: number | undefined;
   /** Whether an address is that of a proxy, which hides those of others. */
   readonly isProxy?: (address: string) => boolean;
   /** How often is swept; verdicts come at most two sweeps late. */
@@ -107,6 +109,10 @@ const MAX_SUSPECTS_TOLD = 1000;
 const PURGE_EVERY_MS = 10 * 60_000;
 const NODE_KEPT_MS = 24 * 3_600_000;
 const MAX_EVENTS_LISTED = 1000;
+const LEASES_PER_OWNER = 2000;
+/** How often it is told that an owner has reached a limit. */
+const LIMIT_TOLD_EVERY_MS = 10 * 60_000;
+const MAX_LIMITS_TOLD = 1000;
 
 export class Liveness implements SessionHost {
   readonly #engine: SessionEngine;
@@ -120,6 +126,7 @@ export class Liveness implements SessionHost {
   readonly marks: SessionMarks;
   readonly leases: Leases;
   #peers: readonly PeerNode[] = [];
+  readonly #limitsTold = new Map<string, number>();
   #purge: Timer | undefined;
   #stopping: Promise<void> | undefined;
 
@@ -152,6 +159,8 @@ export class Liveness implements SessionHost {
     this.leases = new Leases({
       ...{ engine: this.#engine, takeover: this.#takeover, claims: this.#claims, store: sessions, ttlMs },
       ...{ nodeId: node.id, beats: options.beats, clock, peers: () => (this.#lease.isHeld ? this.#peers : []) },
+      maxPerOwner: options.leasesPerOwner ?? LEASES_PER_OWNER,
+      onExceeded: (owner) => this.noteLimit(owner, 'leases'),
       onGranted: (session) => this.#journal.note(session),
       onRevoked: () => this.#journal.settled(),
     });
@@ -327,6 +336,17 @@ export class Liveness implements SessionHost {
     nodes
       .note(node.name, kind, details)
       .catch((error: unknown) => log.warn({ err: error, kind }, 'an event was not kept'));
+  }
+
+  /** An owner has reached a limit of this node: told now and then, in the log and as an event. */
+  noteLimit(owner: string, limit: string): void {
+    const nowMs = this.options.clock.monotonicMs();
+    const key = `${limit} ${owner}`;
+    if (nowMs - (this.#limitsTold.get(key) ?? -Infinity) < LIMIT_TOLD_EVERY_MS) return;
+    if (this.#limitsTold.size >= MAX_LIMITS_TOLD) this.#limitsTold.clear();
+    this.#limitsTold.set(key, nowMs);
+    this.options.log.warn({ owner, limit }, 'an owner has reached a limit; more is refused for now');
+    this.#note('limit_reached', { owner, limit });
   }
 
   #onRenewed(renewal: NodeRenewal, regained: boolean): void {

@@ -38,6 +38,7 @@ import {
   type TaskEvent,
   type TaskTexts,
 } from './task.js';
+import type { TokenQuota } from './token-quota.js';
 import type { TokenSealer } from './token-sealer.js';
 import type { WriteBatcher } from './write-batcher.js';
 
@@ -99,6 +100,7 @@ export class TaskRegistry {
     private readonly hints: Pick<ChangeHints, 'announce'>,
     private readonly sealer: TokenSealer,
     private readonly reader: Pick<TaskStore, 'find'> = store,
+    private readonly quota?: TokenQuota,
   ) {}
 
   /**
@@ -113,6 +115,7 @@ export class TaskRegistry {
   ): Promise<Task | undefined> {
     const prefix = options.pathPrefix ?? '';
     const groups = requireSomeWriting(principal);
+    this.quota?.check(principal);
     const full: TaskTexts = { ...EMPTY_TEXTS, ...checkTexts(texts, prefix) };
     full.status ||= 'running';
     const write: TaskWrite = {
@@ -133,6 +136,7 @@ export class TaskRegistry {
       throw new TaskDashError('TASK_ID_TAKEN', {
         message: `The id ${JSON.stringify(id)} belongs to a task that the caller may not change.`,
       });
+    if (result.outcome === 'written' && result.revision === 1) this.quota?.note(principal);
     return this.#written(write, result, options);
   }
 

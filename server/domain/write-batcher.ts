@@ -15,9 +15,11 @@
  * - A write is answered exactly once: with its result, or with an error at its deadline. An error after the database
  *   took the statement but before it answered says "unknown", never "written".
  * - A batch whose answer was lost is sent again with the same identity (batch-id.ts), by which the store finds what it
- *   wrote the first time, whatever others have written since. A definite answer ends the identity.
- * - No more than `capacity` writes wait; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask
- *   `hasRoom` first and resume on `whenRoom`.
+ *   wrote the first time, whatever others have written since. A definite answer ends the identity. A refusal is none when
+ *   the second run wrote nothing at all: nothing then keeps the first one from arriving late, when the task may be there.
+ * - No more than `capacity` writes wait, and no more than `capacityPerId` of one id, so that nobody holds up the others by
+ *   one id; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask `hasRoom` and `hasRoomFor` first and
+ *   resume on `whenRoom` and `whenRoomFor`.
  * - A refused batch is split until the write that the database refuses is alone; the others are not harmed.
  */
 import { BatchLane, type BatchId } from './batch-id.js';
@@ -34,6 +36,8 @@ export interface WriteBatcherOptions {
   readonly maxInFlight: number;
   /** Writes that may wait or be in flight. */
   readonly capacity: number;
+  /** Writes that may wait behind another one of the same id; undefined: 256. */
+  readonly capacityPerId?: number;
   /** How long a write may take, database outages included, in milliseconds. */
   readonly deadlineMs: number;
 }
@@ -57,27 +61,33 @@ interface Waiting {
 interface Attempt {
   readonly batch: readonly Waiting[];
   readonly id: BatchId;
+  /** It was sent before, and what became of that is not known. */
+  readonly isRepeat: boolean;
 }
 
 function hasWrites({ batch }: Attempt): boolean {
   return batch.length > 0;
 }
 
+const CAPACITY_PER_ID = 256;
 const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 500;
 
 export class WriteBatcher {
-  #queue: Waiting[] = [];
-  #pending = 0;
-  readonly #inFlight = new Set<readonly Waiting[]>();
+  /** Writes that are the first of their ids, in the order in which they became so. */
+  #ready: Waiting[] = [];
+  /** For each id with a write that is ready or in flight, those behind it; mostly there are none. */
+  readonly #behind = new Map<string, Waiting[] | undefined>();
+  /** Writes that are not answered yet, in the order of their deadlines. */
+  readonly #open = new Set<Waiting>();
+  #inFlight = 0;
   /** One for each batch in flight, so that the batches of a lane follow each other. */
   readonly #freeLanes: BatchLane[];
-  /** What the batches in flight write. */
-  readonly #busyIds = new Set<string>();
   #starting = false;
   #stopping = false;
   #expiry: Timer | undefined;
   #roomWaiters: (() => void)[] = [];
+  readonly #roomWaitersById = new Map<string, (() => void)[]>();
   #idleWaiters: (() => void)[] = [];
 
   constructor(
@@ -91,18 +101,34 @@ export class WriteBatcher {
 
   /** Writes waiting or in flight. */
   get pending(): number {
-    return this.#pending;
+    return this.#open.size;
   }
 
   /** Whether `submit` would take a write now. */
   get hasRoom(): boolean {
-    return this.#pending < this.options.capacity && !this.#stopping;
+    return this.#open.size < this.options.capacity && !this.#stopping;
   }
 
   /** Resolves when there is room again, or the batcher stops. */
   whenRoom(): Promise<void> {
     if (this.hasRoom || this.#stopping) return Promise.resolve();
     return new Promise((resolve) => this.#roomWaiters.push(resolve));
+  }
+
+  /** Whether `submit` would take another write of this id. */
+  hasRoomFor(id: string): boolean {
+    const { capacityPerId = CAPACITY_PER_ID } = this.options;
+    return (this.#behind.get(id)?.length ?? 0) < capacityPerId;
+  }
+
+  /** Resolves when there is room for this id again, or the batcher stops. */
+  whenRoomFor(id: string): Promise<void> {
+    if (this.hasRoomFor(id) || this.#stopping) return Promise.resolve();
+    return new Promise((resolve) => {
+      const waiters = this.#roomWaitersById.get(id);
+      if (waiters) waiters.push(resolve);
+      else this.#roomWaitersById.set(id, [resolve]);
+    });
   }
 
   /**
@@ -112,11 +138,19 @@ export class WriteBatcher {
   submit(write: TaskWrite): Promise<TaskWriteResult> {
     if (this.#stopping) return Promise.reject(new TaskDashError('STOPPING'));
     if (!this.hasRoom) return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 200 }));
+    if (!this.hasRoomFor(write.id)) return Promise.reject(tooManyOf(write.id));
     return new Promise((resolve, reject) => {
       const deadlineAtMs = this.clock.monotonicMs() + this.options.deadlineMs;
-      this.#queue.push({ write, resolve, reject, deadlineAtMs, answered: false });
-      this.#pending++;
-      this.#startSoon();
+      const waiting = { write, resolve, reject, deadlineAtMs, answered: false };
+      this.#open.add(waiting);
+      const behind = this.#behind.get(write.id);
+      if (behind) behind.push(waiting);
+      else if (this.#behind.has(write.id)) this.#behind.set(write.id, [waiting]);
+      else {
+        this.#behind.set(write.id, undefined);
+        this.#ready.push(waiting);
+        this.#startSoon();
+      }
     });
   }
 
@@ -124,13 +158,14 @@ export class WriteBatcher {
   stop(): Promise<void> {
     this.#stopping = true;
     this.#wake(this.#roomWaiters);
-    if (this.#pending === 0) return Promise.resolve();
+    for (const waiters of this.#roomWaitersById.values()) this.#wake(waiters);
+    if (this.#open.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
   /** Callers of this turn of the event loop share a batch. */
   #startSoon(): void {
-    if (this.#starting || this.#inFlight.size === this.options.maxInFlight) return;
+    if (this.#starting || this.#inFlight === this.options.maxInFlight) return;
     this.#starting = true;
     queueMicrotask(() => {
       this.#starting = false;
@@ -139,57 +174,51 @@ export class WriteBatcher {
   }
 
   #start(): void {
-    while (this.#inFlight.size < this.options.maxInFlight) {
-      const batch = this.#takeBatch();
-      if (batch.length === 0) return;
+    while (this.#inFlight < this.options.maxInFlight && this.#ready.length > 0) {
+      const batch = this.#ready.splice(0, this.options.maxBatch);
       void this.#run(batch);
     }
   }
 
   async #run(batch: Waiting[]): Promise<void> {
-    const ids = batch.map(({ write }) => write.id);
-    this.#inFlight.add(batch);
-    for (const id of ids) this.#busyIds.add(id);
+    this.#inFlight++;
     this.#armExpiry();
+    const open = this.#stillOpen(batch);
     const lane = this.#freeLanes.pop() ?? new BatchLane();
-    await this.#writeUntilSettled(batch, lane);
+    if (open.length > 0) await this.#writeUntilSettled(open, lane);
     this.#freeLanes.push(lane);
-    this.#inFlight.delete(batch);
-    for (const id of ids) this.#busyIds.delete(id);
-    if (this.#pending === 0) this.#disarmExpiry();
+    this.#inFlight--;
+    for (const { write } of batch) this.#advance(write.id);
+    if (this.#open.size === 0) this.#disarmExpiry();
     this.#start();
   }
 
-  /** The longest head of the queue, at most `maxBatch`, that names no id twice or in flight; the rest keeps its order. */
-  #takeBatch(): Waiting[] {
-    const batch: Waiting[] = [];
-    const held: Waiting[] = [];
-    const ids = new Set<string>();
-    let next = 0;
-    for (; next < this.#queue.length && batch.length < this.options.maxBatch; next++) {
-      const waiting = this.#queue[next] as Waiting;
-      if (waiting.answered) continue;
-      const { id } = waiting.write;
-      (ids.has(id) || this.#busyIds.has(id) ? held : batch).push(waiting);
-      ids.add(id);
-    }
-    this.#queue = held.length === 0 ? this.#queue.slice(next) : held.concat(this.#queue.slice(next));
-    return batch;
+  /** The write of an id that was the first is done with: the next one has its turn. */
+  #advance(id: string): void {
+    const behind = this.#behind.get(id);
+    let next = behind?.shift();
+    while (next?.answered) next = behind?.shift();
+    if (next) this.#ready.push(next);
+    else this.#behind.delete(id);
+    const waiters = this.#roomWaitersById.get(id);
+    if (!waiters || !this.hasRoomFor(id)) return;
+    this.#roomWaitersById.delete(id);
+    this.#wake(waiters);
   }
 
   async #writeUntilSettled(batch: Waiting[], lane: BatchLane): Promise<void> {
-    let attempts: Attempt[] = [{ batch, id: lane.next() }];
+    let attempts: Attempt[] = [{ batch, id: lane.next(), isRepeat: false }];
     for (let retryMs = RETRY_FIRST_MS; ; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
       const again: Attempt[] = [];
       for (const attempt of attempts) again.push(...(await this.#attempt(attempt, lane)));
       if (again.length === 0) return;
       await delay(this.clock, retryMs);
-      attempts = again.map(({ batch, id }) => ({ batch: this.#stillOpen(batch), id })).filter(hasWrites);
+      attempts = again.map((attempt) => ({ ...attempt, batch: this.#stillOpen(attempt.batch) })).filter(hasWrites);
     }
   }
 
   #stillOpen(batch: readonly Waiting[]): Waiting[] {
-    this.#expire(batch);
+    this.#expire();
     return batch.filter((waiting) => !waiting.answered);
   }
 
@@ -201,8 +230,9 @@ export class WriteBatcher {
     const failed = outcome instanceof TaskDashError;
     this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
     if (failed) return this.#handleFailure(attempt, outcome, lane);
-    const undecided = batch.filter((waiting, i) => !this.#settle(waiting, outcome[i]));
-    return undecided.length === 0 ? [] : [{ batch: undecided, id: lane.next() }];
+    const isFenced = !attempt.isRepeat || outcome.some((result) => result.outcome === 'written');
+    const undecided = batch.filter((waiting, i) => !this.#settle(waiting, isFenced ? outcome[i] : knownOf(outcome[i])));
+    return undecided.length === 0 ? [] : [{ batch: undecided, id: lane.next(), isRepeat: false }];
   }
 
   #write(batch: readonly Waiting[], id: BatchId): Promise<TaskWriteResult[] | TaskDashError> {
@@ -213,18 +243,25 @@ export class WriteBatcher {
   /** Sends all again as the same batch while nothing is known of it; else finds the refused write by halving. */
   async #handleFailure(attempt: Attempt, error: TaskDashError, lane: BatchLane): Promise<Attempt[]> {
     const { batch } = attempt;
-    if (error.code === 'STORAGE_UNAVAILABLE') return [attempt];
+    if (error.code === 'STORAGE_UNAVAILABLE') return [{ ...attempt, isRepeat: true }];
     if (batch.length === 1) {
       for (const waiting of batch) this.#fail(waiting, error);
       return [];
     }
     const middle = batch.length >> 1;
-    const first = await this.#attempt({ batch: batch.slice(0, middle), id: lane.next() }, lane);
-    return first.concat(await this.#attempt({ batch: batch.slice(middle), id: lane.next() }, lane));
+    const halves = [batch.slice(0, middle), batch.slice(middle)];
+    const again: Attempt[] = [];
+    for (const half of halves)
+      again.push(...(await this.#attempt({ batch: half, id: lane.next(), isRepeat: false }, lane)));
+    return again;
   }
 
   /** Answers a write; false when it has to be written again. */
-  #settle(waiting: Waiting, result: TaskWriteResult | undefined): boolean {
+  #settle(waiting: Waiting, result: TaskWriteResult | 'unknown' | undefined): boolean {
+    if (result === 'unknown') {
+      this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
+      return true;
+    }
     if (!result) {
       this.#fail(waiting, TaskDashError.from(new Error(`the store gave no result for ${waiting.write.id}`)));
       return true;
@@ -241,23 +278,19 @@ export class WriteBatcher {
   #close(waiting: Waiting): boolean {
     if (waiting.answered) return false;
     waiting.answered = true;
-    this.#pending--;
+    this.#open.delete(waiting);
     if (this.hasRoom) this.#wake(this.#roomWaiters);
-    if (this.#pending === 0) this.#wake(this.#idleWaiters);
+    if (this.#open.size === 0) this.#wake(this.#idleWaiters);
     return true;
   }
 
-  /** Keeps one timer at the earliest deadline among the batches in flight and everything behind them. */
+  /** Keeps one timer at the earliest deadline while anything is in flight. */
   #armExpiry(): void {
-    if (this.#expiry) return;
-    // All are in the order of arrival, which is the order of their deadlines.
-    const heads = [...this.#inFlight, this.#queue].map((list) => list.find((waiting) => !waiting.answered));
-    const earliestMs = Math.min(...heads.map((waiting) => waiting?.deadlineAtMs ?? Infinity));
-    if (earliestMs === Infinity) return;
-    this.#expiry = this.clock.schedule(Math.max(1, earliestMs - this.clock.monotonicMs()), () => {
+    const [earliest] = this.#open;
+    if (this.#expiry || !earliest) return;
+    this.#expiry = this.clock.schedule(Math.max(1, earliest.deadlineAtMs - this.clock.monotonicMs()), () => {
       this.#expiry = undefined;
-      for (const batch of this.#inFlight) this.#expire(batch);
-      this.#expire(this.#queue);
+      this.#expire();
       this.#armExpiry();
     });
   }
@@ -267,15 +300,25 @@ export class WriteBatcher {
     this.#expiry = undefined;
   }
 
-  #expire(list: readonly Waiting[]): void {
+  #expire(): void {
     const nowMs = this.clock.monotonicMs();
-    for (const waiting of list) {
-      if (waiting.deadlineAtMs <= nowMs)
-        this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
+    for (const waiting of this.#open) {
+      if (waiting.deadlineAtMs > nowMs) return;
+      this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
     }
   }
 
   #wake(waiters: (() => void)[]): void {
     for (const wake of waiters.splice(0)) wake();
   }
+}
+
+/** What an answer says when an earlier run may still arrive. Versions only grow, so `changed` stays true. */
+function knownOf(result: TaskWriteResult | undefined): TaskWriteResult | 'unknown' | undefined {
+  return result?.outcome === 'not_found' || result?.outcome === 'forbidden' ? 'unknown' : result;
+}
+
+function tooManyOf(id: string): TaskDashError {
+  const message = `Too many writes of the task ${JSON.stringify(id)} wait already; send them one after the other.`;
+  return new TaskDashError('OVERLOADED', { message, retryAfterMs: 200 });
 }

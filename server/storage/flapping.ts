@@ -8,13 +8,13 @@
 const FOURTH_LAST = 't.status_changes[cardinality(t.status_changes) - 3]';
 
 /**
- * The columns to set in an UPDATE of `task t` at the instant $3; `changes`: whether the status changes, in SQL. Reads the
- * columns as they were before.
+ * The columns to set in an UPDATE of `task t`; `changes`: whether the status changes, `at`: when, in SQL. Reads the columns as
+ * they were before.
  */
-export function countChange(changes: string): string {
+export function countChange(changes: string, at: string): string {
   return `status_changes = CASE WHEN ${changes}
-      THEN (t.status_changes || $3::timestamptz)[greatest(1, cardinality(t.status_changes) - 2):]
+      THEN (t.status_changes || ${at})[greatest(1, cardinality(t.status_changes) - 2):]
       ELSE t.status_changes END,
     flapping_until = CASE WHEN NOT (${changes}) THEN t.flapping_until
-      WHEN ${FOURTH_LAST} > $3::timestamptz - interval '10 min' THEN ${FOURTH_LAST} + interval '10 min' END`;
+      WHEN ${FOURTH_LAST} > ${at} - interval '10 min' THEN ${FOURTH_LAST} + interval '10 min' END`;
 }

@@ -30,8 +30,8 @@ export interface StorageSettings {
   /** Connections for queries; one more listens for changes, and one renews leases. */
   readonly poolSize: number;
   readonly log: Log;
-  /** Tells the instants that are stored. */
-  readonly clock: Clock;
+  /** Stands in for the database's clock, which tells the instants that are stored; for tests. */
+  readonly clock?: Clock;
 }
 
 /** The open storage. */

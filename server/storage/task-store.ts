@@ -10,7 +10,8 @@ import { TaskWrites } from './task-writes.js';
 
 /** What a task store needs to know beside the database. */
 export interface TaskStoreSettings {
-  readonly clock: Clock;
+  /** Stands in for the database's; undefined: the database tells the instants that are stored. */
+  readonly clock: Clock | undefined;
   /** This node's name, as histories tell it. */
   readonly nodeId: string;
   /** The collation that knows the case of every letter, quoted. */

@@ -14,10 +14,12 @@
  *   `existing` before it gives its first row: every lock is taken before anything is inserted.
  * - What another transaction inserts meanwhile is a duplicate key, which fails the statement; the caller runs it again.
  *   That costs nothing where nobody races, which ON CONFLICT would (a second probe and a second WAL record each row).
- * - After a wait for a lock PostgreSQL looks at the newest version of the row again, so old values are exact.
+ * - After a wait for a lock PostgreSQL looks at the newest version of the row again, so old values are exact. The clock is
+ *   read after it, so that the times of a task's history go the way of its revisions.
  * - The first event of a batch names it in a unique index, so that a batch is written once: a second run finds the fence
  *   closed, or, when the first is under way, fails by the index and is run again. Then RECALL answers from the events.
- *   A batch without events changed nothing, and may run as often as it likes.
+ *   A batch without events changed nothing and leaves no fence: its second run may find what the first did not. Whoever
+ *   sends one again takes its refusals for no answer (write-batcher.ts).
  * - `ordered` (ordered-events.ts) comes after everything that can wait, and before the numbers of the events.
  */
 import { LAPSE_CAUSES } from '../domain/task.js';
@@ -32,7 +34,10 @@ const WRITTEN = ['id', ...RECORD_COLUMNS, ...TASK_ONLY_COLUMNS];
 const EVENT_TARGET = `task_event (task_id, kind, from_status, event_cause, actor, node, at, gap_ms,
     previous_user_id, previous_group_id, lane, batch, leads, ${RECORD})`;
 
-/** $1 writes as JSON, sorted by id; $2 node; $3 now; $4 lane and $5 number of the batch. */
+/** When something is written: by the database's clock, since several servers write one history, unless $3 says otherwise. */
+const NOW = `COALESCE($3::timestamptz, date_trunc('milliseconds', clock_timestamp()))`;
+
+/** $1 writes as JSON, sorted by id; $2 node; $3 now, or null; $4 lane and $5 number of the batch. */
 function writing(answer: string): string {
   return `
 WITH fence AS MATERIALIZED (
@@ -43,15 +48,16 @@ WITH fence AS MATERIALIZED (
     stopped_at timestamptz, addr text, claims bool, guess text, session_id uuid, cause text, actor text, groups text[],
     expected_revision bigint) WHERE fence.is_open
 ), existing AS MATERIALIZED (
-  SELECT i.*, r.restores, t.status AS old_status, t.user_id AS old_user_id, t.group_id AS old_group_id,
+  SELECT i.*, n.at, r.restores, t.status AS old_status, t.user_id AS old_user_id, t.group_id AS old_group_id,
     CASE WHEN i.groups IS NOT NULL AND t.group_id <> ALL (i.groups) THEN 'forbidden'
          WHEN i.expected_revision <> t.revision THEN 'changed' ELSE 'written' END AS outcome,
     COALESCE(i.status, CASE WHEN r.restores THEN t.status_before END, t.status) AS new_status,
     CASE WHEN r.restores THEN
-      GREATEST(0, round(extract(epoch FROM $3::timestamptz - COALESCE(t.silent_since, t.status_changed_at)) * 1000))
+      GREATEST(0, round(extract(epoch FROM n.at - COALESCE(t.silent_since, t.status_changed_at)) * 1000))
     END::bigint AS gap_ms
   FROM input i
   CROSS JOIN LATERAL (SELECT * FROM task WHERE task.id = i.id FOR NO KEY UPDATE) AS t
+  CROSS JOIN LATERAL (SELECT CASE WHEN t.id IS NOT NULL THEN ${NOW} END AS at) AS n
   CROSS JOIN LATERAL (
     SELECT i.session_id IS NOT NULL AND t.status_before <> '' AND t.cause IN (${LAPSES}) AS restores
   ) AS r
@@ -66,15 +72,15 @@ WITH fence AS MATERIALIZED (
     addr = COALESCE(e.addr, t.addr),
     cause = CASE WHEN e.restores THEN 'restored'
                  WHEN e.registers OR e.new_status <> t.status THEN e.cause ELSE t.cause END,
-    status_changed_at = CASE WHEN e.restores OR e.new_status <> t.status THEN $3 ELSE t.status_changed_at END,
+    status_changed_at = CASE WHEN e.restores OR e.new_status <> t.status THEN e.at ELSE t.status_changed_at END,
     status_before = CASE WHEN e.restores OR e.status IS NOT NULL THEN '' ELSE t.status_before END,
     silent_since = CASE WHEN e.restores OR e.status IS NOT NULL THEN NULL ELSE t.silent_since END,
     lapsed_session_id = CASE WHEN e.restores OR e.status IS NOT NULL THEN NULL ELSE t.lapsed_session_id END,
     session_id = CASE WHEN e.claims THEN e.session_id ELSE t.session_id END,
-    unconfirmed_since = CASE WHEN e.guess = 'made' THEN $3 WHEN e.guess = 'kept' OR NOT e.claims THEN t.unconfirmed_since END,
+    unconfirmed_since = CASE WHEN e.guess = 'made' THEN e.at WHEN e.guess = 'kept' OR NOT e.claims THEN t.unconfirmed_since END,
     epoch = CASE WHEN e.claims THEN t.epoch + 1 ELSE t.epoch END,
-    revision = t.revision + 1, updated_at = $3,
-    ${countChange('e.new_status <> t.status')}
+    revision = t.revision + 1, updated_at = e.at,
+    ${countChange('e.new_status <> t.status', 'e.at')}
   FROM existing e WHERE t.id = e.id AND e.outcome = 'written'
   RETURNING ${WRITTEN.map((column) => `t.${column}`).join(', ')}, e.n, e.actor, e.gap_ms,
     CASE WHEN e.restores THEN 'restored' WHEN e.registers THEN 'registered' ELSE 'updated' END AS kind,
@@ -83,20 +89,21 @@ WITH fence AS MATERIALIZED (
     NULLIF(e.old_group_id, t.group_id) AS previous_group_id
 ), fresh AS MATERIALIZED (
   SELECT i.id, i.name, i.url, i.user_id, i.group_id, i.description, i.status, i.start_time, i.stop_time,
-    COALESCE(i.addr, '') AS addr, i.cause, '' AS status_before, $3::timestamptz AS status_changed_at,
-    $3::timestamptz AS created_at, i.session_id, NULL::timestamptz AS unconfirmed_since, COALESCE(i.claims, false)::int::bigint AS epoch, 1::bigint AS revision,
-    $3::timestamptz AS updated_at, i.started_at, i.stopped_at, i.n, i.actor
-  FROM input i WHERE i.registers AND i.id NOT IN (SELECT id FROM existing)
+    COALESCE(i.addr, '') AS addr, i.cause, '' AS status_before, n.at AS status_changed_at,
+    n.at AS created_at, i.session_id, NULL::timestamptz AS unconfirmed_since, COALESCE(i.claims, false)::int::bigint AS epoch, 1::bigint AS revision,
+    n.at AS updated_at, i.started_at, i.stopped_at, i.n, i.actor
+  FROM input i CROSS JOIN (SELECT ${NOW} AS at) AS n WHERE i.registers AND i.id NOT IN (SELECT id FROM existing)
 ), inserted AS (
   INSERT INTO task (${WRITTEN.join(', ')}) SELECT ${WRITTEN.join(', ')} FROM fresh RETURNING 1
 ), ${orderedCte('(SELECT count(*) FROM changed) + (SELECT count(*) FROM inserted)')}, events AS (
   INSERT INTO ${EVENT_TARGET}
-  SELECT id, kind, from_status, event_cause, actor, $2::text, $3::timestamptz, gap_ms,
+  SELECT id, kind, from_status, event_cause, actor, $2::text, updated_at, gap_ms,
     previous_user_id, previous_group_id, $4::bigint, $5::bigint, row_number() OVER () = 1, ${RECORD}
   FROM ordered CROSS JOIN (
-    SELECT id, kind, from_status, event_cause, actor, gap_ms, previous_user_id, previous_group_id, ${RECORD} FROM changed
+    SELECT id, kind, from_status, event_cause, actor, updated_at, gap_ms, previous_user_id, previous_group_id, ${RECORD}
+    FROM changed
     UNION ALL
-    SELECT id, 'registered', '', cause, actor, NULL, NULL, NULL, ${RECORD} FROM fresh
+    SELECT id, 'registered', '', cause, actor, updated_at, NULL, NULL, NULL, ${RECORD} FROM fresh
   ) AS e
 )
 SELECT n, 'written' AS outcome, ${answer} FROM changed
@@ -121,7 +128,7 @@ SELECT ${FEED_COLUMNS} FROM task_event, (
 WHERE seq BETWEEN first AND first + $3::bigint AND lane = $1::bigint AND batch = $2::bigint`,
 };
 
-/** $1 lapses as JSON, sorted by id; $2 node; $3 now; $4 a lane of its own. */
+/** $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own. */
 export const LAPSE: Statement = {
   name: 'task_lapse',
   text: `
@@ -129,21 +136,22 @@ WITH input AS MATERIALIZED (
   SELECT * FROM json_to_recordset($1::json)
     AS i (task_id text, session_id uuid, epoch bigint, cause text, silent_ms bigint)
 ), verdict AS MATERIALIZED (
-  SELECT i.*, t.status AS old_status FROM input i
+  SELECT i.*, t.status AS old_status, n.at FROM input i
   CROSS JOIN LATERAL (
     SELECT status FROM task WHERE task.id = i.task_id AND task.session_id = i.session_id AND task.epoch = i.epoch
       AND status NOT IN ('finish', 'shutdown') FOR NO KEY UPDATE
   ) AS t
+  CROSS JOIN LATERAL (SELECT CASE WHEN t.status IS NOT NULL THEN ${NOW} END AS at) AS n
 ), lapsed AS (
-  UPDATE task t SET status = 'shutdown', status_before = v.old_status, cause = v.cause, status_changed_at = $3,
-    silent_since = $3::timestamptz - v.silent_ms * interval '1 ms', lapsed_session_id = v.session_id,
-    session_id = NULL, revision = t.revision + 1, updated_at = $3,
-    ${countChange('true')}
+  UPDATE task t SET status = 'shutdown', status_before = v.old_status, cause = v.cause, status_changed_at = v.at,
+    silent_since = v.at - v.silent_ms * interval '1 ms', lapsed_session_id = v.session_id,
+    session_id = NULL, revision = t.revision + 1, updated_at = v.at,
+    ${countChange('true', 'v.at')}
   FROM verdict v WHERE t.id = v.task_id
-  RETURNING t.id, ${RECORD_COLUMNS.map((column) => `t.${column}`).join(', ')}, v.old_status, v.silent_ms
+  RETURNING t.id, ${RECORD_COLUMNS.map((column) => `t.${column}`).join(', ')}, t.updated_at, v.old_status, v.silent_ms
 ), ${orderedCte('(SELECT count(*) FROM lapsed)')}, events AS (
   INSERT INTO ${EVENT_TARGET}
-  SELECT id, 'lapsed', old_status, cause, 'server', $2::text, $3::timestamptz, silent_ms, NULL, NULL,
+  SELECT id, 'lapsed', old_status, cause, 'server', $2::text, updated_at, silent_ms, NULL, NULL,
     $4::bigint, 1, row_number() OVER () = 1, ${RECORD} FROM ordered CROSS JOIN lapsed
 )
 SELECT id FROM lapsed`,

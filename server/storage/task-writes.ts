@@ -23,7 +23,8 @@ type AnswerRow =
 export class TaskWrites {
   constructor(
     private readonly postgres: Postgres,
-    private readonly clock: Clock,
+    /** Stands in for the database's. */
+    private readonly clock: Clock | undefined,
     private readonly nodeId: string,
   ) {}
 
@@ -34,7 +35,7 @@ export class TaskWrites {
     const input = JSON.stringify(writes.map(inputOf).sort(byId));
     for (let retries = 0; ; retries++) {
       try {
-        const values = [input, this.nodeId, this.clock.now(), batch.lane, batch.number];
+        const values = [input, this.nodeId, this.clock?.now(), batch.lane, batch.number];
         const rows = await this.postgres.rows<AnswerRow>(statement, values);
         return rows[0]?.outcome === 'repeated' ? await this.#recall(writes, batch) : resultsOf(writes, rows);
       } catch (error) {
@@ -71,7 +72,7 @@ export class TaskWrites {
         silent_ms: Math.round(silentMs),
       }))
       .sort(byId);
-    const values = [JSON.stringify(input), this.nodeId, this.clock.now(), singleBatch().lane];
+    const values = [JSON.stringify(input), this.nodeId, this.clock?.now(), singleBatch().lane];
     return (await this.postgres.rows<{ id: string }>(LAPSE, values)).map((row) => row.id);
   }
 }

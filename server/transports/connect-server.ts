@@ -8,13 +8,15 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
-import { allowOnly, forwardedAddress } from './client-address.js';
+import { allowedHosts, type HostCheck } from './allowed-hosts.js';
+import { allowOnly, forwardedAddress, plainAddress } from './client-address.js';
+import { createConnectCalls, type Handler } from './connect-calls.js';
 import type { Readiness } from './readiness.js';
+import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js';
 import { MAX_CONNECTIONS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
@@ -30,10 +32,13 @@ export interface HttpServerOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: RpcLimits;
+  readonly arrivals: Arrivals;
   /** The folder of the page's build. */
   readonly pageFolder: string;
   /** The certificate and its key; absent: plain HTTP. */
   readonly tls?: Pick<SecureContextOptions, 'cert' | 'key'>;
+  /** By which URLs people reach the server, beside where it listens; absent: none. */
+  readonly publicUrls?: readonly string[];
   /** Addresses and ranges of proxies whose X-Forwarded-For is believed; absent: none. */
   readonly trustedProxies?: readonly string[];
 }
@@ -65,12 +70,11 @@ const PASSED_AT_ONCE = [
 ] as const;
 const STRICT_TRANSPORT = 'max-age=31536000';
 
-type Handler = (request: IncomingMessage, response: ServerResponse) => void;
-
 export class HttpServer {
   readonly #server: Server;
   readonly #page: PageHandler;
   readonly #isProxy: (address: string) => boolean;
+  #answersFor: HostCheck = () => false;
   /** For callers whose credentials have been judged. */
   readonly #rpc: Handler;
   /** For what is small in any case, and for strangers. */
@@ -93,26 +97,26 @@ export class HttpServer {
 
   #adapter(readMaxBytes: number): Handler {
     const { options } = this;
-    return connectNodeAdapter({
-      routes: (router) => {
-        for (const { service, implementation } of options.services) router.service(service, implementation);
-      },
-      fallback: (request, response) => this.#page(request as IncomingMessage, response as ServerResponse),
-      contextValues: ({ socket, headers }) =>
+    return createConnectCalls({
+      services: options.services,
+      fallback: this.#page,
+      contextValues: (request) =>
         createContextValues()
-          .set(callerKey, this.#callerOf({ socket, headers }))
+          .set(callerKey, this.#callerOf(request))
           // The connection is the call's alone while it lasts.
-          .set(hangUpKey, () => socket.destroy()),
+          .set(hangUpKey, () => request.socket.destroy()),
       readMaxBytes,
       writeMaxBytes: options.limits.maxMessageBytes,
       maxTimeoutMs: MAX_TIMEOUT_MS,
       shutdownSignal: this.#shutdown.signal,
-      grpc: false,
+      arrivals: options.arrivals,
+      log: options.log,
     });
   }
 
   /** Listens; rejects when the address is not to be had; idempotent. */
   start({ host, port }: { host: string; port: number }): Promise<void> {
+    this.#answersFor = allowedHosts(host, this.options.publicUrls ?? []);
     this.#starting ??= new Promise((resolve, reject) => {
       this.#server.once('error', reject);
       this.#server.listen(port, host, () => {
@@ -176,9 +180,15 @@ export class HttpServer {
     if (path === '/readyz') return void this.#ready(response);
     if (path === '/metrics') return void this.#metrics(response);
     if (!namesHost(request)) return plain(response, 400, 'The Host header does not name a host.');
+    if (!this.#isMeant(request)) return plain(response, 421, notMeant(request));
     if (request.method === 'POST') for (const [name, value] of PASSED_AT_ONCE) response.setHeader(name, value);
     if (request.method !== 'POST' || isSmall(request)) return this.#smallRpc(request, response);
     this.#admit(request, response).catch((defect: unknown) => this.#failed(defect, request, response));
+  }
+
+  /** What a proxy of ours calls the server is the proxy's matter. */
+  #isMeant({ headers, socket }: IncomingMessage): boolean {
+    return this.#answersFor(headers.host ?? '') || this.#isProxy(plainAddress(socket.remoteAddress ?? ''));
   }
 
   /** Judges the credentials before a body is read that may be large. What is wrong with them the handler says better. */
@@ -196,11 +206,12 @@ export class HttpServer {
   }
 
   /** Whoever claims a proxy that speaks TLS and is not there only gets a cookie that browsers guard more strictly. */
-  #callerOf({ socket, headers }: Pick<IncomingMessage, 'socket' | 'headers'>): Caller {
+  #callerOf({ socket, headers }: IncomingMessage): Caller {
     const forwardedFor = headers['x-forwarded-for']?.toString();
     const address = forwardedAddress(socket.remoteAddress ?? '', forwardedFor, this.#isProxy);
     const isEncrypted = 'encrypted' in socket || headers['x-forwarded-proto'] === 'https';
-    return { door: 'http', address, isEncrypted };
+    const connection = `${socket.remoteAddress}:${socket.remotePort}`;
+    return { door: 'http', address, connection, isEncrypted };
   }
 
   async #ready(response: ServerResponse): Promise<void> {
@@ -242,6 +253,11 @@ function leaveNothingWaiting(response: ServerResponse): void {
 function isSmall({ headers }: IncomingMessage): boolean {
   const isPacked = ['content-encoding', 'connect-content-encoding', 'grpc-encoding'].some((name) => name in headers);
   return !isPacked && Number(headers['content-length'] ?? Infinity) <= MAX_STRANGER_BYTES;
+}
+
+function notMeant({ headers }: IncomingMessage): string {
+  const host = JSON.stringify(headers.host ?? '');
+  return `This server does not answer for the host ${host}. If people are to reach it by that name, set TASKDASH_PUBLIC_URL.`;
 }
 
 /** Whether the request has an address as a whole; connect-node throws out of reach where it has none. */

@@ -19,9 +19,8 @@ import {
   type MessageShape,
 } from '@bufbuild/protobuf';
 import { Code, ConnectError, createContextValues, createHandlerContext, type ServiceImpl } from '@connectrpc/connect';
-import { setTrailerStatus } from '@connectrpc/connect/protocol-grpc';
+import type { Metadata } from '@grpc/grpc-js';
 import {
-  Metadata,
   type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
@@ -37,13 +36,12 @@ import {
   type sendUnaryData,
 } from '@grpc/grpc-js';
 import { plainAddress } from './client-address.js';
-import type { Authenticator } from '../domain/authenticator.js';
-import { TaskDashError } from '../domain/errors.js';
-import { isTooLarge } from './rpc/element-count.js';
+import { metadataOf, statusOf } from './grpc-status.js';
+import { flawOfBinary } from './rpc/binary-scan.js';
 import { bytesAtHand } from './rpc/encoded.js';
-import { describeError } from './rpc/errors.js';
-import { callerKey, hangUpKey, requirePrincipal, type Caller } from './rpc/guard.js';
-import { MAX_ELEMENTS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS } from './rpc/limits.js';
+import { refusalOf } from './rpc/flaws.js';
+import { callerKey, hangUpKey, type Caller } from './rpc/guard.js';
+import { MAX_TIMEOUT_MS } from './rpc/limits.js';
 
 type Context = ReturnType<typeof createHandlerContext>;
 type AnyCall =
@@ -57,7 +55,6 @@ type ServerStreamHandler = (request: Message, context: Context) => AsyncIterable
 type ClientStreamHandler = (requests: AsyncIterable<Message>, context: Context) => Promise<object>;
 type BidiHandler = (requests: AsyncIterable<Message>, context: Context) => AsyncIterable<object>;
 
-const STATUS_DETAILS = 'grpc-status-details-bin';
 /** Node's timers overflow beyond. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** By how much they may fire too early against the wall clock. */
@@ -70,8 +67,6 @@ const identity = (bytes: Buffer): Buffer => bytes;
 export interface CallHost {
   /** Aborts when the server stops. */
   readonly shutdown: AbortSignal;
-  /** Judges the credentials of calls that are too large for strangers. */
-  readonly auth: Pick<Authenticator, 'authenticate'>;
   /** A call began (1) or has been answered (-1). */
   onCall(change: 1 | -1): void;
 }
@@ -133,10 +128,7 @@ function bridge(
 function bridgeUnary(mount: Mount, handler: UnaryHandler): handleUnaryCall<Buffer, Buffer> {
   return (call, callback) => {
     const context = contextOf(mount, call);
-    void answer(mount, call, context, callback, async () => {
-      if (call.request.length > MAX_STRANGER_BYTES) await admit(mount, call.request, context);
-      return handler(decode(mount.method, call.request), context);
-    });
+    void answer(mount, call, context, callback, async () => handler(decode(mount.method, call.request), context));
   };
 }
 
@@ -150,10 +142,7 @@ function bridgeClientStream(mount: Mount, handler: ClientStreamHandler): handleC
 function bridgeServerStream(mount: Mount, handler: ServerStreamHandler): handleServerStreamingCall<Buffer, Buffer> {
   return (call) => {
     const context = contextOf(mount, call);
-    void sendAll(mount, call, context, async () => {
-      if (call.request.length > MAX_STRANGER_BYTES) await admit(mount, call.request, context);
-      return handler(decode(mount.method, call.request), context);
-    });
+    void sendAll(mount, call, context, () => handler(decode(mount.method, call.request), context));
   };
 }
 
@@ -179,7 +168,7 @@ async function answer(
     callback(null, bytes, metadataOf(context.responseTrailer));
   } catch (thrown) {
     sendHeaders(call, context);
-    callback(statusOf(thrown, context));
+    callback(failureOf(thrown, context));
   } finally {
     host.onCall(-1);
     context.abort(ANSWERED);
@@ -207,7 +196,7 @@ async function sendAll(
     call.end(metadataOf(context.responseTrailer));
   } catch (thrown) {
     // grpc-js takes the status of a stream as an error event.
-    call.emit('error', statusOf(thrown, context));
+    call.emit('error', failureOf(thrown, context));
   } finally {
     host.onCall(-1);
     context.abort(ANSWERED);
@@ -233,7 +222,8 @@ function drained(call: Writable, signal: AbortSignal): Promise<void> {
 function contextOf({ method, host }: Mount, call: AnyCall): Context {
   const deadline = call.getDeadline();
   const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime();
-  const caller: Caller = { door: 'grpc', address: addressOf(call.getPeer()), isEncrypted: false };
+  const peer = call.getPeer();
+  const caller: Caller = { door: 'grpc', address: addressOf(peer), connection: peer, isEncrypted: false };
   const context: Context = createHandlerContext({
     service: method.parent,
     method,
@@ -279,40 +269,15 @@ function headersOf(metadata: Metadata): Headers {
   return headers;
 }
 
-function metadataOf(headers: Headers): Metadata {
-  const metadata = new Metadata();
-  headers.forEach((value, key) => metadata.add(key, key.endsWith('-bin') ? Buffer.from(value, 'base64') : value));
-  return metadata;
-}
-
 function sendHeaders(call: AnyCall, context: Context): void {
   if (!context.responseHeader.keys().next().done) call.sendMetadata(metadataOf(context.responseHeader));
 }
 
-/**
- * Lets a message in that strangers may not send, before anything is allocated for it. Throws NOT_LOGGED_IN, and
- * INVALID_ARGUMENT for one that would become more objects than any caller needs.
- */
-async function admit({ method, host }: Mount, bytes: Buffer, context: Context): Promise<void> {
-  await requirePrincipal(host.auth, context).catch((thrown: unknown) => {
-    throw describeError(TaskDashError.from(thrown));
-  });
-  if (isTooLarge(method.input, bytes))
-    throw new ConnectError(`the request has more than ${MAX_ELEMENTS} fields and elements`, Code.InvalidArgument);
-}
-
+/** Throws INVALID_ARGUMENT for what is no message of the method, and for what would become more than any caller needs. */
 function decode(method: DescMethod, bytes: Buffer): Message {
-  try {
-    return fromBinary(method.input, bytes);
-  } catch (cause) {
-    throw new ConnectError(
-      'the request is not a message of this method',
-      Code.InvalidArgument,
-      undefined,
-      undefined,
-      cause,
-    );
-  }
+  const flaw = flawOfBinary(method.input, bytes);
+  if (flaw !== undefined) throw refusalOf(flaw);
+  return fromBinary(method.input, bytes);
 }
 
 /** The requests of a call, as they come. Throws the signal's reason when it aborts, also while nothing arrives. */
@@ -329,7 +294,6 @@ async function* decodeAll(mount: Mount, call: Readable, context: Context): Async
       requests.next().then(resolve, reject);
     });
     if (request.done) return;
-    if (request.value.length > MAX_STRANGER_BYTES) await admit(mount, request.value, context);
     yield decode(mount.method, request.value);
   }
 }
@@ -341,22 +305,8 @@ function encode(method: DescMethod, message: object): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** A failure as grpc-js wants it (Connect numbers its codes as gRPC does): code, sentence, and the details as google.rpc.Status. */
-function statusOf(thrown: unknown, context: Context): ServerErrorResponse {
-  const error =
-    context.signal.aborted && !(thrown instanceof ConnectError)
-      ? ConnectError.from(context.signal.reason)
-      : ConnectError.from(thrown);
-  const trailer = new Headers();
-  setTrailerStatus(trailer, error);
-  const metadata = metadataOf(context.responseTrailer);
-  const details = trailer.get(STATUS_DETAILS);
-  if (details !== null) metadata.set(STATUS_DETAILS, Buffer.from(details, 'base64'));
-  return {
-    name: 'Error',
-    message: error.rawMessage,
-    code: error.code as number,
-    details: error.rawMessage,
-    metadata,
-  };
+/** A failure as grpc-js wants it. */
+function failureOf(thrown: unknown, context: Context): ServerErrorResponse {
+  const isEnd = context.signal.aborted && !(thrown instanceof ConnectError);
+  return statusOf(ConnectError.from(isEnd ? context.signal.reason : thrown), context.responseTrailer);
 }

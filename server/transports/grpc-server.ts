@@ -16,9 +16,12 @@ import type { Clock, Timer } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { addService, type CallHost } from './grpc-bridge.js';
+import { createGrpcIntake } from './grpc-intake.js';
 import { createHealth } from './grpc-health.js';
 import { createReflection } from './grpc-reflection.js';
+import { StrangerPortions } from './grpc-strangers.js';
 import type { Readiness } from './readiness.js';
+import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { MAX_CONNECTIONS, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
@@ -30,6 +33,7 @@ export interface GrpcServerOptions {
   readonly readiness: Readiness;
   readonly clock: Clock;
   readonly limits: RpcLimits;
+  readonly arrivals: Arrivals;
   readonly log: Log;
   /** Connections beyond are closed at once. */
   readonly maxConnections?: number;
@@ -56,7 +60,8 @@ export class GrpcServer {
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
 
-  constructor({ services, auth, readiness, clock, log, limits, maxConnections = MAX_CONNECTIONS }: GrpcServerOptions) {
+  constructor(options: GrpcServerOptions) {
+    const { services, readiness, clock, log, limits, maxConnections = MAX_CONNECTIONS } = options;
     this.#log = log;
     this.#clock = clock;
     // Every call listens for the stop; Node warns of more than ten as of a leak.
@@ -67,15 +72,17 @@ export class GrpcServer {
       'grpc.keepalive_time_ms': KEEP_ALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEP_ALIVE_TIMEOUT_MS,
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
+      interceptors: [createGrpcIntake(options)],
     });
     const contract = services.map(({ service }) => service);
     const names = contract.map(({ typeName }) => typeName);
-    const host: CallHost = { shutdown: this.#shutdown.signal, auth, onCall: (change) => this.#count(change) };
+    const host: CallHost = { shutdown: this.#shutdown.signal, onCall: (change) => this.#count(change) };
     const mount = <S extends DescService>(service: S, implementation: ServiceImpl<S>, name?: string) =>
       addService(this.#server, service, implementation, host, name);
     for (const { service, implementation } of services) mount(service, implementation);
-    mount(Health, createHealth(names, readiness, clock));
-    const reflection = createReflection([...contract, Health, ServerReflection]);
+    const portions = new StrangerPortions(clock);
+    mount(Health, createHealth(names, readiness, clock, portions));
+    const reflection = createReflection([...contract, Health, ServerReflection], portions);
     for (const name of [ServerReflection.typeName, FORMER_REFLECTION]) mount(ServerReflection, reflection, name);
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = createServer((socket) => {

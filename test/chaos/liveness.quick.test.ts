@@ -1,6 +1,7 @@
 /** The scenarios of every day, small and at the same time; the others are in liveness.test.ts. */
 import { describe, it } from 'vitest';
 import { scenario } from './scenario.js';
+import { killFirst, tellOneStory } from './scenarios/histories.js';
 import { loseHalfAndExpire, loseOne } from './scenarios/network.js';
 import { killOneOfThree, stopWithLeases } from './scenarios/servers.js';
 
@@ -20,5 +21,9 @@ describe.concurrent('in small, ', { timeout: 180_000 }, () => {
   it(
     'a black hole in front of half of the services, and "expire now"',
     scenario((world) => loseHalfAndExpire(world, { services: 60 })),
+  );
+  it(
+    'kill -9 of one of two servers, while 6 clients of three doors write and read the same tasks',
+    scenario((world) => tellOneStory(world, { callers: 1 }, [killFirst])),
   );
 });

@@ -2,6 +2,7 @@
 import { it } from 'vitest';
 import { scenario } from './scenario.js';
 import { behindProxy, cutOff, inNamespace, stopPostgres } from './scenarios/database.js';
+import { tellOneStory } from './scenarios/histories.js';
 import { comeBackAtOnce, loseHalfAndExpire, loseHalfForAWhile, loseHalfForGood, loseOne } from './scenarios/network.js';
 import {
   killOneOfThree,
@@ -72,4 +73,8 @@ it(
 it(
   'all 20 000 services of one server coming back within 10 s',
   scenario((world) => comeBackAtOnce(world, { services: 20_000, dying: 200 }), USUAL),
+);
+it(
+  'two servers and their database hurt in turn, while 12 clients of three doors write and read the same tasks',
+  scenario((world) => tellOneStory(world, { callers: 2, beside: { services: 100, dying: 4 } })),
 );

@@ -8,10 +8,12 @@ const HEAD = [
   'scenario',
   'services',
   'gone',
-  'false shutdowns',
-  'missed shutdowns',
+  'living shown shutdown',
+  'dead shown running',
   'acknowledged writes',
   'of them lost',
+  'replayed writes',
+  'changes missed or told twice',
   'time to the verdict',
   'beside',
   'took',
@@ -47,11 +49,13 @@ function rowOf(test: TestCase): string[][] {
 
 function cellsOf(figures: Figures): string[] {
   const { services, gone, falseShutdowns, missedShutdowns, acknowledgedWrites, lostWrites, verdicts, note } = figures;
+  const counts = [services, gone, falseShutdowns.length, missedShutdowns.length, acknowledgedWrites, lostWrites.length];
+  const ifLookedAt = (flaws: readonly string[] | undefined) => (flaws ? String(flaws.length) : '–');
   return [
-    ...[services, gone, falseShutdowns.length, missedShutdowns.length, acknowledgedWrites, lostWrites.length].map(
-      String,
-    ),
-    verdicts.map(wordsOf).join('; '),
+    ...counts.map(String),
+    ifLookedAt(figures.replayedWrites),
+    ifLookedAt(figures.wrongChanges),
+    verdicts.map(wordsOf).join('; ') || '–',
     note || '–',
   ];
 }

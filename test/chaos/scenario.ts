@@ -2,8 +2,8 @@
  * A scenario, and what it shows. Whatever was done to servers, four things are asked at the end, of the database and of
  * the services themselves:
  *
- * - false shutdowns: tasks that the registry shut down although their services live
- * - missed shutdowns: tasks still running although their services are gone
+ * - false shutdowns, the living shown shutdown: tasks that the registry shut down although their services live
+ * - missed shutdowns, the dead shown running: tasks still running although their services are gone
  * - lost writes: tasks that are not stored as it was acknowledged
  * - how long verdicts took, as the server and the database knew it, so that a busy machine is not taken for a slow server
  */
@@ -27,6 +27,10 @@ export interface Figures {
   readonly falseShutdowns: readonly string[];
   readonly missedShutdowns: readonly string[];
   readonly lostWrites: readonly string[];
+  /** Writes that took effect twice, where that was looked at. */
+  readonly replayedWrites?: readonly string[];
+  /** Changes that somebody who watched was not told, or told twice or otherwise than they were, where that was looked at. */
+  readonly wrongChanges?: readonly string[];
   readonly verdicts: readonly VerdictTimes[];
   /** The longest time that a fleet's process stood still. */
   readonly fleetStoodStillMs: number;
@@ -79,6 +83,8 @@ export function scenario(play: (world: World) => Promise<Figures>, timing: Timin
 function expectAllWell(figures: Figures): void {
   const words = `the services' own process stood still for up to ${figures.fleetStoodStillMs} ms`;
   expect(figures, words).toMatchObject({ falseShutdowns: [], missedShutdowns: [], lostWrites: [] });
+  expect(figures.replayedWrites ?? [], 'replayed writes').toEqual([]);
+  expect(figures.wrongChanges ?? [], 'changes missed or told twice').toEqual([]);
   expect(figures.acknowledgedWrites).toBeGreaterThan(figures.services);
   expect(sum(figures.verdicts.map(({ count }) => count))).toBe(figures.gone);
   for (const times of figures.verdicts) {

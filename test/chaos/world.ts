@@ -12,10 +12,11 @@ import pg from 'pg';
 import { authorized } from '../../client/authorized-transport.js';
 import { AdminService } from '../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
 import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
+import type { TokenScope } from '../../server/domain/access.js';
 import type { NodeEventKind } from '../../server/domain/liveness-ports.js';
 import { freeLoopbackPort } from '../../server/storage/embedded/launcher.js';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../server/storage/embedded/embedded-postgres.js';
-import { ServerProcess } from '../support/server-process.js';
+import { postmasterPid, ServerProcess } from '../support/server-process.js';
 import { Cable } from './cable.js';
 import { FleetProcess } from './fleet-process.js';
 import type { LeaseFleetPlan } from './lease-fleet.js';
@@ -39,6 +40,9 @@ const ADMIN_PASSWORD = 'correct horse battery';
 const POSTGRES = { log: () => {}, maxConnections: 120 };
 /** The first connections of a fleet take so long, and every so many-th service writes. */
 const FLEET = { first: 0, spreadMs: 2000, workEvery: 10, workPauseMs: 500 } as const;
+
+/** How long PostgreSQL may take to end at once. */
+const CRASH_MS = 10_000;
 
 /** How a server is started. */
 export interface ServerOptions {
@@ -93,6 +97,20 @@ export class World {
     await this.#postgres?.stop();
   }
 
+  /** PostgreSQL ends at once, in the middle of whatever it does, and finds everything again from its log when it is started. */
+  async crashPostgres(): Promise<void> {
+    const postgres = this.#postgres;
+    if (!postgres) throw new Error('PostgreSQL was never started');
+    this.#client = undefined;
+    let isLost = false;
+    postgres.onUnexpectedExit(() => (isLost = true));
+    process.kill(postmasterPid(join(this.folder, 'data')), 'SIGQUIT');
+    await until(CRASH_MS, () => Promise.resolve(isLost), 20);
+    if (!isLost) throw new Error('PostgreSQL does not end');
+    // What the server held is given back.
+    await postgres.stop();
+  }
+
   async rows<Row extends object>(text: string): Promise<Row[]> {
     this.#client ??= await this.#connect();
     return (await this.#client.query<Row & Record<string, unknown>>(text)).rows;
@@ -137,7 +155,7 @@ export class World {
 
   /** Services that hold leases, at one address over gRPC. */
   async launchLeases(plan: Partial<LeaseFleetPlan> & Pick<LeaseFleetPlan, 'count' | 'url'>): Promise<FleetProcess> {
-    this.#token ??= this.#createToken();
+    this.#token ??= this.createToken('fleet', 'register');
     return this.#launch({ ...FLEET, door: 'grpc', token: await this.#token, ...plan });
   }
 
@@ -162,6 +180,13 @@ export class World {
     return createClient(AdminService, authorized(transport, token));
   }
 
+  /** A service token of the group that all services are in. */
+  async createToken(name: string, ...scopes: readonly TokenScope[]): Promise<string> {
+    const args = [MAIN, 'token', 'create', name, '--group', 'mx', '--scope', ...scopes];
+    const env = { ...process.env, TASKDASH_DATABASE_URL: this.#url };
+    return (await promisify(execFile)(process.execPath, args, { env })).stdout.trim();
+  }
+
   async end(): Promise<void> {
     await Promise.all(this.fleets.map((fleet) => fleet.end()));
     await Promise.all(this.#servers.map((server) => server.kill()));
@@ -176,12 +201,6 @@ export class World {
     const fleet = await FleetProcess.launch(plan, inside?.wrapper);
     this.fleets.push(fleet);
     return fleet;
-  }
-
-  async #createToken(): Promise<string> {
-    const args = [MAIN, 'token', 'create', 'fleet', '--group', 'mx', '--scope', 'register'];
-    const env = { ...process.env, TASKDASH_DATABASE_URL: this.#url };
-    return (await promisify(execFile)(process.execPath, args, { env })).stdout.trim();
   }
 
   async #connect(): Promise<pg.Client> {

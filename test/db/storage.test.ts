@@ -1,21 +1,23 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { systemClock } from '../../server/domain/clock.js';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { silentLog } from '../support/silent-log.js';
+import { registration } from '../support/task-writes.js';
 
 let database: TestDatabase;
 let storage: Storage;
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  storage = await openStorage({ url: database.url, nodeId: 'test', poolSize: 4, log: silentLog, clock: systemClock });
+  storage = await openStorage({ url: database.url, nodeId: 'test', poolSize: 4, log: silentLog });
 });
 
 afterAll(async () => {
   await storage.close();
   await database.drop();
 });
+
+const SESSION = '00000000-0000-4000-8000-000000000001';
 
 describe('the schema', () => {
   it('is what the entities describe', async () => {
@@ -40,5 +42,31 @@ describe('a secret', () => {
 describe('health', () => {
   it('is good while the database answers', async () => {
     await expect(storage.health.check()).resolves.toBeUndefined();
+  });
+});
+
+describe('the times of a history', () => {
+  afterEach(() => void vi.useRealTimers());
+
+  it('are the database’s, whatever the clocks of the servers say, and go the way of the revisions', async () => {
+    const times: Date[] = [];
+    for (const year of [2010, 2040, 2000]) {
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(year, 0, 1) });
+      await storage.tasks.writeBatch([registration('clocks', { status: 'running' }, { sessionId: SESSION })]);
+      vi.useRealTimers();
+    }
+    const { epoch } = (await storage.tasks.find('everything', 'clocks')) ?? { epoch: 0 };
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(1990, 0, 1) });
+    const lapse = { taskId: 'clocks', sessionId: SESSION, epoch, cause: 'heartbeat_timeout', silentMs: 1000 } as const;
+    expect(await storage.tasks.lapse([lapse])).toEqual(['clocks']);
+    vi.useRealTimers();
+    const task = await storage.tasks.find('everything', 'clocks');
+    const events = (await storage.tasks.events('everything', 'clocks', undefined, 10)).reverse();
+    times.push(...events.map(({ at }) => at));
+    expect(times).toHaveLength(4);
+    expect([...times].sort((one, other) => one.getTime() - other.getTime())).toEqual(times);
+    for (const at of [...times, task?.createdAt, task?.updatedAt, task?.statusChangedAt])
+      expect(Math.abs((at?.getTime() ?? 0) - Date.now())).toBeLessThan(60_000);
+    expect(task?.updatedAt).toEqual(times.at(-1));
   });
 });

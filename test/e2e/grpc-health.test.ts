@@ -1,3 +1,4 @@
+import { connect } from 'node:http2';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Health, HealthCheckResponse_ServingStatus as Status } from '../../proto/gen/grpc/health/v1/health_pb.js';
 import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
@@ -5,6 +6,7 @@ import { startTestApp, type TestApp } from '../support/app.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { startCuttableProxy, type CuttableProxy } from '../support/cuttable-proxy.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { framed } from '../support/rpc-raw.js';
 import { RpcRig } from '../support/rpc-rig.js';
 import { startStallingProxy, type StallingProxy } from '../support/stalling-proxy.js';
 import { TcpxClient } from '../support/tcpx-client.js';
@@ -97,3 +99,87 @@ describe('asking for readiness', () => {
     await stopped;
   });
 });
+
+describe('watching health, which needs no credentials', () => {
+  /** Watches over a connection of its own so many times; tells what those are refused with that are. */
+  function watchOften(address: string, times: number) {
+    const session = connect(`http://${address}`);
+    session.on('error', () => {});
+    const refused: string[] = [];
+    for (let n = 0; n < times; n++) {
+      const stream = session.request({
+        ...{ ':method': 'POST', ':path': '/grpc.health.v1.Health/Watch', 'content-type': 'application/grpc' },
+      });
+      stream.on('error', () => {});
+      stream.on('response', (headers) => {
+        const status = headers['grpc-status'];
+        if (status !== undefined)
+          refused.push(`${String(status)} ${decodeURIComponent(String(headers['grpc-message']))}`);
+      });
+      stream.end(framed(Buffer.alloc(0)));
+    }
+    return { refused, destroy: () => session.destroy() };
+  }
+
+  it('is possible 16 times over one connection, and again when some are gone', async () => {
+    const rig = await RpcRig.start();
+    const first = watchOften(rig.grpc.address, 20);
+    await expect.poll(() => first.refused).toHaveLength(4);
+    expect(first.refused[0]).toBe(
+      '8 This connection has 16 open streams of health and reflection, as many as it may; end some first.',
+    );
+    const second = watchOften(rig.grpc.address, 16);
+    await expect
+      .poll(() =>
+        rig
+          .client(Health, 'grpc')
+          .check({})
+          .then(({ status }) => status),
+      )
+      .toBe(Status.SERVING);
+    expect(second.refused).toEqual([]);
+    first.destroy();
+    second.destroy();
+    await rig.stop();
+  });
+
+  it('is possible 256 times from one address', async () => {
+    const rig = await RpcRig.start();
+    const connections = Array.from({ length: 17 }, () => watchOften(rig.grpc.address, 16));
+    await expect.poll(() => connections.flatMap(({ refused }) => refused)).toHaveLength(16);
+    const sentences = new Set(connections.flatMap(({ refused }) => refused));
+    expect([...sentences]).toEqual([
+      '8 The address 127.0.0.1 has 256 open streams of health and reflection, as many as it may; end some first.',
+    ]);
+    for (const { destroy } of connections) destroy();
+    await rig.stop();
+  });
+
+  it('takes one timer for all', async () => {
+    const clock = new CountingClock();
+    const rig = await RpcRig.start({ clock });
+    const before = clock.scheduled(2_000);
+    const watching = watchOften(rig.grpc.address, 16);
+    await expect.poll(() => clock.scheduled(2_000) - before).toBeGreaterThan(0);
+    await rig.client(Health, 'grpc').check({});
+    expect(clock.scheduled(2_000) - before).toBeLessThanOrEqual(2);
+    watching.destroy();
+    const stopped = rig.stop();
+    clock.advance(2_000);
+    await stopped;
+  });
+});
+
+/** Counts timers by their time. */
+class CountingClock extends ManualClock {
+  readonly #delays: number[] = [];
+
+  override schedule(delayMs: number, callback: () => void) {
+    this.#delays.push(delayMs);
+    return super.schedule(delayMs, callback);
+  }
+
+  scheduled(delayMs: number): number {
+    return this.#delays.filter((delay) => delay === delayMs).length;
+  }
+}

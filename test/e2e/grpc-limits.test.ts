@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect } from 'node:http2';
+import { connect, type ClientHttp2Session } from 'node:http2';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { create, toBinary } from '@bufbuild/protobuf';
@@ -9,6 +9,7 @@ import {
   TaskOrderField,
   TaskService,
 } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { framed, rawCall } from '../support/rpc-raw.js';
 import { RpcRig, type RigDoor } from '../support/rpc-rig.js';
 
@@ -179,5 +180,151 @@ describe('a connection too many', () => {
     await once(first, 'close');
     await expect.poll(call).toBe(String(Code.Unauthenticated));
     await few.stop();
+  });
+});
+
+describe('messages that never end', () => {
+  /** A client that queues as much as it likes. */
+  const CLIENT = { maxSessionMemory: 1_000 };
+  const head = Buffer.from('0000400000', 'hex');
+  const most = Buffer.alloc(3_800_000, 1);
+
+  /** Begins a message of 4 MiB, and tells how its call ended. */
+  function begin(session: ClientHttp2Session, authorization = `Bearer ${token}`): Promise<string> {
+    const stream = session.request({
+      ...{ ':method': 'POST', ':path': REGISTER, 'content-type': 'application/grpc', authorization },
+    });
+    stream.on('error', () => {});
+    stream.write(head);
+    stream.write(most);
+    return new Promise((resolve) => {
+      stream.on('response', (headers) =>
+        resolve(`${String(headers['grpc-status'])} ${String(headers['grpc-message'])}`),
+      );
+      stream.on('close', () => resolve('closed'));
+    });
+  }
+
+  it('may have so many bytes over one connection: the oldest has to go', async () => {
+    const session = connect(`http://${rig.grpc.address}`, CLIENT);
+    session.on('error', () => {});
+    const ended: string[] = [];
+    for (let n = 0; n < 20; n++) void begin(session).then((how) => ended.push(how));
+    await expect.poll(() => ended.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(10);
+    expect(ended[0]).toMatch(/^8 This%20connection%20had%20more%20than%2033554432%20bytes.*send%20fewer/);
+    expect(rig.arrivals.bytes).toBeLessThanOrEqual(32 * 1024 * 1024);
+    expect((await rig.client(TaskService, 'grpc', token).listTasks({})).totalSize).toBe(0);
+    session.destroy();
+    await expect.poll(() => rig.arrivals.bytes).toBe(0);
+  });
+
+  it('of strangers are refused by their first bytes', async () => {
+    const session = connect(`http://${rig.grpc.address}`, CLIENT);
+    expect(await begin(session, 'Bearer tdt_nobody')).toMatch(/^16 /);
+    expect(rig.arrivals.bytes).toBeLessThan(64 * 1024);
+    session.destroy();
+  });
+
+  it('have 30 s, also where not a byte comes or where the call is answered', async () => {
+    const clock = new ManualClock();
+    const own = await RpcRig.start({ clock });
+    const session = connect(`http://${own.grpc.address}`);
+    session.on('error', () => {});
+    const open = (content?: Buffer) => {
+      const stream = session.request({ ':method': 'POST', ':path': REGISTER, 'content-type': 'application/grpc' });
+      stream.on('error', () => {});
+      if (content) stream.write(content);
+      let status: unknown;
+      stream.on('response', (headers) => (status = headers['grpc-status']));
+      const closed = new Promise((resolve) => stream.on('close', resolve));
+      return { status: () => status, closed };
+    };
+    const streams = [open(), open(Buffer.from('00000000ff01', 'hex')), open(framed(Buffer.alloc(0)))];
+    await expect.poll(() => own.arrivals.count).toBe(3);
+    clock.advance(31_000);
+    await expect.poll(() => streams.map(({ status }) => status())).toEqual(['4', '4', '4']);
+    // The client does not end its side.
+    clock.advance(31_000);
+    await Promise.all(streams.map(({ closed }) => closed));
+    expect(own.arrivals.count).toBe(0);
+    session.destroy();
+    const stopped = own.stop();
+    clock.advance(2_000);
+    await stopped;
+  });
+
+  it('keep no more memory than they have bytes, in however small pieces they come', async () => {
+    const session = connect(`http://${rig.grpc.address}`, CLIENT);
+    session.on('error', () => {});
+    const stream = session.request({
+      ...{ ':method': 'POST', ':path': REGISTER, 'content-type': 'application/grpc', authorization: `Bearer ${token}` },
+    });
+    stream.on('error', () => {});
+    stream.write(head);
+    for (let n = 0; n < 20_000; n++) stream.write('x');
+    await expect.poll(() => rig.arrivals.bytes).toBeGreaterThan(20_000);
+    expect(rig.arrivals.bytes).toBeLessThan(64 * 1024);
+    session.destroy();
+  });
+});
+
+describe('watches', () => {
+  let own: RpcRig;
+  beforeAll(async () => {
+    own = await RpcRig.start();
+  });
+  afterAll(() => own.stop());
+
+  /** Opens watches; tells how many are open, and what the others are refused with. */
+  async function watchOften(group: string, times: number, door: RigDoor = 'grpc') {
+    const tasks = own.client(TaskService, door, await own.token(group));
+    const cut = new AbortController();
+    const [refused, opened]: [string[], number[]] = [[], []];
+    const watches = Array.from({ length: times }, async (_, n) => {
+      try {
+        for await (const _message of tasks.watchTasks({}, { signal: cut.signal })) opened.push(n);
+      } catch (error) {
+        const { code, rawMessage } = ConnectError.from(error);
+        if (code !== Code.Canceled) refused.push(`${Code[code]}: ${rawMessage}`);
+      }
+    });
+    const end = () => {
+      cut.abort();
+      return Promise.all(watches);
+    };
+    return { refused, opened, end };
+  }
+
+  it('are 64 of one token at most, on all doors together, and the others have theirs', async () => {
+    const grpc = await watchOften('a', 40);
+    await expect.poll(() => grpc.opened).toHaveLength(40);
+    const http = await watchOften('a', 30, 'http');
+    await expect.poll(() => http.opened.length + http.refused.length).toBe(30);
+    expect(http.refused).toEqual(
+      Array<string>(6).fill(
+        'ResourceExhausted: token:a-register-read@a has 64 open watches, as many as it may; end some first.',
+      ),
+    );
+    const other = await watchOften('b', 1);
+    await expect.poll(() => other.opened).toHaveLength(1);
+    await Promise.all([grpc.end(), http.end(), other.end()]);
+    const again = await watchOften('a', 64);
+    await expect.poll(() => again.opened, { timeout: 5_000 }).toHaveLength(64);
+    await again.end();
+  });
+
+  it('are 512 from one address at most, whoever has them', async () => {
+    await expect.poll(() => own.openStreams).toBe(0);
+    const all: Awaited<ReturnType<typeof watchOften>>[] = [];
+    for (let n = 0; n < 9; n++) all.push(await watchOften(`group-${n}`, 60));
+    const refused = () => all.flatMap((some) => some.refused);
+    await expect
+      .poll(() => refused().length + all.flatMap(({ opened }) => opened).length, { timeout: 10_000 })
+      .toBe(540);
+    expect(new Set(refused())).toEqual(
+      new Set(['ResourceExhausted: The address 127.0.0.1 has 512 open watches, as many as it may; end some first.']),
+    );
+    expect(refused()).toHaveLength(28);
+    for (const some of all) await some.end();
   });
 });

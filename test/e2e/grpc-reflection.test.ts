@@ -8,7 +8,8 @@ import {
   type ServerReflectionRequest,
   type ServerReflectionResponse,
 } from '../../proto/gen/grpc/reflection/v1/reflection_pb.js';
-import { rawCall } from '../support/rpc-raw.js';
+import { connect, type ClientHttp2Stream } from 'node:http2';
+import { framed, rawCall } from '../support/rpc-raw.js';
 import { RpcRig } from '../support/rpc-rig.js';
 
 let rig: RpcRig;
@@ -60,5 +61,61 @@ describe.each(['v1', 'v1alpha'])('reflection %s', (version) => {
   ] as const)('says that it does not know $case $value', async (question) => {
     const answer = await ask(version, question);
     expect(answer).toMatchObject({ case: 'errorResponse', value: { errorCode: Code.NotFound } });
+  });
+});
+
+const QUESTION = framed(
+  toBinary(
+    ServerReflectionRequestSchema,
+    create(ServerReflectionRequestSchema, {
+      messageRequest: { case: 'fileContainingSymbol', value: 'taskdash.task.v1.TaskService' },
+    }),
+  ),
+);
+
+/** A stream of questions, and what came back: the length of each answer, and the status at the end. */
+function questions(address: string) {
+  const session = connect(`http://${address}`);
+  session.on('error', () => {});
+  const stream: ClientHttp2Stream = session.request({
+    ':method': 'POST',
+    ':path': '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+    'content-type': 'application/grpc',
+  });
+  stream.on('error', () => {});
+  let received = Buffer.alloc(0);
+  let status: unknown;
+  stream.on('data', (chunk: Buffer) => (received = Buffer.concat([received, chunk])));
+  for (const event of ['response', 'trailers']) {
+    stream.on(event, (headers: Record<string, unknown>) => (status = headers['grpc-status'] ?? status));
+  }
+  const answers = () => {
+    const lengths: number[] = [];
+    for (let at = 0; at + 5 <= received.length; at += 5 + (lengths.at(-1) ?? 0))
+      lengths.push(received.readUInt32BE(at + 1));
+    return lengths;
+  };
+  return { stream, answers, status: () => status, bytes: () => received.length, destroy: () => session.destroy() };
+}
+
+describe('many questions', () => {
+  it('over one stream are told every file that others need only once', async () => {
+    const asked = questions(rig.grpc.address);
+    asked.stream.write(Buffer.concat([QUESTION, QUESTION]));
+    await expect.poll(() => asked.answers().length).toBe(2);
+    const [first = 0, second = 0] = asked.answers();
+    expect(second).toBeLessThan(first - 1_000);
+    asked.destroy();
+  });
+
+  it('are answered with a megabyte in ten seconds to one address, then refused', async () => {
+    const own = await RpcRig.start();
+    const asked = questions(own.grpc.address);
+    for (let n = 0; n < 50; n++) asked.stream.write(Buffer.concat(Array.from({ length: 20 }, () => QUESTION)));
+    await expect.poll(asked.status, { timeout: 10_000 }).toBe('8');
+    expect(asked.bytes()).toBeGreaterThan(900_000);
+    expect(asked.bytes()).toBeLessThan(1_200_000);
+    asked.destroy();
+    await own.stop();
   });
 });

@@ -4,6 +4,7 @@ import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js
 import { systemClock } from '../../server/domain/clock.js';
 import { hashOf } from '../../server/domain/secrets.js';
 import { HttpServer, type HttpServerOptions } from '../../server/transports/connect-server.js';
+import { Arrivals } from '../../server/transports/rpc/arrivals.js';
 import { Readiness } from '../../server/transports/readiness.js';
 import { KeptLog } from '../support/liveness-bench.js';
 import { RIG_PASSWORD, RpcRig } from '../support/rpc-rig.js';
@@ -15,11 +16,15 @@ beforeAll(async () => {
 });
 afterAll(() => rig.stop());
 
+const SMALL = {
+  limits: { maxMessageBytes: 65_536 },
+  arrivals: new Arrivals(systemClock, { maxMessageBytes: 65_536 }),
+};
 const LIST = '/taskdash.task.v1.TaskService/ListTasks';
 
 /** Sends bytes as they are, and returns everything that comes back until the server closes. */
-function raw(head: string, body = ''): Promise<string> {
-  const { hostname, port } = new URL(rig.http.address);
+function raw(head: string, body = '', door = rig.http.address): Promise<string> {
+  const { hostname, port } = new URL(door);
   return new Promise((resolve, reject) => {
     const socket = connect(Number(port), hostname);
     let answer = '';
@@ -60,11 +65,45 @@ describe('a request that names no host', () => {
   });
 });
 
+describe('a request for another host, as by a page whose name leads here', () => {
+  it.each(['evil.example', 'evil.example:8080', '203.0.113.9', 'localhost.evil.example'])(
+    'is answered with a sentence and nothing else: %s',
+    async (host) => {
+      for (const [head, body] of [
+        [`GET / HTTP/1.1\r\nHost: ${host}`, ''],
+        [`POST ${LIST} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json`, '{}'],
+      ] as const) {
+        const answer = await raw(head, body);
+        expect(answer).toMatch(/^HTTP\/1\.1 421 /);
+        expect(answer).toContain(`does not answer for the host "${host}"`);
+        expect(answer).not.toContain('<html');
+      }
+      expect(await raw(`GET /healthz HTTP/1.1\r\nHost: ${host}`)).toMatch(/^HTTP\/1\.1 200 /);
+    },
+  );
+
+  it('is answered where the operator named the host, and where a trusted proxy asks', async () => {
+    for (const settings of [{ publicUrls: ['https://tasks.example.com'] }, { trustedProxies: ['127.0.0.1'] }]) {
+      const door = new HttpServer({
+        auth: { authenticate: () => Promise.resolve(undefined) },
+        ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log: new KeptLog(), ...SMALL },
+        readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
+        metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
+        ...settings,
+      });
+      await door.start({ host: '127.0.0.1', port: 0 });
+      const answer = await raw('GET /healthy HTTP/1.1\r\nHost: tasks.example.com', '', door.address);
+      expect(answer).not.toMatch(/^HTTP\/1\.1 421 /);
+      await door.stop(100);
+    }
+  });
+});
+
 describe('an address that is none', () => {
   it.each(['//', '/%zz', '/%00', '*', '/../../etc/passwd', '/..%2f..%2fetc%2fpasswd', '/\\..\\x'])(
     'such as %s gets an answer',
     async (path) => {
-      expect(await raw(`GET ${path} HTTP/1.1\r\nHost: x`)).toMatch(/^HTTP\/1\.1 (400|404|503) /);
+      expect(await raw(`GET ${path} HTTP/1.1\r\nHost: localhost`)).toMatch(/^HTTP\/1\.1 (400|404|503) /);
     },
   );
 });
@@ -78,7 +117,7 @@ describe('a defect in judging credentials', () => {
           throw new Error('a defect');
         },
       },
-      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, limits: { maxMessageBytes: 65_536 } },
+      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, ...SMALL },
       readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
     });
@@ -96,7 +135,7 @@ describe('a defect in answering a request', () => {
     let isBroken = false;
     const options: HttpServerOptions = {
       auth: { authenticate: () => Promise.resolve(undefined) },
-      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, limits: { maxMessageBytes: 65_536 } },
+      ...{ services: [], pageFolder: '/nowhere', clock: systemClock, log, ...SMALL },
       readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
     };
@@ -173,6 +212,37 @@ describe('bad input gets an error in the form of the protocol', () => {
   it('a type that is not spoken here', async () => {
     const answer = await fetch(rig.http.address + LIST, { method: 'POST', body: 'a=b' });
     expect(answer.status).toBe(415);
+  });
+});
+
+describe('bodies that never end', () => {
+  /** Begins a request of nearly as much as there may be, and tells what comes back. */
+  function begin(http: string, token: string): { answer: () => string; destroy: () => void } {
+    const { hostname, port } = new URL(http);
+    const socket = connect(Number(port), hostname);
+    let answer = '';
+    socket.setEncoding('utf8');
+    socket.on('data', (chunk: string) => (answer += chunk));
+    socket.on('error', () => {});
+    const head = `POST ${LIST} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: Bearer ${token}`;
+    socket.write(`${head}\r\nContent-Length: 4000000\r\n\r\n${' '.repeat(3_900_000)}`);
+    return { answer: () => answer, destroy: () => socket.destroy() };
+  }
+
+  it('may have so many bytes from one address: the oldest has to go, and may go on', async () => {
+    const own = await RpcRig.start();
+    const token = await own.token();
+    const requests = Array.from({ length: 24 }, () => begin(own.http.address, token));
+    const answered = () => requests.filter((request) => request.answer() !== '');
+    await expect.poll(() => answered().length, { timeout: 10_000 }).toBeGreaterThanOrEqual(6);
+    for (const request of answered()) {
+      expect(request.answer()).toMatch(/^HTTP\/1\.1 429 [^]*"resource_exhausted"[^]*send fewer at once/);
+    }
+    expect(own.arrivals.bytes).toBeLessThanOrEqual(64 * 1024 * 1024);
+    expect((await own.client(TaskService, 'http', token).listTasks({})).totalSize).toBe(0);
+    for (const request of requests) request.destroy();
+    await expect.poll(() => own.arrivals.bytes).toBe(0);
+    await own.stop();
   });
 });
 

@@ -375,7 +375,8 @@ describe('starting', () => {
 /** Options of a server that never gets as far as a request. */
 function rigless() {
   const never = () => Promise.reject(new Error('never asked'));
-  const room = { hasRoom: true, whenRoom: () => Promise.resolve() };
+  const free = () => Promise.resolve();
+  const room = { hasRoom: true, whenRoom: free, hasRoomFor: () => true, whenRoomFor: free };
   return {
     registry: { register: never, update: never, get: never },
     room,

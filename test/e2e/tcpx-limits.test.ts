@@ -349,6 +349,54 @@ describe('a client that never reads', () => {
   });
 });
 
+describe('clients that never read, however many', () => {
+  /** As many connections ask for a record and take no reply. */
+  async function greedy(count: number, limits: TcpxRigOptions['limits']) {
+    await start({ limits: { maxReplyBytes: 512 * 1024, stalledReplyMs: 300, ...limits } });
+    const honest = await rig.connect();
+    await honest.register({ ...SEED_TASK, description: '长'.repeat(8_000) });
+    const clients = await Promise.all(Array.from({ length: count }, () => rig.connect()));
+    for (const client of clients) {
+      client.stopReading();
+      client.write(Buffer.concat(Array.from({ length: 2_000 }, () => findFrame(SEED_TASK.id))));
+    }
+    return honest;
+  }
+
+  it(
+    'hold no more together than one bound, then those are cut off who take nothing, and others are served',
+    { timeout: 60_000 },
+    async () => {
+      const honest = await greedy(8, {});
+      await until('room is made', () => rig.metrics.of('closed memory') > 0, 30_000);
+      expect((await honest.find(SEED_TASK.id)).body.errid).toBe(0);
+      await until('all of them are cut off', () => rig.metrics.of('closed memory') === 8, 30_000);
+      expect((await honest.find(SEED_TASK.id)).body.errid).toBe(0);
+    },
+  );
+
+  it('are left alone while there is room', async () => {
+    const honest = await greedy(5, { maxReplyBytes: 1e9 });
+    await settled(() => rig.metrics.of('frame find'));
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    expect(rig.metrics.of('closed memory')).toBe(0);
+    expect((await honest.find(SEED_TASK.id)).body.errid).toBe(0);
+  });
+
+  it('are read less far when their replies are known to be large', async () => {
+    await start({ limits: { maxUnreadReplyBytes: 64 * 1024 } });
+    const client = await rig.connect();
+    await client.register({ ...SEED_TASK, description: '长'.repeat(8_000) });
+    await client.find(SEED_TASK.id);
+    const before = rig.metrics.of('frame find');
+    rig.store.pause('reads');
+    client.write(Buffer.concat(Array.from({ length: 64 }, () => findFrame(SEED_TASK.id))));
+    expect((await settled(() => rig.metrics.of('frame find'))) - before).toBeLessThan(10);
+    rig.store.resume();
+    expect(await client.take(64)).toHaveLength(64);
+  });
+});
+
 /** Sends copies of a frame until `count` are sent or the network takes no more for a while. */
 async function sendAsManyAsItTakes(client: TcpxClient, bytes: Buffer, count: number): Promise<void> {
   const batch = Buffer.concat(Array.from({ length: 100 }, () => bytes));

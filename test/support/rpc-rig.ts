@@ -16,6 +16,7 @@ import { WriteBatcher } from '../../server/domain/write-batcher.js';
 import { HttpServer, type HttpServerOptions } from '../../server/transports/connect-server.js';
 import { GrpcServer } from '../../server/transports/grpc-server.js';
 import { Readiness } from '../../server/transports/readiness.js';
+import { Arrivals } from '../../server/transports/rpc/arrivals.js';
 import type { CallReport } from '../../server/transports/rpc/call.js';
 import { createRpcServices, type RpcService } from '../../server/transports/rpc/services.js';
 import { MemoryFeedStore } from './memory-feed-store.js';
@@ -79,6 +80,7 @@ export class RpcRig {
   readonly feed: TaskFeed;
   readonly users: Users;
   readonly store: MemoryTaskStore;
+  readonly arrivals: Arrivals;
   readonly grpc: GrpcServer;
   readonly http: HttpServer;
   readonly #auth: Auth;
@@ -119,6 +121,7 @@ export class RpcRig {
       ...{ hints, beats, clock, log, ttlMs: 30_000, reconnectGraceMs: undefined },
     });
     const limits = { maxMessageBytes: options.maxMessageBytes ?? 4 * 1024 * 1024 };
+    this.arrivals = new Arrivals(clock, limits);
     const services = createRpcServices({
       registry: new TaskRegistry(this.store, this.#batcher, hints, sealer),
       watcher: new TaskWatcher(this.feed, sealer, clock, { idleMs: 15_000 }),
@@ -137,7 +140,7 @@ export class RpcRig {
       services: [...services, ...(options.services ?? [])],
       auth: this.#auth,
       readiness: new Readiness({ check: () => this.#checkHealth() }, clock),
-      ...{ clock, log, limits },
+      ...{ clock, log, limits, arrivals: this.arrivals },
     };
     this.grpc = new GrpcServer({
       ...shared,

@@ -316,6 +316,21 @@ describe('a lease of a service', () => {
     expect(() => node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs })).toThrow(/ttl must be 5 to 600/);
   });
 
+  it('is refused beyond so many of one owner, which log and events tell once, until some are over', async () => {
+    const node = await bench.startNode({ leasesPerOwner: 3 });
+    const grant = (by = owner) => node.liveness.leases.grant({ address: '10.0.0.1', owner: by }).sessionId;
+    const leases = [grant(), grant(), grant()];
+    for (let i = 0; i < 5; i++) expect(() => grant()).toThrow(/has 3 leases at this server/);
+    grant('token:other');
+    await bench.pass(1000);
+    expect(bench.database.events).toMatchObject([{ kind: 'limit_reached', details: { owner, limit: 'leases' } }]);
+    await node.liveness.leases.revoke(leases[0] as string, owner);
+    grant();
+    await bench.pass(40_000);
+    for (let i = 0; i < 3; i++) grant();
+    expect(() => grant()).toThrow();
+  });
+
   it('is nobody else’s', async () => {
     const node = await bench.startNode();
     const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { Request } from '../../server/transports/tcpx/messages.js';
 import { RequestLanes } from '../../server/transports/tcpx/request-lanes.js';
 import { RoomGate, type Room } from '../../server/transports/tcpx/room-gate.js';
+import { gateForAll, WriteGate } from '../../server/transports/tcpx/write-gate.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 /** A batcher's room, counted by hand. */
@@ -27,9 +28,29 @@ class HandRoom implements Room {
   }
 }
 
+/** The same, where some ids have no room of their own. */
+class HandWriteRoom extends HandRoom {
+  readonly full = new Map<string, (() => void)[]>();
+
+  hasRoomFor(id: string): boolean {
+    return !this.full.has(id);
+  }
+
+  whenRoomFor(id: string): Promise<void> {
+    return new Promise((resolve) => this.full.get(id)?.push(resolve) ?? resolve());
+  }
+
+  async freeId(id: string): Promise<void> {
+    const waiters = this.full.get(id) ?? [];
+    this.full.delete(id);
+    for (const wake of waiters) wake();
+    for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+  }
+}
+
 let clock: ManualClock;
 let reads: HandRoom;
-let writes: HandRoom;
+let writes: HandWriteRoom;
 let log: string[];
 let woken: number;
 let lanes: RequestLanes;
@@ -37,10 +58,11 @@ let lanes: RequestLanes;
 beforeEach(() => {
   clock = new ManualClock();
   reads = new HandRoom(1000);
-  writes = new HandRoom(1000);
+  writes = new HandWriteRoom(1000);
   log = [];
   woken = 0;
-  lanes = new RequestLanes(new RoomGate(reads, clock, 1_000), new RoomGate(writes, clock, 1_000), () => woken++);
+  const readGate = gateForAll(new RoomGate(reads, clock, 1_000));
+  lanes = new RequestLanes(readGate, new WriteGate(writes, clock, 1_000), () => woken++);
 });
 
 function enter(verb: Request['verb'], id: string, name: string) {
@@ -194,5 +216,37 @@ describe('without room in its batcher', () => {
     expect(clock.pendingTimers).toBe(0);
     await writes.free(1);
     expect(log).toEqual(['w1 refused', 'r1']);
+  });
+});
+
+describe('writes of an id that has no room', () => {
+  it('wait for it, and hold up neither other ids nor finds', async () => {
+    writes.full.set('hot', []);
+    enter('update', 'hot', 'hot 1');
+    enter('update', 'cold', 'cold');
+    enter('find', 'other', 'found');
+    expect(log).toEqual(['cold', 'found']);
+    expect(lanes.waitsForRoom).toBe(true);
+    await writes.freeId('hot');
+    expect(log).toEqual(['cold', 'found', 'hot 1']);
+    expect([lanes.waitsForRoom, woken]).toEqual([false, 1]);
+  });
+
+  it('are refused when it takes too long', () => {
+    writes.full.set('hot', []);
+    enter('update', 'hot', 'hot');
+    for (let ms = 0; ms < 1100; ms += 10) clock.advance(10);
+    expect(log).toEqual(['hot refused']);
+  });
+
+  it('wait for it also after they waited for room among all', async () => {
+    writes.places = 0;
+    enter('update', 'hot', 'hot');
+    enter('update', 'cold', 'cold');
+    writes.full.set('hot', []);
+    await writes.free(5);
+    expect(log).toEqual(['cold']);
+    await writes.freeId('hot');
+    expect(log).toEqual(['cold', 'hot']);
   });
 });

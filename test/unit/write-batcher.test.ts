@@ -105,8 +105,8 @@ describe('batches', () => {
       void batcher.submit(registration(id)).then(() => order.push(`${id}${index}`));
     await turns();
     for (let batch = 0; batch < 3; batch++) await store.answer();
-    expect(store.ids).toEqual([['a', 'b', 'c', 'd'], ['a', 'b', 'e'], ['a']]);
-    expect(order).toEqual(['a0', 'b1', 'c3', 'd6', 'a2', 'b5', 'e7', 'a4']);
+    expect(store.ids).toEqual([['a', 'b', 'c', 'd'], ['e', 'a', 'b'], ['a']]);
+    expect(order).toEqual(['a0', 'b1', 'c3', 'd6', 'e7', 'a2', 'b5', 'a4']);
   });
 
   it('are reported with their size, how long they took, and whether they failed', async () => {
@@ -240,6 +240,50 @@ describe('while the database is away', () => {
     expect(seen).toEqual({ outcome: 'written' });
   });
 
+  it.each(['not_found', 'forbidden'] as const)(
+    'a refusal (%s) of a batch that was sent before is no answer when nothing was written: the first run may come late',
+    async (outcome) => {
+      const batcher = open();
+      const seen = submit(batcher, 'a');
+      await turns();
+      await store.answer(unavailable);
+      clock.advance(20);
+      await turns();
+      store.batches.at(-1)?.answer([{ outcome }]);
+      await turns();
+      expect(seen.outcome).toBe('STORAGE_UNAVAILABLE');
+    },
+  );
+
+  it('a refusal is an answer when the batch was sent once, or when others of it were written, which keeps the first run out', async () => {
+    const batcher = open();
+    const once = submit(batcher, 'a');
+    await turns();
+    store.batches.at(-1)?.answer([{ outcome: 'not_found' }]);
+    await turns();
+    expect(once.outcome).toBe('not_found');
+    const [written1, again] = [submit(batcher, 'b'), submit(batcher, 'c')];
+    await turns();
+    await store.answer(unavailable);
+    clock.advance(20);
+    await turns();
+    store.batches.at(-1)?.answer([written, { outcome: 'not_found' }]);
+    await turns();
+    expect([written1.outcome, again.outcome]).toEqual(['written', 'not_found']);
+  });
+
+  it('that the version has changed is an answer in any case: versions only grow', async () => {
+    const batcher = open();
+    const seen = submit(batcher, 'a');
+    await turns();
+    await store.answer(unavailable);
+    clock.advance(20);
+    await turns();
+    store.batches.at(-1)?.answer([{ outcome: 'changed' }]);
+    await turns();
+    expect(seen.outcome).toBe('changed');
+  });
+
   it('a write is answered at its deadline, also when the store never answers', async () => {
     const batcher = open();
     const inFlight = submit(batcher, 'a');
@@ -308,6 +352,39 @@ describe('room', () => {
     await turns();
     expect(batcher.hasRoom).toBe(false);
     expect(seen.map((one) => one.outcome)).toEqual([undefined, undefined, 'OVERLOADED']);
+  });
+
+  it('ends for an id before it does for all: others are taken, and it is told when there is room again', async () => {
+    const batcher = open({ capacity: 1000, capacityPerId: 3 });
+    const hot = Array.from({ length: 5 }, () => submit(batcher, 'hot'));
+    const cold = submit(batcher, 'cold');
+    await turns();
+    expect(hot.map(({ outcome }) => outcome)).toEqual([...Array<undefined>(4), 'OVERLOADED']);
+    expect([batcher.hasRoom, batcher.hasRoomFor('hot'), batcher.hasRoomFor('cold')]).toEqual([true, false, true]);
+    let told = false;
+    void batcher.whenRoomFor('hot').then(() => (told = true));
+    expect(store.ids).toEqual([['hot', 'cold']]);
+    await turns();
+    expect(told).toBe(false);
+    await store.answer();
+    expect([told, cold.outcome, batcher.hasRoomFor('hot')]).toEqual([true, 'written', true]);
+    for (let round = 0; round < 3; round++) await store.answer();
+    expect(store.ids.slice(1)).toEqual([['hot'], ['hot'], ['hot']]);
+    expect(batcher.pending).toBe(0);
+  });
+
+  it('is found for others at once, however many writes of one id wait', async () => {
+    const batcher = open({ capacity: 100_000, capacityPerId: 50_000, maxBatch: 100 });
+    for (let i = 0; i < 40_000; i++) batcher.submit(registration('hot')).catch(() => {});
+    await turns();
+    let reads = 0;
+    const cold = new Proxy(registration('cold'), {
+      get: (target, key) => (reads++, Reflect.get(target, key) as unknown),
+    });
+    void batcher.submit(cold);
+    await store.answer();
+    expect(store.ids.at(-1)).toEqual(['cold', 'hot']);
+    expect(reads).toBeLessThan(20);
   });
 
   it('is there again after answers, and whoever waits for it is told', async () => {

@@ -9,13 +9,15 @@ export interface Caller {
   readonly door: 'grpc' | 'http';
   /** The peer's address, without the port. */
   readonly address: string;
+  /** Names the connection among those that are open. */
+  readonly connection: string;
   /** Whether the caller speaks TLS, with this door or with a proxy in front of it. */
   readonly isEncrypted: boolean;
 }
 
 /** Under which a door puts the caller into the context of a call. */
 export const callerKey = createContextKey<Caller>(
-  { door: 'http', address: '', isEncrypted: false },
+  { door: 'http', address: '', connection: '', isEncrypted: false },
   { description: 'caller' },
 );
 
@@ -26,7 +28,7 @@ export const callerKey = createContextKey<Caller>(
 export const hangUpKey = createContextKey<(reason: ConnectError) => void>(() => {}, { description: 'hang up' });
 
 /** The name of the session's cookie. Over TLS browsers hold it, by its name, to this host and to TLS. */
-function cookieName({ isEncrypted }: Caller): string {
+function cookieName({ isEncrypted }: Pick<Caller, 'isEncrypted'>): string {
   return isEncrypted ? '__Host-taskdash_session' : 'taskdash_session';
 }
 
@@ -36,7 +38,10 @@ export function credentialsOf(context: HandlerContext): Credentials {
 }
 
 /** The same from the headers alone, before there is a call. */
-export function credentialsIn(header: (name: string) => string | null | undefined, caller: Caller): Credentials {
+export function credentialsIn(
+  header: (name: string) => string | null | undefined,
+  caller: Omit<Caller, 'connection'>,
+): Credentials {
   const bearer = /^Bearer +(\S+)$/i.exec(header('authorization') ?? '')?.[1];
   const cookie = cookieOf(header('cookie') ?? '', cookieName(caller));
   return { address: caller.address, ...(bearer !== undefined && { bearer }), ...(cookie !== undefined && { cookie }) };

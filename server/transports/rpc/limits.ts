@@ -7,9 +7,46 @@ export interface RpcLimits {
 /** What a call may carry before its credentials are judged, in bytes after unpacking. A login fits in. */
 export const MAX_STRANGER_BYTES = 16_384;
 
-/** Fields and elements of one message together, and how deep they may lie. A full batch of tasks has a fifth of it. */
+/**
+ * Fields and elements of one message together, and how deep they may lie. An object costs as much as some four numbers,
+ * and counts so. A full batch of tasks as they were read, with every field, has some 45,000; decoding 50,000 takes 30 ms.
+ */
 export const MAX_ELEMENTS = 50_000;
-export const MAX_NESTING = 100;
+export const OBJECT_ELEMENTS = 4;
+export const MAX_NESTING = 64;
+
+/**
+ * The longest text or number of a message, in bytes as it is sent. The longest that a field takes, 8,192 characters, has
+ * 98,304 where JSON escapes each. Some texts are lists or numbers in disguise, which cost much more than their bytes.
+ */
+export const MAX_TEXT_BYTES = 131_072;
+
+/**
+ * Bytes of messages that have not arrived whole, over one connection, from one address, and of all callers of both doors:
+ * a connection may be sending eight of the largest messages at once, and what all may make a server keep leaves it small.
+ */
+export const MAX_ARRIVING = {
+  connection: 32 * 1024 * 1024,
+  address: 64 * 1024 * 1024,
+  together: 128 * 1024 * 1024,
+} as const;
+/** How long a request may take to arrive, in milliseconds: the largest one at 140 kB/s. */
+export const MAX_ARRIVING_MS = 30_000;
+
+/**
+ * Streams of health and reflection, which need no credentials: load balancers watch each service once over a connection,
+ * tools ask over one stream, and behind a proxy a whole office may be one address.
+ */
+export const MAX_STRANGER_STREAMS = { perConnection: 16, perAddress: 256, together: 2_000 } as const;
+
+/** What reflection tells an address: 35 bytes of question are 4 kB of answer. A tool that asks for everything needs 30 kB. */
+export const MAX_STRANGER_ANSWERS = { maxBytes: 1_048_576, withinMs: 10_000 } as const;
+
+/**
+ * WatchTasks streams of one user or token, and from one address: a person has some tabs open and a token some replicas, an
+ * office behind one address some dozens of people; and what one of them opens leaves most of a server's watches to others.
+ */
+export const MAX_WATCHES = { perCaller: 64, perAddress: 512 } as const;
 
 /** Connections that each of the two doors accepts; more are closed at once. */
 export const MAX_CONNECTIONS = 20_000;

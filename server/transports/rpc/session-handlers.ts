@@ -42,6 +42,7 @@ const EVENT_KINDS: Readonly<Record<NodeEventKind, ServerEventKind>> = {
   lease_lost: ServerEventKind.LEASE_LOST,
   sessions_adopted: ServerEventKind.SESSIONS_ADOPTED,
   return_in_doubt: ServerEventKind.RETURN_IN_DOUBT,
+  limit_reached: ServerEventKind.LIMIT_REACHED,
 };
 const STATES = { open: SessionState.OPEN, closing: SessionState.CLOSING, orphan: SessionState.ORPHAN } as const;
 

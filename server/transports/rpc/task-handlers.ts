@@ -1,5 +1,5 @@
 /** TaskService: each handler says who calls, turns the message into the domain's words, and the answer back. */
-import type { ServiceImpl } from '@connectrpc/connect';
+import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import {
   GetTaskStatsResponseSchema,
   type TaskService,
@@ -11,6 +11,7 @@ import { isVisible, ownerOf, readScope, type Principal } from '../../domain/acce
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { Leases } from '../../domain/leases.js';
+import { networkOf } from '../../domain/network.js';
 import type { Log, StatusCount } from '../../domain/ports.js';
 import { checkId, sentBytesOf, TASK_LIMITS, type Task } from '../../domain/task.js';
 import { MAX_BATCH_REGISTRATIONS, type Claimant, type TaskRegistry } from '../../domain/task-registry.js';
@@ -30,9 +31,10 @@ import {
   versionMessage,
   type MarksOf,
 } from './convert.js';
-import { requirePrincipal } from './guard.js';
-import { recordBytes, type RpcLimits } from './limits.js';
+import { callerKey, requirePrincipal } from './guard.js';
+import { MAX_WATCHES, recordBytes, type RpcLimits } from './limits.js';
 import { sendableOnly, sendableOr } from './sendable.js';
+import { Shares, type Share } from './shares.js';
 import { WatchMessages, type WatchAnswer } from './watch-messages.js';
 
 /** What the handlers work with. */
@@ -58,6 +60,7 @@ const REST = '…';
 export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<typeof TaskService> {
   const { registry, watcher, auth, calls, streams, marksOf, log } = options;
   const messages = new WatchMessages(marksOf, log);
+  const shares = new Shares('open watches');
   let openStreams = 0;
 
   return {
@@ -192,6 +195,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
         retryAfterMs: 5000,
       });
     }
+    const giveBack = shares.take(watchShares(principal, context));
     openStreams++;
     try {
       yield* streams.run(context, lookUp, async function* (standing, signal) {
@@ -201,9 +205,20 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
         }
       });
     } finally {
+      giveBack();
       openStreams--;
     }
   }
+}
+
+/** Whose watches are counted together: of a caller, and of an address. */
+function watchShares(principal: Principal, { values }: HandlerContext): readonly Share[] {
+  const owner = ownerOf(principal);
+  const network = networkOf(values.get(callerKey).address);
+  return [
+    { who: owner, key: `caller ${owner}`, max: MAX_WATCHES.perCaller },
+    { who: `The address ${network}`, key: `address ${network}`, max: MAX_WATCHES.perAddress },
+  ];
 }
 
 /** Throws REQUEST_INVALID where the answer, which has every record, would not fit into a message. */

@@ -14,7 +14,7 @@
  * Invariants
  * - Replies leave in the order of the requests, the header and body of each in one write.
  * - Memory: at most `maxUnanswered` requests, of at most `maxUnansweredBytes` (one may be larger), one chunk, one
- *   incomplete frame, and `maxUnreadReplyBytes` beside the replies of those requests.
+ *   incomplete frame, and replies of `maxUnreadReplyBytes`, one more at most.
  * - While a connection is held because of the server, the server answers for its client's signs of life, which may lie
  *   unread in the socket. A client that does not take its replies has only itself to blame for being silent.
  * - No exception leaves this file: a defect closes this connection, and none other.
@@ -47,6 +47,9 @@ export class Connection implements ConversationLink, Swept, Flushable {
   #held = false;
   #timedFrame = -1;
   #incompleteBytes = 0;
+  /** What the socket has not sent yet, as the memory of replies knows it, and since when it sent nothing. */
+  #unsentBytes = 0;
+  #unsentSinceMs = Infinity;
   #closeReason: CloseReason | undefined;
 
   constructor(
@@ -130,7 +133,27 @@ export class Connection implements ConversationLink, Swept, Flushable {
     if (!replies.isReady) return;
     const bytes = replies.takeReady();
     this.context.metrics.bytes('written', bytes.length);
-    this.socket.write(bytes);
+    // Told when the client has taken it, also where it takes long.
+    this.socket.write(bytes, this.#onSent);
+    this.#accountForUnsent();
+  }
+
+  readonly #onSent = (): void => {
+    this.#unsentSinceMs = Infinity;
+    this.#accountForUnsent();
+  };
+
+  #accountForUnsent(): void {
+    const bytes = this.#state === 'closed' ? 0 : this.socket.writableLength;
+    this.context.replyMemory.change(bytes - this.#unsentBytes);
+    this.#unsentBytes = bytes;
+    if (bytes === 0) this.#unsentSinceMs = Infinity;
+    else this.#unsentSinceMs = Math.min(this.#unsentSinceMs, this.context.sweep.nowMs());
+  }
+
+  /** Whether the client has taken nothing of its replies since then. */
+  hasTakenNothingSince(sinceMs: number): boolean {
+    return this.#unsentSinceMs <= sinceMs;
   }
 
   /** Takes frames for as long as the limits allow. */
@@ -148,11 +171,17 @@ export class Connection implements ConversationLink, Swept, Flushable {
     const { replies, mayTake } = this.#conversation;
     const { maxUnanswered, maxUnansweredBytes } = this.context.limits;
     const hasRoom = replies.length < maxUnanswered && replies.requestBytes < maxUnansweredBytes;
-    return hasRoom && mayTake && !this.#isReplyUnread;
+    return hasRoom && this.#hasRoomForReply && mayTake && !this.#isReplyUnread;
   }
 
   get #isReplyUnread(): boolean {
     return this.socket.writableLength > this.context.limits.maxUnreadReplyBytes;
+  }
+
+  /** Of what is still under way, one may be larger. */
+  get #hasRoomForReply(): boolean {
+    const { replyBytes } = this.#conversation.replies;
+    return replyBytes === 0 || replyBytes + this.socket.writableLength < this.context.limits.maxUnreadReplyBytes;
   }
 
   #onBroken({ length }: Extract<Frame, { kind: 'broken' }>): void {
@@ -236,6 +265,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
     this.#setDeadline(Infinity);
     this.context.sweep.release(this);
     this.context.incomplete.change(this.#incompleteBytes, 0);
+    this.#accountForUnsent();
     this.context.metrics.connection('closed', this.#closeReason ?? 'client');
     this.context.onClosed(this);
   }

@@ -24,10 +24,11 @@ import {
   REQUEST_ID,
   type Request,
 } from './messages.js';
+import { LARGE_REPLY_BYTES, type ReplyMemory } from './reply-memory.js';
 import { ReplyQueue, type Place } from './reply-queue.js';
 import { RequestLanes } from './request-lanes.js';
-import type { RoomGate } from './room-gate.js';
 import type { TcpxMetrics } from './tcpx-metrics.js';
+import type { Gate } from './write-gate.js';
 
 /** Decides who holds a token; throws NOT_LOGGED_IN for one that is not valid. */
 export type TokenCheck = (token: string, address: string) => Promise<Principal>;
@@ -40,8 +41,9 @@ export interface ConversationContext {
   readonly authenticateToken: TokenCheck | undefined;
   readonly log: Log;
   readonly metrics: TcpxMetrics;
-  readonly readGate: RoomGate;
-  readonly writeGate: RoomGate;
+  readonly replyMemory: ReplyMemory;
+  readonly readGate: Gate;
+  readonly writeGate: Gate;
 }
 
 /** The connection, as its conversation knows it. */
@@ -57,7 +59,7 @@ export interface ConversationLink {
 }
 
 export class Conversation {
-  readonly replies = new ReplyQueue();
+  readonly replies: ReplyQueue;
   #session: Session;
   /** Made at the first request: most connections of a fleet only beat. */
   #lanes: RequestLanes | undefined;
@@ -70,6 +72,7 @@ export class Conversation {
     private readonly link: ConversationLink,
     private readonly context: ConversationContext,
   ) {
+    this.replies = new ReplyQueue(context.replyMemory);
     this.#principal = { kind: 'legacy', address: link.address };
     this.#authenticated = context.authenticateToken === undefined;
     this.#session = this.#openSession();
@@ -88,6 +91,7 @@ export class Conversation {
   /** Ends the session; idempotent. */
   close(): void {
     this.#closed = true;
+    this.replies.close();
     this.#session.close();
   }
 
@@ -123,7 +127,8 @@ export class Conversation {
 
   #onRequest(headerBytes: Buffer, bodyBytes: Buffer): void {
     const { header, id, request } = readRequest(headerBytes, bodyBytes);
-    const place = this.#place(REQUEST_ID, header, HEAD_BYTES + headerBytes.length + bodyBytes.length);
+    const bytes = HEAD_BYTES + headerBytes.length + bodyBytes.length;
+    const place = this.#place(REQUEST_ID, header, bytes, this.#authenticated && request?.verb === 'find');
     if (!this.#authenticated) {
       this.context.metrics.frame('unauthenticated');
       return this.#refuse(place, id, 1003);
@@ -144,7 +149,7 @@ export class Conversation {
     const job = {
       request,
       start: () => {
-        this.#perform(principal, request).then(
+        this.#performRoomily(principal, request).then(
           (body) => this.link.guard(() => answer(body)),
           (thrown: unknown) => this.link.guard(() => answer(this.#failure(request, thrown))),
         );
@@ -152,6 +157,18 @@ export class Conversation {
       fail: (error: TaskDashError) => this.link.guard(() => this.#answer(place, this.#failure(request, error))),
     };
     lanes.enter(job);
+  }
+
+  /** The reply of a find is taken for a large one until it is known. */
+  async #performRoomily(principal: Principal, request: Request): Promise<string> {
+    const { replyMemory } = this.context;
+    const reservedBytes = request.verb === 'find' ? LARGE_REPLY_BYTES : 0;
+    replyMemory.change(reservedBytes);
+    try {
+      return await this.#perform(principal, request);
+    } finally {
+      replyMemory.change(-reservedBytes);
+    }
   }
 
   async #perform(principal: Principal, request: Request): Promise<string> {
@@ -207,8 +224,8 @@ export class Conversation {
     return this.context.sessions.open({ door: 'tcp', address: this.link.address, onExpired, ...(owner && { owner }) });
   }
 
-  #place(messageId: number, header: string, requestBytes: number): Place {
-    return this.replies.push({ messageId, header, requestBytes, body: undefined });
+  #place(messageId: number, header: string, requestBytes: number, isFind = false): Place {
+    return this.replies.push({ messageId, header, requestBytes, isFind });
   }
 
   #refuse(place: Place, id: string, errid: Errid): void {
@@ -217,7 +234,7 @@ export class Conversation {
   }
 
   #answer(place: Place, body: string): void {
-    place.body = body;
+    this.replies.answer(place, body);
     if (this.replies.isReady) this.link.wake();
   }
 }

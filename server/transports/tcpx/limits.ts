@@ -10,8 +10,12 @@ export interface TcpxLimits {
   readonly maxUnanswered: number;
   /** What those requests may measure together; one may always be larger. */
   readonly maxUnansweredBytes: number;
-  /** Replies of one connection that its client has not taken yet before it is read no further. */
+  /** Replies of one connection that its client has not taken yet, those under way among them, before it is read no further. */
   readonly maxUnreadReplyBytes: number;
+  /** The same of all connections together, before no find begins. */
+  readonly maxReplyBytes: number;
+  /** How long a client may take nothing of its replies while finds of others wait for their room. */
+  readonly stalledReplyMs: number;
   /** What incomplete frames of all connections may hold together before those that want more are closed. */
   readonly maxIncompleteBytes: number;
   /** How long a request waits for room in a batcher before it is refused. */
@@ -41,7 +45,9 @@ export const DEFAULT_TCPX_LIMITS: TcpxLimits = {
   maxConnectionsPerAddress: 20_000,
   maxUnanswered: 64,
   maxUnansweredBytes: 256 * 1024,
-  maxUnreadReplyBytes: 64 * 1024,
+  maxUnreadReplyBytes: 256 * 1024,
+  maxReplyBytes: 96 * 1024 * 1024,
+  stalledReplyMs: 3_000,
   maxIncompleteBytes: 256 * 1024 * 1024,
   roomTimeoutMs: 5_000,
   lingerMs: 2_000,

@@ -11,7 +11,7 @@
  */
 import { TaskDashError } from '../../domain/errors.js';
 import type { Request } from './messages.js';
-import type { RoomGate } from './room-gate.js';
+import type { Gate } from './write-gate.js';
 
 /** A request on its way. */
 export interface Job {
@@ -35,8 +35,8 @@ export class RequestLanes {
 
   /** `onRoom` is told whenever a request no longer waits for room. */
   constructor(
-    private readonly reads: RoomGate,
-    private readonly writes: RoomGate,
+    private readonly reads: Gate,
+    private readonly writes: Gate,
     private readonly onRoom: () => void,
   ) {}
 
@@ -65,7 +65,7 @@ export class RequestLanes {
     for (let job = lane.waiting[0]; job && !lane.atGate; job = lane.waiting[0]) {
       const isWrite = job.request.verb !== 'find';
       if (lane.running > 0 && lane.writing !== isWrite) return;
-      if (!this.#gateOf(job).isOpen) this.#waitAtGate(id, lane, job);
+      if (!this.#gateOf(job).isOpen(id)) this.#waitAtGate(id, lane, job);
       else this.#start(lane, job);
     }
     if (lane.running === 0 && lane.waiting.length === 0) this.#lanes.delete(id);
@@ -88,7 +88,7 @@ export class RequestLanes {
     };
     lane.atGate = true;
     this.#atGates++;
-    this.#gateOf(job).wait({
+    this.#gateOf(job).wait(id, {
       enter: () => pass(() => this.#start(lane, job)),
       refuse: () =>
         pass(() => {
@@ -98,7 +98,7 @@ export class RequestLanes {
     });
   }
 
-  #gateOf(job: Job): RoomGate {
+  #gateOf(job: Job): Gate {
     return job.request.verb === 'find' ? this.reads : this.writes;
   }
 }

@@ -7,14 +7,16 @@ import type { TokenCheck } from './conversation.js';
 import { IncompleteMemory } from './incomplete-memory.js';
 import { DEFAULT_TCPX_LIMITS, type TcpxLimits } from './limits.js';
 import { Outbox } from './outbox.js';
+import { bothRooms, ReplyMemory } from './reply-memory.js';
 import { RoomGate, type Room } from './room-gate.js';
 import { Sweep } from './sweep.js';
 import type { RefusalReason } from './tcpx-metrics.js';
+import { gateForAll, WriteGate, type WriteRoom } from './write-gate.js';
 
 /** What the door works with. */
 export interface TcpxServerOptions extends Pick<ConnectionContext, 'registry' | 'sessions' | 'log' | 'metrics'> {
   /** Says when the write batcher takes more. */
-  readonly room: Room;
+  readonly room: WriteRoom;
   /** Says when the read batcher takes more. */
   readonly readRoom: Room;
   readonly clock: Clock;
@@ -36,6 +38,7 @@ export class TcpxServer {
   readonly #isAllowed: (address: string) => boolean;
   readonly #context: ConnectionContext;
   readonly #sweep: Sweep;
+  readonly #replyMemory: ReplyMemory;
   readonly #connections = new Set<Connection>();
   readonly #perAddress = new Map<string, number>();
   #started: Promise<void> | undefined;
@@ -47,14 +50,16 @@ export class TcpxServer {
     const { clock, room, readRoom, authenticateToken } = options;
     const limits = (this.#limits = { ...DEFAULT_TCPX_LIMITS, ...options.limits });
     this.#isAllowed = allowOnly(limits.allow);
-    this.#sweep = new Sweep(clock);
+    this.#replyMemory = new ReplyMemory(limits.maxReplyBytes);
+    this.#sweep = new Sweep(clock, () => this.#makeRoomForReplies());
     this.#context = {
       ...options,
       limits,
       authenticateToken,
       sweep: this.#sweep,
-      readGate: new RoomGate(readRoom, clock, limits.roomTimeoutMs),
-      writeGate: new RoomGate(room, clock, limits.roomTimeoutMs),
+      replyMemory: this.#replyMemory,
+      readGate: gateForAll(new RoomGate(bothRooms(readRoom, this.#replyMemory), clock, limits.roomTimeoutMs)),
+      writeGate: new WriteGate(room, clock, limits.roomTimeoutMs),
       outbox: new Outbox(),
       incomplete: new IncompleteMemory(limits.maxIncompleteBytes, limits.maxIncompleteBytes / limits.maxConnections),
       onClosed: (connection) => this.#forget(connection),
@@ -156,6 +161,23 @@ export class TcpxServer {
 
   #openFrom(address: string): number {
     return this.#perAddress.get(address) ?? 0;
+  }
+
+  /** While finds wait for room that unread replies take up, those are cut off who take nothing of theirs. */
+  #makeRoomForReplies(): void {
+    if (this.#replyMemory.hasRoom) return;
+    const sinceMs = this.#sweep.nowMs() - this.#limits.stalledReplyMs;
+    const stalled = [...this.#connections].filter((connection) => connection.hasTakenNothingSince(sinceMs));
+    if (stalled.length === 0) return;
+    this.options.log.warn(
+      {
+        connections: stalled.length,
+        bytes: this.#replyMemory.bytes,
+        addresses: [...new Set(stalled.map(({ address }) => address))].slice(0, 5),
+      },
+      'replies that legacy clients do not take hold too much; closing their connections',
+    );
+    for (const connection of stalled) connection.destroy('memory');
   }
 
   #forget(connection: Connection): void {

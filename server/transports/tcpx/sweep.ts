@@ -24,7 +24,11 @@ export class Sweep {
   readonly #time: PatientTime;
   #timer: Timer | undefined;
 
-  constructor(private readonly clock: Clock) {
+  /** `onSweep` is told of every sweep. */
+  constructor(
+    private readonly clock: Clock,
+    private readonly onSweep: () => void = () => {},
+  ) {
     this.#time = new PatientTime(clock, PERIOD_MS, PERIOD_MS);
   }
 
@@ -66,6 +70,7 @@ export class Sweep {
 
   #run(): void {
     this.#time.tick();
+    this.onSweep();
     for (const connection of this.#held) connection.onStillHeld();
     const overdue = this.#overdue(this.#watched);
     if (overdue.length > 0) {

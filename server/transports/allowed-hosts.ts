@@ -1,0 +1,40 @@
+/**
+ * For which hosts the HTTP door answers. A page of another site can let its own name lead to this server (DNS rebinding), and
+ * would then be taken by browsers for this server's page. So only names that lead here by their owners' will are answered:
+ * those of this machine itself, what the door listens on, and what the operator says. Addresses are nobody's name: where the
+ * door listens on all of the machine's, any is answered.
+ */
+import { hostname } from 'node:os';
+import { isIP } from 'node:net';
+
+const ALL_ADDRESSES = ['0.0.0.0', '::'];
+
+/** Says whether a Host header names this server, whatever its port. */
+export type HostCheck = (host: string) => boolean;
+
+/** `listensOn`: the address or name that was set; `publicUrls`: by which people reach the server. */
+export function allowedHosts(listensOn: string, publicUrls: readonly string[]): HostCheck {
+  const listensOnAll = ALL_ADDRESSES.includes(listensOn);
+  const names = new Set([listensOn, ...publicUrls.map((url) => new URL(url).hostname)].map(plainHost));
+  if (listensOnAll) names.add(plainHost(hostname()));
+  return (header) => {
+    const host = plainHost(hostOf(header));
+    return names.has(host) || isLoopback(host) || (listensOnAll && isIP(host) !== 0);
+  };
+}
+
+/** Without the port. */
+function hostOf(header: string): string {
+  return header.replace(/:\d*$/, '');
+}
+
+/** Lower case, an IPv6 address without its brackets, a name without the dot of the root. */
+function plainHost(host: string): string {
+  const plain = host.toLowerCase().replace(/\.$/, '');
+  return plain.startsWith('[') ? plain.slice(1, -1) : plain;
+}
+
+function isLoopback(host: string): boolean {
+  if (host === 'localhost' || host.endsWith('.localhost') || host === '::1') return true;
+  return isIP(host) === 4 && host.startsWith('127.');
+}

@@ -1,0 +1,187 @@
+/**
+ * What a request carries over HTTP, judged before Connect decodes it: read within what there is room for, unpacked to no
+ * more bytes than a message may have, then looked through. Connect gets it unpacked, and whatever is thrown here it tells
+ * in the form of the caller's protocol.
+ */
+import type { IncomingMessage } from 'node:http';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { DescMethod } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
+import type { UniversalServerRequest } from '@connectrpc/connect/protocol';
+import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
+import { flawOfBinary } from './rpc/binary-scan.js';
+import { refusalOf } from './rpc/flaws.js';
+import { flawOfJson } from './rpc/json-scan.js';
+import { Pile } from './rpc/pile.js';
+import { HTTP_COMPRESSIONS, tooLong, unpack } from './rpc/unpacking.js';
+
+/** In front of each message of a stream: flags, and four bytes of length. */
+const HEAD_BYTES = 5;
+const PACKED = 1;
+/** What a request takes beside its body, about. */
+const REQUEST_BYTES = 1_024;
+/** Larger messages are decoded in a turn after that in which they were looked through, so that neither takes long. */
+const LARGE_BYTES = 65_536;
+const GONE = new ConnectError('the caller went away', Code.Canceled);
+
+/** What a body is by the headers in front of it. */
+interface BodyForm {
+  readonly isJson: boolean;
+  /** Whether it is a row of messages, each behind a head of its own. */
+  readonly isStream: boolean;
+  /** How it, or each of its messages, is packed. */
+  readonly encoding: string | undefined;
+}
+
+/** How bodies are judged. */
+export interface BodyRules {
+  readonly method: DescMethod;
+  readonly maxBytes: number;
+  readonly arrivals: Arrivals;
+  readonly sender: Sender;
+}
+
+/** The request with its body judged before Connect has it. */
+export function screened(
+  request: UniversalServerRequest,
+  body: IncomingMessage,
+  rules: BodyRules,
+): UniversalServerRequest {
+  const form = formOf(request.header);
+  const header = new Headers(request.header);
+  // What was true of the packed bytes is not true of what Connect gets.
+  if (form.encoding !== undefined && !form.isStream) header.delete('content-encoding');
+  if (form.encoding !== undefined) header.delete('content-length');
+  return { ...request, header, body: judgedBody(body, form, rules, request.header.get('content-encoding')) };
+}
+
+function formOf(header: Headers): BodyForm {
+  const type = header.get('content-type') ?? '';
+  const isStream = /^application\/(connect|grpc-web)/i.test(type);
+  const encodingOfMessages = /^application\/connect/i.test(type) ? 'connect-content-encoding' : 'grpc-encoding';
+  const encoding = header.get(isStream ? encodingOfMessages : 'content-encoding');
+  return {
+    isStream,
+    // As Connect reads the type: what says neither is binary.
+    isJson: /\+json|\/json/i.test(type),
+    encoding: HTTP_COMPRESSIONS.find(({ name }) => name === encoding)?.name,
+  };
+}
+
+async function* judgedBody(
+  body: IncomingMessage,
+  form: BodyForm,
+  rules: BodyRules,
+  contentEncoding: string | null,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  if (form.isStream) refuseEncoding(contentEncoding);
+  const reading = new BodyReading(body, form.isStream ? rules.maxBytes + HEAD_BYTES : rules.maxBytes, rules);
+  try {
+    const bytes = await reading.whole;
+    if (form.isStream) yield* judgedStream(bytes, form, rules);
+    else yield await judgedMessage(bytes, form.encoding, form, rules);
+  } finally {
+    reading.end();
+  }
+}
+
+/** Reads a body to its end, unless it has to make room for others. */
+class BodyReading {
+  /** All of its bytes; rejects with what the caller is told. */
+  readonly whole: Promise<Buffer>;
+  readonly #pile = new Pile();
+  readonly #arrival: Arrival;
+  #fail: (reason: unknown) => void = () => {};
+
+  constructor(
+    private readonly body: IncomingMessage,
+    private readonly maxBytes: number,
+    { arrivals, sender }: BodyRules,
+  ) {
+    this.#arrival = arrivals.begin(sender, (error) => this.#fail(error));
+    this.whole = new Promise<Buffer>((resolve, reject) => {
+      this.#fail = reject;
+      this.#pile.announced = Number(body.headers['content-length'] ?? 0);
+      if (this.#pile.announced > maxBytes) reject(tooLong(`has more than ${maxBytes} bytes`, maxBytes));
+      if (body.destroyed) reject(GONE);
+      body.on('data', this.#take);
+      body.once('end', () => resolve(this.#pile.take(this.#pile.length)));
+      body.once('error', reject);
+      body.once('close', () => reject(GONE));
+    });
+  }
+
+  /** Lets go of everything; what still arrives is read and forgotten, so that the connection can go on. */
+  end(): void {
+    this.#arrival.end();
+    this.#pile.clear();
+    this.body.off('data', this.#take);
+    this.body.resume();
+  }
+
+  /** A connection is read for as long as there is something to read: much comes in portions, a turn for each. */
+  #letOthersRead(): void {
+    if (this.#pile.length < LARGE_BYTES) return;
+    this.body.pause();
+    setImmediate(() => this.body.resume());
+  }
+
+  readonly #take = (chunk: Buffer): void => {
+    this.#pile.add(chunk);
+    if (this.#pile.length > this.maxBytes)
+      return this.#fail(tooLong(`has more than ${this.maxBytes} bytes`, this.maxBytes));
+    this.#arrival.hold(REQUEST_BYTES + this.#pile.size);
+    this.#letOthersRead();
+  };
+}
+
+async function* judgedStream(
+  bytes: Buffer,
+  form: BodyForm,
+  rules: BodyRules,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let rest = bytes;
+  while (rest.length >= HEAD_BYTES) {
+    const end = HEAD_BYTES + rest.readUInt32BE(1);
+    if (end > rest.length) break;
+    yield await judgedEnvelope(rest.subarray(0, end), form, rules);
+    rest = rest.subarray(end);
+  }
+  // Connect knows what to say to half a message.
+  if (rest.length > 0) yield rest;
+}
+
+async function judgedEnvelope(envelope: Buffer, form: BodyForm, rules: BodyRules): Promise<Uint8Array> {
+  const flags = envelope[0] ?? 0;
+  const isPacked = flags === PACKED && form.encoding !== undefined;
+  // What else has flags is no message: Connect refuses it unread.
+  if (flags !== 0 && !isPacked) return envelope;
+  const content = envelope.subarray(HEAD_BYTES);
+  const message = await judgedMessage(content, isPacked ? form.encoding : undefined, form, rules);
+  const head = Buffer.alloc(HEAD_BYTES);
+  head.writeUInt32BE(message.length, 1);
+  return Buffer.concat([head, message]);
+}
+
+/** The message, unpacked. Throws INVALID_ARGUMENT for what is none, or would become more than any caller needs. */
+function judgedMessage(
+  bytes: Uint8Array,
+  encoding: string | undefined,
+  { isJson }: BodyForm,
+  { method, maxBytes }: BodyRules,
+): Promise<Uint8Array> {
+  const judge = async (message: Uint8Array) => {
+    const flaw = isJson ? flawOfJson(message) : flawOfBinary(method.input, message);
+    if (flaw !== undefined) throw refusalOf(flaw);
+    if (message.length > LARGE_BYTES) await nextTurn();
+    return message;
+  };
+  return encoding === undefined || bytes.length === 0 ? judge(bytes) : unpack(encoding, bytes, maxBytes, judge);
+}
+
+/** Messages of a stream are packed one by one; the body around them is not. */
+function refuseEncoding(encoding: string | null): void {
+  if (encoding === null || encoding === 'identity') return;
+  const message = `content-encoding ${JSON.stringify(encoding)} is not known for streams; pack the messages instead`;
+  throw new ConnectError(message, Code.Unimplemented);
+}

@@ -1,0 +1,70 @@
+/** Hands calls over HTTP to Connect, with their bodies judged before it decodes them. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import {
+  Code,
+  ConnectError,
+  createConnectRouter,
+  type ConnectRouterOptions,
+  type ContextValues,
+} from '@connectrpc/connect';
+import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
+import type { UniversalHandler } from '@connectrpc/connect/protocol';
+import type { Log } from '../domain/ports.js';
+import { screened } from './connect-body.js';
+import type { Arrivals } from './rpc/arrivals.js';
+import { callerKey } from './rpc/guard.js';
+import type { RpcService } from './rpc/services.js';
+import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
+
+/** Answers a request. */
+export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+
+/** What calls are handed over with. */
+export interface ConnectCallsOptions {
+  readonly services: readonly RpcService[];
+  /** Answers what is no call. */
+  readonly fallback: Handler;
+  readonly contextValues: (request: IncomingMessage) => ContextValues;
+  readonly readMaxBytes: number;
+  readonly writeMaxBytes: number;
+  readonly maxTimeoutMs: number;
+  readonly shutdownSignal: AbortSignal;
+  readonly arrivals: Arrivals;
+  readonly log: Log;
+}
+
+/** Answers calls of these services, whose messages have so many bytes at most. */
+export function createConnectCalls(options: ConnectCallsOptions): Handler {
+  const handlers = handlersOf(options);
+  return (request, response) => {
+    const handler = handlers.get(request.url?.split('?', 1)[0] ?? '');
+    if (!handler) return options.fallback(request, response);
+    answer(handler, request, response, options).catch((thrown: unknown) => {
+      const error = ConnectError.from(thrown);
+      // Whoever went away is told nothing.
+      if (error.code === Code.Aborted) return;
+      options.log.warn({ err: error, method: handler.method.name }, 'the answer to a call could not be sent');
+    });
+  };
+}
+
+async function answer(
+  handler: UniversalHandler,
+  request: IncomingMessage,
+  response: ServerResponse,
+  { contextValues, readMaxBytes, arrivals }: ConnectCallsOptions,
+): Promise<void> {
+  const values = contextValues(request);
+  const sender = { connection: request.socket, address: values.get(callerKey).address };
+  const rules = { method: handler.method, maxBytes: readMaxBytes, arrivals, sender };
+  const universal = universalRequestFromNodeRequest(request, response, undefined, values);
+  await universalResponseToNodeResponse(await handler(screened(universal, request, rules)), response);
+}
+
+function handlersOf({ services, ...options }: ConnectCallsOptions): ReadonlyMap<string, UniversalHandler> {
+  const { readMaxBytes, writeMaxBytes, maxTimeoutMs, shutdownSignal } = options;
+  const limits: ConnectRouterOptions = { readMaxBytes, writeMaxBytes, maxTimeoutMs, shutdownSignal };
+  const router = createConnectRouter({ ...limits, acceptCompression: [...HTTP_COMPRESSIONS], grpc: false });
+  for (const { service, implementation } of services) router.service(service, implementation);
+  return new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+}

@@ -1,0 +1,247 @@
+/**
+ * What arrives over gRPC, before grpc-js has it: grpc-js would keep whatever is sent, for as long as it is sent, unpack it
+ * for anybody, and let a client that has its answer keep the stream.
+ *
+ * Messages are put together here, within what there is room for (`rpc/arrivals.ts`), and handed on when they are whole and
+ * unpacked. Those that strangers may not send are refused by their first bytes.
+ */
+import { constants, type ServerHttp2Stream } from 'node:http2';
+import { Code, ConnectError } from '@connectrpc/connect';
+import { ServerInterceptingCall, type Metadata, type ServerInterceptor } from '@grpc/grpc-js';
+import type { Authenticator } from '../domain/authenticator.js';
+import { TaskDashError } from '../domain/errors.js';
+import type { Log } from '../domain/ports.js';
+import { plainAddress } from './client-address.js';
+import { statusOf } from './grpc-status.js';
+import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
+import { toConnectError } from './rpc/errors.js';
+import { credentialsIn } from './rpc/guard.js';
+import { MAX_STRANGER_BYTES, type RpcLimits } from './rpc/limits.js';
+import { Pile } from './rpc/pile.js';
+import { canUnpack, tooLong, unpack } from './rpc/unpacking.js';
+
+/** What is needed to judge what arrives. */
+export interface GrpcIntakeOptions {
+  readonly arrivals: Arrivals;
+  readonly auth: Pick<Authenticator, 'authenticate'>;
+  readonly limits: RpcLimits;
+  readonly log: Log;
+}
+
+/** In front of each message: whether it is packed, and four bytes of length. */
+const HEAD_BYTES = 5;
+/** What a stream takes beside its messages, about. */
+const STREAM_BYTES = 1_024;
+
+/** What an intercepted call has inside, which grpc-js shows to nobody; a test notices when it no longer does. */
+interface Inside {
+  readonly stream: ServerHttp2Stream;
+  readonly incomingEncoding: string;
+}
+
+/** The interceptor that stands between the streams of a server and grpc-js. */
+export function createGrpcIntake(options: GrpcIntakeOptions): ServerInterceptor {
+  return (method, call) => {
+    const { stream, incomingEncoding } = call as unknown as Inside;
+    const refuse = (thrown: unknown) => call.sendStatus(statusOf(toConnectError(thrown, options.log, method.path)));
+    const intake = new StreamIntake(options, stream, incomingEncoding, method.requestStream, refuse);
+    return new ServerInterceptingCall(call, {
+      start: (next) =>
+        next({
+          onReceiveMetadata: (metadata, pass) => {
+            intake.metadata = metadata;
+            pass(metadata);
+          },
+          // By this name it tells of every end of a call.
+          onCancel: () => intake.answered(),
+        }),
+    });
+  };
+}
+
+class StreamIntake {
+  metadata: Metadata | undefined;
+  readonly #deliver: (chunk: Buffer) => void;
+  readonly #deliverEnd: () => void;
+  readonly #maxBytes: number;
+  readonly #pile = new Pile();
+  readonly #sender: Sender;
+  #arrival: Arrival | undefined;
+  #head: Buffer | undefined;
+  #isKnown: Promise<boolean> | undefined;
+  #isHandingOn = false;
+  #hasEnded = false;
+  #isOver = false;
+
+  constructor(
+    private readonly options: GrpcIntakeOptions,
+    private readonly stream: ServerHttp2Stream,
+    private readonly encoding: string,
+    private readonly hasManyMessages: boolean,
+    private readonly refuse: (thrown: unknown) => void,
+  ) {
+    // Messages of a stream are beats and questions; whatever is large comes alone.
+    this.#maxBytes = hasManyMessages ? MAX_STRANGER_BYTES : options.limits.maxMessageBytes;
+    this.#sender = senderOf(stream);
+    this.#deliver = takeOver(stream, 'data', (chunk: Buffer) => this.#take(chunk));
+    this.#deliverEnd = takeOver(stream, 'end', () => this.#end());
+    stream.once('close', () => this.#close());
+    // A call that brings its one message has to do so; a stream may be silent for as long as it likes.
+    if (!hasManyMessages) this.#expect(STREAM_BYTES);
+  }
+
+  /** The answer is out: a client that does not end its side is made to. */
+  answered(): void {
+    if (this.#isOver) return;
+    this.#close();
+    if (this.stream.closed || this.stream.readableEnded) return;
+    this.#arrival = this.options.arrivals.begin(this.#sender, () => this.stream.close(constants.NGHTTP2_CANCEL));
+    this.#arrival.hold(STREAM_BYTES);
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#isOver) return;
+    const isNext = this.#pile.length === 0 && !this.#head && !this.#isHandingOn;
+    if (isNext && isWholeAndPlain(chunk)) return this.#deliver(chunk);
+    this.#pile.add(chunk);
+    this.#expect(STREAM_BYTES + this.#pile.size);
+    if (!this.#isHandingOn) void this.#handOn();
+  }
+
+  /** Hands on what is whole, one after the other, and at last the end. */
+  async #handOn(): Promise<void> {
+    this.#isHandingOn = true;
+    try {
+      while (!this.#isOver && this.#hasHead() && (await this.#mayGoOn()) && this.#isWhole()) await this.#handOnOne();
+    } catch (thrown) {
+      this.#refuse(thrown);
+    }
+    this.#isHandingOn = false;
+    if (this.#hasEnded) this.#end();
+  }
+
+  #end(): void {
+    this.#hasEnded = true;
+    if (this.#isHandingOn) return;
+    this.#settle();
+    this.#deliverEnd();
+  }
+
+  #hasHead(): boolean {
+    if (!this.#head && this.#pile.length >= HEAD_BYTES) {
+      this.#head = Buffer.from(this.#pile.take(HEAD_BYTES));
+      this.#pile.announced = Math.min(this.#head.readUInt32BE(1), this.#maxBytes);
+    }
+    return this.#head !== undefined;
+  }
+
+  #isWhole(): boolean {
+    return this.#head !== undefined && this.#pile.length >= this.#head.readUInt32BE(1);
+  }
+
+  /** Judges a message by its head. Throws RESOURCE_EXHAUSTED and NOT_LOGGED_IN. */
+  async #mayGoOn(): Promise<boolean> {
+    const length = this.#head?.readUInt32BE(1) ?? 0;
+    if (length > this.#maxBytes) throw tooLong(`has ${length} bytes`, this.#maxBytes);
+    if (length <= MAX_STRANGER_BYTES) return true;
+    this.#isKnown ??= this.#authenticate();
+    if (await this.#isKnown) return !this.#isOver;
+    throw new TaskDashError('NOT_LOGGED_IN');
+  }
+
+  async #handOnOne(): Promise<void> {
+    const head = this.#head ?? Buffer.alloc(HEAD_BYTES);
+    const message = this.#pile.take(head.readUInt32BE(1));
+    this.#head = undefined;
+    if (head[0] === 1 && canUnpack(this.encoding)) await this.#unpack(this.encoding, message);
+    else this.#pass(head, message);
+    if (this.hasManyMessages && this.#pile.length === 0) this.#settle();
+  }
+
+  /** Unpacks a message for a caller: of a stranger's no more than strangers may send. */
+  async #unpack(encoding: string, message: Buffer): Promise<void> {
+    const isKnown = await this.#authenticate();
+    const maxBytes = isKnown ? this.#maxBytes : MAX_STRANGER_BYTES;
+    const pass = (unpacked: Uint8Array) => {
+      const head = Buffer.alloc(HEAD_BYTES);
+      head.writeUInt32BE(unpacked.length, 1);
+      this.#expect(STREAM_BYTES + this.#pile.size + unpacked.length);
+      this.#pass(head, unpacked);
+    };
+    await unpack(encoding, message, maxBytes, pass).catch((thrown: unknown) => {
+      const isTooLong = thrown instanceof ConnectError && thrown.code === Code.ResourceExhausted;
+      throw isTooLong && !isKnown ? new TaskDashError('NOT_LOGGED_IN') : thrown;
+    });
+  }
+
+  #pass(head: Buffer, message: Uint8Array): void {
+    if (!this.#isOver) this.#deliver(Buffer.concat([head, message]));
+  }
+
+  async #authenticate(): Promise<boolean> {
+    const header = (name: string) => this.metadata?.get(name)[0]?.toString();
+    const caller = { door: 'grpc', address: this.#sender.address, isEncrypted: false } as const;
+    return this.options.auth.authenticate(credentialsIn(header, caller)).then(
+      (principal) => principal !== undefined,
+      () => false,
+    );
+  }
+
+  #expect(bytes: number): void {
+    if (this.#isOver) return;
+    this.#arrival ??= this.options.arrivals.begin(this.#sender, (error) => this.#refuse(error));
+    this.#arrival.hold(bytes);
+  }
+
+  #refuse(thrown: unknown): void {
+    if (this.#isOver) return;
+    this.refuse(thrown);
+    this.answered();
+  }
+
+  #settle(): void {
+    this.#arrival?.end();
+    this.#arrival = undefined;
+  }
+
+  #close(): void {
+    this.#settle();
+    this.#isOver = true;
+    this.#pile.clear();
+  }
+}
+
+/** Puts a listener in the place of the latest one, which it returns. */
+function takeOver<Args extends unknown[]>(
+  stream: ServerHttp2Stream,
+  event: 'data' | 'end',
+  listener: (...args: Args) => void,
+): (...args: Args) => void {
+  const former = stream.listeners(event).at(-1) as ((...args: Args) => void) | undefined;
+  if (!former) throw new Error(`grpc-js no longer listens to the ${event} of a stream`);
+  stream.off(event, former);
+  stream.on(event, listener);
+  return former;
+}
+
+/** Whether a chunk is one or several messages that need neither be put together nor unpacked: nearly all are. */
+function isWholeAndPlain(chunk: Buffer): boolean {
+  let at = 0;
+  while (at + HEAD_BYTES <= chunk.length && chunk[at] === 0) {
+    const length = chunk.readUInt32BE(at + 1);
+    if (length > MAX_STRANGER_BYTES) return false;
+    at += HEAD_BYTES + length;
+  }
+  return at === chunk.length;
+}
+
+const senders = new WeakMap<object, Sender>();
+
+function senderOf({ session }: ServerHttp2Stream): Sender {
+  if (!session) return { connection: {}, address: '' };
+  const known = senders.get(session);
+  if (known) return known;
+  const sender = { connection: session, address: plainAddress(session.socket.remoteAddress ?? '') };
+  senders.set(session, sender);
+  return sender;
+}

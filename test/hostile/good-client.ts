@@ -1,0 +1,151 @@
+/**
+ * A client that means well, in a process of its own: it calls at a steady pace over gRPC and HTTP, and asks /healthz as a
+ * load balancer does, over a new connection each time.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { get } from 'node:http';
+import { fileURLToPath } from 'node:url';
+import { setTimeout as delay } from 'node:timers/promises';
+import { createClient, type Client } from '@connectrpc/connect';
+import { createConnectTransport, createGrpcTransport } from '@connectrpc/connect-node';
+import { authorized } from '../../client/authorized-transport.js';
+import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { spawnNode } from '../support/spawn-node.js';
+
+/** Where it calls, and as whom. */
+export interface GoodClientPlan {
+  readonly http: string;
+  readonly grpc: string;
+  readonly token: string;
+}
+
+/** How a while was. */
+export interface Experience {
+  readonly callsPerSecond: number;
+  /** The fewest calls that were answered in a second. */
+  readonly worstSecond: number;
+  readonly failures: number;
+  readonly healthP99Ms: number;
+}
+
+/** Callers on each of the two doors, and how often each calls. */
+const CALLERS = 5;
+const CALL_EVERY_MS = 100;
+const ASK_HEALTH_EVERY_MS = 20;
+const PATIENCE_MS = 5_000;
+
+/** The client as a scenario drives it. */
+export class GoodClient {
+  private constructor(private readonly child: ChildProcess) {}
+
+  static async launch(plan: GoodClientPlan): Promise<GoodClient> {
+    const args = ['--import', 'tsx', fileURLToPath(import.meta.url)];
+    const env = { ...process.env, TASKDASH_GOOD_CLIENT: JSON.stringify(plan) };
+    const child = spawnNode(args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], env });
+    const client = new GoodClient(child);
+    await client.#answer();
+    return client;
+  }
+
+  /** How the next so many milliseconds are. */
+  measure(forMs: number): Promise<Experience> {
+    this.child.send(forMs);
+    return this.#answer() as Promise<Experience>;
+  }
+
+  async end(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const exited = new Promise((resolve) => this.child.once('exit', resolve));
+    this.child.kill('SIGKILL');
+    await exited;
+  }
+
+  #answer(): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const onExit = (code: number | null) => reject(new Error(`the good client ended with ${code}`));
+      this.child.once('exit', onExit);
+      this.child.once('message', (answer) => {
+        this.child.off('exit', onExit);
+        resolve(answer);
+      });
+    });
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) serve();
+
+function serve(): void {
+  const plan = JSON.parse(process.env['TASKDASH_GOOD_CLIENT'] ?? '{}') as GoodClientPlan;
+  const transports = [
+    createGrpcTransport({ baseUrl: `http://${plan.grpc}` }),
+    createConnectTransport({ baseUrl: plan.http, httpVersion: '1.1' }),
+  ];
+  const clients = transports.map((transport) => createClient(TaskService, authorized(transport, plan.token)));
+  process.on('message', (forMs: number) => {
+    void measure(plan, clients, forMs).then((experience) => process.send?.(experience));
+  });
+  process.on('disconnect', () => process.exit());
+  process.send?.('ready');
+}
+
+async function measure(
+  plan: GoodClientPlan,
+  clients: readonly Client<typeof TaskService>[],
+  forMs: number,
+): Promise<Experience> {
+  const seconds = Array.from({ length: Math.floor(forMs / 1_000) }, () => 0);
+  const beganMs = performance.now();
+  const isOn = () => performance.now() - beganMs < forMs;
+  let failures = 0;
+  const callers = clients.flatMap((client, door) =>
+    Array.from({ length: CALLERS }, async (_, number) => {
+      await delay((CALL_EVERY_MS / CALLERS) * number);
+      for (let call = 0; isOn(); call++) {
+        const pause = delay(CALL_EVERY_MS);
+        const went = await callOnce(client, `good-${door}-${number}`, call);
+        const second = Math.floor((performance.now() - beganMs) / 1_000);
+        if (!went) failures++;
+        else if (second < seconds.length) seconds[second] = (seconds[second] ?? 0) + 1;
+        await pause;
+      }
+    }),
+  );
+  const times: number[] = [];
+  const asking = (async () => {
+    const asked: Promise<unknown>[] = [];
+    for (; isOn(); await delay(ASK_HEALTH_EVERY_MS)) asked.push(askHealth(plan.http).then((ms) => times.push(ms)));
+    await Promise.all(asked);
+  })();
+  await Promise.all([...callers, asking]);
+  return {
+    callsPerSecond: seconds.reduce((sum, calls) => sum + calls, 0) / seconds.length,
+    worstSecond: Math.min(...seconds),
+    failures,
+    healthP99Ms: times.sort((one, other) => one - other)[Math.floor(times.length * 0.99)] ?? PATIENCE_MS,
+  };
+}
+
+async function callOnce(client: Client<typeof TaskService>, id: string, call: number): Promise<boolean> {
+  const options = { timeoutMs: PATIENCE_MS };
+  try {
+    if (call % 2 === 0) await client.registerTask({ task: { id, groupId: 'mx', description: `${call}` } }, options);
+    else await client.getTask({ id }, options);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** How long an answer took; one that failed counts as long as patience lasts. */
+function askHealth(http: string): Promise<number> {
+  const beganMs = performance.now();
+  return new Promise((resolve) => {
+    const failed = () => resolve(PATIENCE_MS);
+    const request = get(`${http}/healthz`, { agent: false, timeout: PATIENCE_MS }, (response) => {
+      response.resume().once('end', () => resolve(performance.now() - beganMs));
+      response.once('error', failed);
+    });
+    request.once('timeout', () => request.destroy());
+    request.once('error', failed);
+  });
+}

@@ -1,0 +1,164 @@
+/**
+ * An attack on a real server with a database of its own, beside a client that means well. Whatever is done to the server,
+ * three things are asked: how much memory it took, whether it still tells in time that it lives, and how the good client
+ * fared against before.
+ */
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, type TestContext } from 'vitest';
+import { createTestDatabase } from '../support/database.js';
+import { ServerProcess, type ReadyLine } from '../support/server-process.js';
+import { GoodClient } from './good-client.js';
+
+declare module 'vitest' {
+  interface TaskMeta {
+    hostile?: Figures;
+  }
+}
+
+/** What is attacked, and what an attacker may have. */
+export interface Target extends ReadyLine {
+  /** Of a service token. */
+  readonly token: string;
+  /** Whether the attack is to go on. */
+  readonly isOn: () => boolean;
+  /** Called at the end, for what was left open. */
+  readonly atEnd: (undo: () => void) => void;
+}
+
+/** Attacks until it is over; returns what it saw, in words. */
+export type Attack = (target: Target) => Promise<string>;
+
+/** What an attack showed. */
+export interface Figures {
+  readonly rssMib: number;
+  readonly healthP99Ms: number;
+  readonly before: number;
+  readonly during: number;
+  readonly worstSecond: number;
+  readonly failures: number;
+  readonly saw: string;
+}
+
+/** How a scenario may differ. */
+export interface ScenarioOptions {
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Why its figures are shown and not judged. */
+  readonly notJudged?: string;
+}
+
+export const BOUNDS = { rssMib: 400, healthP99Ms: 200, rate: 0.5 } as const;
+const BEFORE_MS = 3_000;
+const DURING_MS = 8_000;
+export const ADMIN_PASSWORD = 'correct horse battery';
+const MAIN = fileURLToPath(new URL('../../dist/server/main.js', import.meta.url));
+
+/** Plays an attack on a server of its own; all of its figures must be within the bounds. */
+export function scenario(attack: Attack, options: ScenarioOptions = {}) {
+  return async ({ task }: TestContext): Promise<void> => {
+    const database = await createTestDatabase();
+    const undo: (() => Promise<unknown> | void)[] = [() => database.drop()];
+    try {
+      const figures = await play(attack, database.url, options, undo);
+      task.meta.hostile = figures;
+      if (options.notJudged === undefined) expectHeld(figures);
+    } finally {
+      for (const step of undo.reverse()) await step();
+    }
+  };
+}
+
+async function play(
+  attack: Attack,
+  databaseUrl: string,
+  { settings }: ScenarioOptions,
+  undo: (() => Promise<unknown> | void)[],
+): Promise<Figures> {
+  const env = {
+    TASKDASH_DATABASE_URL: databaseUrl,
+    TASKDASH_ADMIN_PASSWORD: ADMIN_PASSWORD,
+    TASKDASH_LOG_LEVEL: 'error',
+  };
+  const server = await ServerProcess.start({ ...env, ...settings });
+  undo.push(() => server.kill());
+  const token = await createToken(databaseUrl);
+  const good = await GoodClient.launch({ ...server.ready, token });
+  undo.push(() => good.end());
+  // Once unmeasured: the first calls of a process are slow.
+  await good.measure(1_000);
+  const before = await good.measure(BEFORE_MS);
+  const endsAt = performance.now() + DURING_MS;
+  const isOn = () => performance.now() < endsAt;
+  const measuring = good.measure(DURING_MS);
+  const saw = attack({ ...server.ready, token, isOn, atEnd: (step) => void undo.push(step) });
+  const [during, words] = await Promise.all([measuring, saw]);
+  return {
+    rssMib: peakMemory(server.pid),
+    healthP99Ms: during.healthP99Ms,
+    before: before.callsPerSecond,
+    during: during.callsPerSecond,
+    worstSecond: during.worstSecond,
+    failures: during.failures,
+    saw: words,
+  };
+}
+
+/** What is wrong with the figures. */
+export function brokenBounds({ rssMib, healthP99Ms, before, during }: Figures): string[] {
+  return [
+    ...(rssMib < BOUNDS.rssMib ? [] : ['memory']),
+    ...(healthP99Ms < BOUNDS.healthP99Ms ? [] : ['/healthz']),
+    ...(during >= before * BOUNDS.rate ? [] : ['good client']),
+  ];
+}
+
+function expectHeld(figures: Figures): void {
+  expect(brokenBounds(figures), JSON.stringify(figures)).toEqual([]);
+}
+
+/** The most that a process had of memory so far, in MiB. */
+function peakMemory(pid: number): number {
+  const kib = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Number(kib) / 1024;
+}
+
+async function createToken(databaseUrl: string): Promise<string> {
+  const args = [MAIN, 'token', 'create', 'someone', '--group', 'mx', '--scope', 'register', '--scope', 'read'];
+  const env = { ...process.env, TASKDASH_DATABASE_URL: databaseUrl };
+  return (await promisify(execFile)(process.execPath, args, { env })).stdout.trim();
+}
+
+/** Does something again and again, so many at once, as long as the attack is on; returns how often. */
+export async function again(target: Target, atOnce: number, work: (n: number) => Promise<void>): Promise<number> {
+  let times = 0;
+  const workers = Array.from({ length: atOnce }, async () => {
+    while (target.isOn()) {
+      await work(times++).catch(() => {});
+      await delay(1);
+    }
+  });
+  await Promise.all(workers);
+  return times;
+}
+
+/** Waits until the attack is over. */
+export async function wait(target: Target, everyMs = 100, tick: () => void = () => {}): Promise<void> {
+  for (; target.isOn(); await delay(everyMs)) tick();
+}
+
+/** Counts answers by what they say, in words. */
+export class Tally {
+  readonly #counts = new Map<string, number>();
+
+  add(what: string): void {
+    this.#counts.set(what, (this.#counts.get(what) ?? 0) + 1);
+  }
+
+  toString(): string {
+    const most = [...this.#counts].sort(([, one], [, other]) => other - one).slice(0, 3);
+    return most.map(([what, count]) => `${count} × ${what}`).join(', ') || 'no answer';
+  }
+}

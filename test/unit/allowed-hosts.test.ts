@@ -1,0 +1,61 @@
+import { hostname } from 'node:os';
+import { describe, expect, it } from 'vitest';
+import { allowedHosts } from '../../server/transports/allowed-hosts.js';
+
+const LOOPBACK = [
+  'localhost',
+  'localhost:8080',
+  'LOCALHOST.',
+  'a.localhost',
+  '127.0.0.1',
+  '127.1.2.3:1',
+  '[::1]',
+  '[::1]:8080',
+];
+const STRANGE = [
+  'evil.example',
+  'localhost.evil.example',
+  '127.0.0.1.evil.example',
+  'evil.example:8080',
+  '',
+  '[::1',
+  'xlocalhost',
+];
+
+describe('a door', () => {
+  it.each(LOOPBACK)('answers for loopback, whatever it listens on: %s', (host) => {
+    for (const listensOn of ['127.0.0.1', '0.0.0.0', '10.0.0.5', 'taskdash.internal'])
+      expect(allowedHosts(listensOn, [])(host)).toBe(true);
+  });
+
+  it.each(STRANGE)('does not answer for %j', (host) => {
+    for (const listensOn of ['127.0.0.1', '0.0.0.0', '::', 'taskdash.internal'])
+      expect(allowedHosts(listensOn, ['https://tasks.example.com'])(host)).toBe(false);
+  });
+
+  it('on one address answers for that one', () => {
+    const answersFor = allowedHosts('10.0.0.5', []);
+    expect(['10.0.0.5', '10.0.0.5:8080', '10.0.0.6', '203.0.113.9'].map(answersFor)).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ]);
+    expect(allowedHosts('2001:db8::5', [])('[2001:db8::5]:8080')).toBe(true);
+    expect(allowedHosts('taskdash.internal', [])('TaskDash.internal:8080')).toBe(true);
+  });
+
+  it('on all addresses answers for any address, which is nobody’s name, and for the machine’s own name', () => {
+    for (const listensOn of ['0.0.0.0', '::']) {
+      const answersFor = allowedHosts(listensOn, []);
+      expect(['203.0.113.9', '[2001:db8::9]:8080', `${hostname()}:8080`].map(answersFor)).toEqual([true, true, true]);
+    }
+  });
+
+  it('answers for the names that the operator says', () => {
+    const answersFor = allowedHosts('127.0.0.1', ['https://tasks.example.com/path', 'http://taskdash:8080']);
+    expect(['tasks.example.com', 'tasks.example.com:443', 'TASKDASH:8080', 'example.com'].map(answersFor)).toEqual([
+      ...[true, true, true, false],
+    ]);
+  });
+});

@@ -1,0 +1,26 @@
+import { defineConfig } from 'vitest/config';
+import { HostileReporter } from './test/hostile/reporter.js';
+
+const intro = `# Attacks
+
+\`npm run test:hostile\` does to real servers, with real sockets and a real PostgreSQL, what people who mean ill do, and writes
+this page. Each attack has a server of its own and eight seconds; beside it a client calls at a steady pace over gRPC and HTTP,
+and \`/healthz\` is asked fifty times a second, over a new connection each time. Attacker, client, server and database share the
+machine.
+
+- **held**: the server took less than 400 MiB, \`/healthz\` answered within 200 ms (99 of 100 times), and the good client had at
+  least half of the answers a second that it had before.
+- **its worst second**: the fewest answers that the good client had in one second.
+`;
+
+/** Real processes, real sockets, a real PostgreSQL, one attack after the other: \`npm run test:hostile\`. */
+export default defineConfig({
+  test: {
+    include: ['test/hostile/hostile.test.ts'],
+    globalSetup: ['test/support/global-setup.ts', 'test/chaos/build.ts'],
+    reporters: ['default', new HostileReporter({ path: 'docs/hostile.md', intro })],
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
+    fileParallelism: false,
+  },
+});
