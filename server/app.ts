@@ -68,7 +68,7 @@ const FEED_OPTIONS = {
   ringBytes: 64 * 1024 * 1024,
   maxCatchUp: 200_000,
 };
-const WATCH_OPTIONS = { idleMs: 15_000, recheckMs: 3_000 };
+const WATCH_OPTIONS = { idleMs: 15_000, recheckMs: 2_000 };
 /** The page's build: beside this file's build, or where the sources run from, below dist. */
 const PAGE_FOLDER =
   [new URL('../web', import.meta.url), new URL('../dist/web', import.meta.url)]
@@ -239,6 +239,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     ...parts,
     marksOf: (task) => parts.liveness.marks.marksOf(task),
     maxStreams: config.rpcMaxStreams,
+    recheckMs: WATCH_OPTIONS.recheckMs,
     limits,
     observer: {
       onCall: ({ door, method, code, durationMs }) => metrics.calls.observe({ door, method, code }, durationMs / 1000),

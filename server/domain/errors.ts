@@ -156,6 +156,12 @@ export const ERROR_CATALOGUE = {
     message: 'The database refused the record.',
     hint: 'Operators find the cause in the log under the request.',
   },
+  TASK_UNSENDABLE: {
+    kind: 'INTERNAL',
+    errid: 1001,
+    message: 'The stored record has a value that cannot be sent.',
+    hint: 'Operators mend the value in the database; the log names the record and the value.',
+  },
   STOPPING: {
     kind: 'UNAVAILABLE',
     errid: 1001,

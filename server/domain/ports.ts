@@ -68,7 +68,7 @@ export interface TaskFilter {
 /** The columns that a list can be sorted by; each is indexed. */
 export type TaskOrderField = 'updatedAt' | 'id' | 'name' | 'status' | 'user' | 'group_id' | 'startedAt' | 'stoppedAt';
 
-/** The last row of a page: its value of the order field (instants in epoch milliseconds; null: has none) and its id. */
+/** The last row of a page: its value of the order field (instants in epoch milliseconds, infinite ones in words; null: has none) and its id. */
 export interface TaskPosition {
   readonly value: string | number | null;
   readonly id: string;

@@ -15,6 +15,7 @@ import {
   writeGroups,
   type Principal,
   type Scope,
+  type WriteGroups,
 } from './access.js';
 import { TaskDashError } from './errors.js';
 import type {
@@ -153,7 +154,7 @@ export class TaskRegistry {
     checkId(id, `${prefix}id`);
     const groups = writeGroups(principal);
     // Nothing is awaited before the write is submitted: registers and updates of one caller keep their order.
-    if (groups !== 'every' && groups.length === 0) throw await this.#refusedUpdate(principal, id);
+    if (groups !== 'every' && groups.length === 0) throw await this.#refusedUpdate(principal, id, groups);
     const write: TaskWrite = {
       kind: 'update',
       id,
@@ -170,7 +171,7 @@ export class TaskRegistry {
       throw foreignGroup(principal, texts.group_id, prefix);
     }
     const result = await this.batcher.submit(write);
-    if (result.outcome === 'forbidden') throw await this.#refusedUpdate(principal, id);
+    if (isRefusal(result, groups)) throw await this.#refusedUpdate(principal, id, groups);
     return this.#written(write, result, options);
   }
 
@@ -196,7 +197,9 @@ export class TaskRegistry {
     return {
       tasks: page,
       nextPageToken:
-        tasks.length > page.length && last ? this.sealer.seal('list', binding, positionOf(last, query.orderBy)) : '',
+        tasks.length > page.length && last
+          ? this.sealer.seal('list', binding, positionOf(last, query.orderBy, query.ascending))
+          : '',
       totalSize: Math.min(total, TOTAL_BOUND),
       totalExceeded: total > TOTAL_BOUND,
     };
@@ -236,9 +239,11 @@ export class TaskRegistry {
   }
 
   /** Somebody who may not write a task learns that it exists only when they may see it. */
-  async #refusedUpdate(principal: Principal, id: string): Promise<TaskDashError> {
+  async #refusedUpdate(principal: Principal, id: string, groups: WriteGroups): Promise<TaskDashError> {
     const seen = await this.store.find(readScope(principal), id);
-    if (!seen || !isVisible(readScope(principal) satisfies Scope, seen)) return notFound(id);
+    // One that the caller may write was not there a moment ago.
+    const isShown = seen && isVisible(readScope(principal) satisfies Scope, seen) && !mayWrite(groups, seen.group_id);
+    if (!isShown) return notFound(id);
     return new TaskDashError('PERMISSION_DENIED', {
       message: `${actorOf(principal)} may see the task ${JSON.stringify(id)} of group ${JSON.stringify(seen.group_id)}, but not change it.`,
     });
@@ -250,6 +255,14 @@ export class TaskRegistry {
     if (opened === undefined) throw new TaskDashError('PAGE_TOKEN_INVALID');
     return opened as T;
   }
+}
+
+/**
+ * Whether an update is to be looked into. A missing task goes the same way as a foreign one, with as many statements, so that
+ * the time of the answer does not tell one from the other; for whoever may write everything there is no foreign one.
+ */
+function isRefusal({ outcome }: TaskWriteResult, groups: WriteGroups): boolean {
+  return outcome === 'forbidden' || (outcome === 'not_found' && groups !== 'every');
 }
 
 const EMPTY_TEXTS: TaskTexts = {
@@ -289,10 +302,24 @@ function fitting(tasks: readonly Task[], maxBytes: number): readonly Task[] {
   return beyond < 0 ? tasks : tasks.slice(0, beyond);
 }
 
+/** The last instant that JavaScript has; PostgreSQL has later ones. */
+const LAST_MS = 8_640_000_000_000_000;
+
 /** Where a task stands in an order, as a page token keeps it. */
-export function positionOf(task: Task, orderBy: TaskOrderField): TaskPosition {
+export function positionOf(task: Task, orderBy: TaskOrderField, ascending = false): TaskPosition {
   const value = task[orderBy];
-  return { id: task.id, value: value instanceof Date ? value.getTime() : value };
+  const isPlain = value === null || !orderBy.endsWith('At');
+  return { id: task.id, value: isPlain ? (value as string | null) : placeOf(Number(value), ascending) };
+}
+
+/**
+ * The place of an instant. One that is infinite has a word; one that JavaScript has no number for, later than all that can be
+ * sent, stands where the way through the list goes on after it.
+ */
+function placeOf(ms: number, ascending: boolean): number | string {
+  if (Number.isNaN(ms)) return ascending ? 'infinity' : LAST_MS;
+  if (Number.isFinite(ms)) return ms;
+  return ms > 0 ? 'infinity' : '-infinity';
 }
 
 function notFound(id: string): TaskDashError {

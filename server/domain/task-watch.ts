@@ -6,11 +6,12 @@
  * A change that moves a task out of the caller's sight is told as such, without the record.
  */
 import { isVisible, readScope, type Principal } from './access.js';
-import type { Clock } from './clock.js';
+import { delay, type Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type { FeedEvent, FeedPosition } from './ports.js';
+import type { Standing } from './standing.js';
 import type { Task, TaskEvent } from './task.js';
-import { positionAfter, type FeedWatch, type TaskFeed } from './task-feed.js';
+import { positionAfter, type FeedSegment, type FeedWatch, type TaskFeed } from './task-feed.js';
 import type { TokenSealer } from './token-sealer.js';
 
 /** What to watch; empty lists mean everything that the caller may see. */
@@ -26,11 +27,13 @@ export type WatchMessage =
   | { kind: 'change'; event: TaskEvent; task: Task | undefined; resumeToken: string; source: FeedEvent }
   | { kind: 'idle'; resumeToken: string };
 
-/** How often a quiet stream says that it is alive, and how often access is looked at again. */
+/** How often a quiet stream says that it is alive. */
 export interface TaskWatchOptions {
   readonly idleMs: number;
-  readonly recheckMs: number;
 }
+
+/** After how long the database is asked again when it was away. */
+const RETRY_MS = 1_000;
 
 export class TaskWatcher {
   constructor(
@@ -41,20 +44,20 @@ export class TaskWatcher {
   ) {}
 
   /**
-   * Streams changes until the signal aborts. `recheck` looks up the caller again; the stream ends with ACCESS_CHANGED
-   * when what they may see is no longer the same. Also throws RESUME_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, STOPPING.
+   * Streams changes until the signal aborts; each waits until the caller's standing is confirmed. Throws what ended that,
+   * RESUME_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, STOPPING. An outage of the database ends no stream that has begun.
    */
   async *watch(
     principal: Principal,
     query: WatchQuery,
-    recheck: () => Promise<Principal>,
+    standing: Pick<Standing, 'confirmed'>,
     signal: AbortSignal,
   ): AsyncGenerator<WatchMessage, void, undefined> {
     const view = new View(principal, query);
     const watch = await this.feed.open(this.#positionOf(query.resumeToken));
     try {
       yield { kind: 'snapshot', resumed: query.resumeToken !== '', resumeToken: this.#seal(watch.at) };
-      yield* this.#follow(watch, view, recheck, signal);
+      yield* this.#follow(watch, view, standing, signal);
     } finally {
       watch.close();
     }
@@ -63,30 +66,37 @@ export class TaskWatcher {
   async *#follow(
     watch: FeedWatch,
     view: View,
-    recheck: () => Promise<Principal>,
+    standing: Pick<Standing, 'confirmed'>,
     signal: AbortSignal,
   ): AsyncGenerator<WatchMessage, void, undefined> {
     let toldAtMs = this.clock.monotonicMs();
-    let checkedAtMs = toldAtMs;
     while (!signal.aborted) {
-      const segment = await watch.next(this.options.recheckMs, signal);
-      if (signal.aborted) return;
-      if (this.clock.monotonicMs() - checkedAtMs >= this.options.recheckMs) {
-        view.requireSameAccess(await recheck());
-        checkedAtMs = this.clock.monotonicMs();
-      }
+      const segment = await this.#next(watch, toldAtMs + this.options.idleMs - this.clock.monotonicMs(), signal);
       for (const source of segment?.events ?? []) {
         const seen = view.see(source);
         if (!seen) continue;
+        await standing.confirmed();
+        if (signal.aborted) return;
         const resumeToken = this.#seal(positionAfter(source));
         const event = seen.task ? source.event : onlyThat(source.event);
         yield { kind: 'change', event, task: seen.task, resumeToken, source };
         toldAtMs = this.clock.monotonicMs();
       }
-      if (this.clock.monotonicMs() - toldAtMs >= this.options.idleMs) {
+      if (!signal.aborted && this.clock.monotonicMs() - toldAtMs >= this.options.idleMs) {
         yield { kind: 'idle', resumeToken: this.#seal(watch.at) };
         toldAtMs = this.clock.monotonicMs();
       }
+    }
+  }
+
+  /** What follows; undefined when nothing did in time, or the database is away. */
+  async #next(watch: FeedWatch, timeoutMs: number, signal: AbortSignal): Promise<FeedSegment | undefined> {
+    try {
+      return await watch.next(timeoutMs, signal);
+    } catch (error) {
+      if (TaskDashError.from(error).code !== 'STORAGE_UNAVAILABLE') throw error;
+      await delay(this.clock, RETRY_MS, signal);
+      return undefined;
     }
   }
 
@@ -100,6 +110,11 @@ export class TaskWatcher {
   #seal(position: FeedPosition): string {
     return this.sealer.seal('watch', null, position);
   }
+}
+
+/** Throws ACCESS_CHANGED where the two, the same caller then and now, may not see the same. */
+export function requireSameSight(then: Principal, now: Principal): void {
+  if (JSON.stringify(readScope(then)) !== JSON.stringify(readScope(now))) throw new TaskDashError('ACCESS_CHANGED');
 }
 
 /** Tokens of other versions hold other things. */
@@ -130,10 +145,6 @@ class View {
     if (this.#ids.size > 0 && !this.#ids.has(source.task.id)) return undefined;
     if (this.#shows(source.task)) return { task: source.task };
     return this.#shows(source.previous) ? { task: undefined } : undefined;
-  }
-
-  requireSameAccess(principal: Principal): void {
-    if (JSON.stringify(readScope(principal)) !== JSON.stringify(this.#scope)) throw new TaskDashError('ACCESS_CHANGED');
   }
 
   #shows(owner: { user: string; group_id: string }): boolean {

@@ -126,7 +126,7 @@ function valuedPart({ orderBy, ascending, after }: TaskPageQuery, parameters: Pa
   const { column, type, isOptional } = ORDER_COLUMNS[orderBy];
   const conditions = isOptional ? [`${column} IS NOT NULL`] : [];
   if (after) {
-    const value = type === 'timestamptz' ? new Date(Number(after.value)) : after.value;
+    const value = typeof after.value === 'number' ? new Date(after.value) : after.value;
     const position = `(${parameters.add(value)}::${type}, ${parameters.add(after.id)}::text)`;
     conditions.push(`(${column}, id) ${ascending ? '>' : '<'} ${position}`);
   }

@@ -18,7 +18,7 @@ import { createConnectCalls, type Handler } from './connect-calls.js';
 import type { Readiness } from './readiness.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
-import { callerKey, credentialsIn, type Caller } from './rpc/guard.js';
+import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js';
 import { MAX_CONNECTIONS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 import { createPageHandler, plain, type PageHandler } from './static-files.js';
@@ -100,7 +100,11 @@ export class HttpServer {
     return createConnectCalls({
       services: options.services,
       fallback: this.#page,
-      contextValues: (request) => createContextValues().set(callerKey, this.#callerOf(request)),
+      contextValues: (request) =>
+        createContextValues()
+          .set(callerKey, this.#callerOf(request))
+          // The connection is the call's alone while it lasts.
+          .set(hangUpKey, () => request.socket.destroy()),
       readMaxBytes,
       writeMaxBytes: options.limits.maxMessageBytes,
       maxTimeoutMs: MAX_TIMEOUT_MS,
@@ -169,6 +173,7 @@ export class HttpServer {
     if (this.options.tls) response.setHeader('Strict-Transport-Security', STRICT_TRANSPORT);
     // A connection whose last answer went out while the door closes would wait for its keep-alive to end.
     response.once('close', () => void (this.#stopping && setImmediate(() => this.#server.closeIdleConnections())));
+    response.once('close', () => leaveNothingWaiting(response));
     const path = request.url?.split('?', 1)[0]?.replace(/(?<=.)\/$/, '');
     // Before everything else: load balancers ask these without naming a host.
     if (path === '/healthz') return plain(response, 200, 'ok');
@@ -237,6 +242,11 @@ function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server
     requireHostHeader: false,
   };
   return tls ? createTlsServer({ ...options, ...tls }, handler) : createServer(options, handler);
+}
+
+/** Connect waits for a reader to take more also when there is no connection any more: its stream would never end. */
+function leaveNothingWaiting(response: ServerResponse): void {
+  if (response.listenerCount('drain') > 0) response.emit('drain');
 }
 
 /** Whether the headers tell that the message cannot be larger than strangers may send. */

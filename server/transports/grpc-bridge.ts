@@ -41,7 +41,7 @@ import { metadataOf, statusOf } from './grpc-status.js';
 import { flawOfBinary } from './rpc/binary-scan.js';
 import { bytesAtHand } from './rpc/encoded.js';
 import { refusalOf } from './rpc/flaws.js';
-import { callerKey, type Caller } from './rpc/guard.js';
+import { callerKey, hangUpKey, type Caller } from './rpc/guard.js';
 import { MAX_TIMEOUT_MS } from './rpc/limits.js';
 
 type Context = ReturnType<typeof createHandlerContext>;
@@ -229,14 +229,16 @@ function contextOf({ method, host }: Mount, call: AnyCall): Context {
   const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime();
   const peer = call.getPeer();
   const caller: Caller = { door: 'grpc', address: addressOf(peer), connection: peer, isEncrypted: false };
-  const context = createHandlerContext({
+  const context: Context = createHandlerContext({
     service: method.parent,
     method,
     protocolName: 'grpc',
     requestMethod: 'POST',
     url: `https://grpc/${method.parent.typeName}/${method.name}`,
     requestHeader: headersOf(call.metadata),
-    contextValues: createContextValues().set(callerKey, caller),
+    contextValues: createContextValues()
+      .set(callerKey, caller)
+      .set(hangUpKey, (reason) => context.abort(reason)),
     ...(Number.isFinite(deadlineMs) && { timeoutMs: Math.min(Math.max(0, deadlineMs - Date.now()), LONGEST_TIMER_MS) }),
     shutdownSignal: host.shutdown,
   });

@@ -124,11 +124,12 @@ export class RpcRig {
     this.arrivals = new Arrivals(clock, limits);
     const services = createRpcServices({
       registry: new TaskRegistry(this.store, this.#batcher, hints, sealer),
-      watcher: new TaskWatcher(this.feed, sealer, clock, { idleMs: 15_000, recheckMs: options.recheckMs ?? 3_000 }),
+      watcher: new TaskWatcher(this.feed, sealer, clock, { idleMs: 15_000 }),
       auth: this.#auth,
       marksOf: (task) => this.#liveness.marks.marksOf(task),
       liveness: this.#liveness,
       maxStreams: options.maxStreams ?? 1_000,
+      recheckMs: options.recheckMs ?? 2_000,
       observer: {
         onCall: (report) => this.reports.push(report),
         onStream: (_door, change) => (this.openStreams += change),

@@ -4,6 +4,7 @@ import { WatchTasksResponseSchema } from '../../proto/gen/taskdash/task/v1/task_
 import type { FeedEvent } from '../../server/domain/ports.js';
 import type { WatchMessage } from '../../server/domain/task-watch.js';
 import { bytesAtHand } from '../../server/transports/rpc/encoded.js';
+import { silentLog } from '../support/silent-log.js';
 import { WatchMessages, type WatchAnswer } from '../../server/transports/rpc/watch-messages.js';
 
 let marksAsked: number;
@@ -14,7 +15,7 @@ beforeEach(() => {
   messages = new WatchMessages(() => {
     marksAsked++;
     return ['suspect'];
-  });
+  }, silentLog);
 });
 
 const AT = new Date('2026-01-02T03:04:05.678Z');
@@ -41,13 +42,19 @@ function told(source: FeedEvent, resumeToken: string, isSeen = true): WatchMessa
   return { kind: 'change', event: source.event, task: isSeen ? source.task : undefined, resumeToken, source };
 }
 
+function answerTo(message: WatchMessage): WatchAnswer {
+  const answer = messages.answer(message);
+  if (!answer) throw new Error('the change is left out');
+  return answer;
+}
+
 const plainBytes = (answer: WatchAnswer) =>
   toBinary(WatchTasksResponseSchema, create(WatchTasksResponseSchema, answer));
 
 describe('a change', () => {
   it('is made once for all who see it, each with a token of their own', () => {
     const source = change(1);
-    const answers = ['', 'short', 't'.repeat(500)].map((token) => messages.answer(told(source, token)));
+    const answers = ['', 'short', 't'.repeat(500)].map((token) => answerTo(told(source, token)));
     expect(marksAsked).toBe(1);
     for (const [index, answer] of answers.entries()) {
       const bytes = bytesAtHand(answer) as Buffer;
@@ -58,14 +65,14 @@ describe('a change', () => {
   });
 
   it('has the bytes that its message has', () => {
-    const answer = messages.answer(told(change(1), 'token'));
+    const answer = answerTo(told(change(1), 'token'));
     expect(Buffer.compare(bytesAtHand(answer) as Buffer, plainBytes(answer))).toBe(0);
   });
 
   it('is not mixed up with what those hear whose sight the task left', () => {
     const source = change(1);
-    messages.answer(told(source, 'a'));
-    const answer = messages.answer(told(source, 'b', false));
+    answerTo(told(source, 'a'));
+    const answer = answerTo(told(source, 'b', false));
     const { message } = fromBinary(WatchTasksResponseSchema, bytesAtHand(answer) as Buffer);
     expect(message).toMatchObject({ case: 'change', value: { event: { taskId: 'task-1', actor: '', node: '' } } });
     expect(message.case === 'change' && message.value.task).toBeUndefined();
@@ -74,13 +81,28 @@ describe('a change', () => {
 
   it('is forgotten when many came after it, and made anew for a late one', () => {
     const sources = Array.from({ length: 2_001 }, (_, id) => change(id));
-    for (const source of sources) messages.answer(told(source, 'a'));
+    for (const source of sources) answerTo(told(source, 'a'));
     expect(marksAsked).toBe(2_001);
-    messages.answer(told(sources[2_000] as FeedEvent, 'b'));
-    messages.answer(told(sources[1] as FeedEvent, 'b'));
+    answerTo(told(sources[2_000] as FeedEvent, 'b'));
+    answerTo(told(sources[1] as FeedEvent, 'b'));
     expect(marksAsked).toBe(2_001);
-    messages.answer(told(sources[0] as FeedEvent, 'b'));
+    answerTo(told(sources[0] as FeedEvent, 'b'));
     expect(marksAsked).toBe(2_002);
+  });
+});
+
+describe('a change that cannot be sent', () => {
+  const bad = change(7);
+  it.each([
+    ['its record', { ...bad, task: { ...bad.task, createdAt: new Date(NaN) } }],
+    ['its event', { ...bad, event: { ...bad.event, at: new Date(8e15) } }],
+  ])('for %s is left out for all, and the log names it once', (_why, source) => {
+    const logged: object[] = [];
+    messages = new WatchMessages(() => [], { ...silentLog, error: (details) => logged.push(details) });
+    for (const token of ['a', 'b']) expect(messages.answer(told(source, token))).toBeUndefined();
+    expect(logged).toHaveLength(1);
+    expect(String((logged[0] as { err: Error }).err.message)).toContain('"task-7"');
+    expect(messages.answer(told(change(8), 'c'))).toBeDefined();
   });
 });
 
@@ -90,7 +112,7 @@ describe('what is no change', () => {
       { kind: 'snapshot', resumed: true, resumeToken: 'a' },
       { kind: 'idle', resumeToken: 'a' },
     ] as const) {
-      const answer = messages.answer(message);
+      const answer = answerTo(message);
       expect(answer.message?.case).toBe(message.kind);
       expect(bytesAtHand(answer)).toBeUndefined();
     }

@@ -1,4 +1,4 @@
-import { beforeEach, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Principal } from '../../server/domain/access.js';
 import { TaskRegistry } from '../../server/domain/task-registry.js';
 import { TokenSealer } from '../../server/domain/token-sealer.js';
@@ -8,6 +8,10 @@ import { MemoryTaskDatabase, MemoryTaskStore } from '../support/memory-task-stor
 
 const PERSON: Principal = { kind: 'user', id: 'admin', administrator: true, memberships: new Map() };
 const SERVICE: Principal = { kind: 'legacy', address: '10.0.0.1' };
+const TOKEN: Principal = { kind: 'token', name: 't', groupId: 'mx', scopes: ['register', 'read'], address: '' };
+const WRITER: Principal = { ...TOKEN, scopes: ['register'] };
+const VIEWER: Principal = { kind: 'user', id: 'ssx', administrator: false, memberships: new Map([['mx', 'viewer']]) };
+const MANAGER: Principal = { ...VIEWER, memberships: new Map([['mx', 'manager']]) };
 const SESSION = { id: '00000000-0000-4000-8000-000000000001', claimed: () => {}, concluded: () => {} };
 
 let store: MemoryTaskStore;
@@ -29,4 +33,32 @@ it('who has no session takes no claim: the death of the service that vouches for
   expect(await store.find('everything', 'a')).toMatchObject({ name: 'third', sessionId: SESSION.id, epoch: 1 });
   const lapse = { taskId: 'a', sessionId: SESSION.id, epoch: 1, cause: 'heartbeat_timeout', silentMs: 1 } as const;
   expect(await store.lapse([lapse])).toEqual(['a']);
+});
+
+describe('an update of a task that the caller may not see', () => {
+  /** How an update ends, and how many statements the database got for it. */
+  async function refusal(principal: Principal, id: string): Promise<{ code: unknown; statements: object }> {
+    const find = vi.spyOn(store, 'find');
+    const write = vi.spyOn(store, 'writeBatch');
+    const code = await registry.update(principal, id, { name: 'new' }).catch((error: { code: unknown }) => error.code);
+    const statements = { writes: write.mock.calls.length, finds: find.mock.calls.length };
+    vi.restoreAllMocks();
+    return { code, statements };
+  }
+
+  it.each([
+    ['a token', TOKEN],
+    ['a token that only registers', WRITER],
+    ['a viewer', VIEWER],
+    ['a manager', MANAGER],
+  ])('by %s is answered as one of a missing task, with as many statements', async (_who, principal) => {
+    await registry.register(SERVICE, 'foreign', { group_id: 'other' });
+    const foreign = await refusal(principal, 'foreign');
+    expect(foreign.code).toBe('TASK_NOT_FOUND');
+    expect(await refusal(principal, 'missing')).toEqual(foreign);
+  });
+
+  it('costs a caller who may write everything no second statement', async () => {
+    expect(await refusal(SERVICE, 'missing')).toEqual({ code: 'TASK_NOT_FOUND', statements: { writes: 1, finds: 0 } });
+  });
 });

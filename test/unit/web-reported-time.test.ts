@@ -21,6 +21,8 @@ describe('no time', () => {
     '0001年01月01日',
     '00010101',
     '0001.01.01',
+    '00010101000000',
+    '0001年1月1日0时0分',
   ])('%j is a dash', (reported) => {
     expect([isNoTime(reported), shown(reported)]).toEqual([true, DASH]);
     // Also where a server took it for an instant.
@@ -57,6 +59,13 @@ describe('a time without a zone', () => {
     '20200701 12:00',
     '2020年7月1日 12:00:00,5',
     '2020年7月1日12:00',
+    '2020年7月1日12时',
+    '2020年7月1日 12时00分',
+    '2020年7月1日12点0分59秒',
+    '20200701T120000',
+    '20200701 1200',
+    '20200701120000',
+    '20200701120000.5',
     '2020-07-01 12:00:00.123 m=+0.01',
   ])('%j keeps its clock', (reported) => {
     for (const instantMs of [Date.UTC(2020, 6, 1, 12), Date.UTC(2020, 6, 1, 4)]) {
@@ -74,6 +83,9 @@ describe('a time with a zone', () => {
     '2020-07-01T12:00:00Z',
     '2020-07-01 20:00:00 +0800 CST m=+0.01',
     '2020-07-01T12:00:00+00',
+    '20200701T120000Z',
+    '20200701T200000+0800',
+    '2020年7月1日20时00分+08:00',
     '1593604800',
     '1593604800000',
   ])('%j is shown in the zone of the viewer, to the second on demand', (reported) => {
@@ -86,11 +98,39 @@ describe('a time with a zone', () => {
   });
 });
 
+describe('a text that the page reads as a day and a clock', () => {
+  it('is one that the server reads as the same one, in UTC', () => {
+    const two = (max: number) => fc.integer({ min: 0, max }).map((n) => String(n).padStart(2, '0'));
+    const day = fc.tuple(two(13), two(32)).chain(([m, d]) => fc.constantFrom(`2020${m}${d}`, `2020年${m}月${d}日`));
+    const clock = fc
+      .tuple(two(25), two(61), two(59))
+      .chain(([h, m, s]) =>
+        fc.constantFrom(`${h}${m}${s}`, `${h}${m}`, `${h}时${m}分`, `${h}点${m}分${s}秒`, `${h}时`),
+      );
+    fc.assert(
+      fc.property(day, fc.constantFrom('', ' ', 'T'), clock, (date, between, time) => {
+        const reported = date + between + time;
+        const instant = parseInstant(reported);
+        const words = reportedWords(reported, instant?.getTime(), 'en');
+        if (!instant) expect(words).toEqual({ text: reported });
+        else expect(words).toMatchObject({ datetime: instant.toISOString().slice(0, 16), isZoneless: true });
+      }),
+      { numRuns: 2000, seed: 20200701 },
+    );
+  });
+});
+
 describe('any other text', () => {
-  it.each(['12:00', 'soon', '2020-02-31', '2020-13-01', '0000-00-00 00:00:00', '2020-07-01 25:00'])(
-    '%j is shown as it is',
-    (reported) => expect(shown(reported)).toBe(reported),
-  );
+  it.each([
+    '12:00',
+    'soon',
+    '2020-02-31',
+    '2020-13-01',
+    '0000-00-00 00:00:00',
+    '2020-07-01 25:00',
+    '2020年7月1日25时',
+    '20200701250000',
+  ])('%j is shown as it is', (reported) => expect(shown(reported)).toBe(reported));
 
   it('never fails, whatever it is and whatever instant it is said to mean', () => {
     const text = fc.oneof(

@@ -30,6 +30,8 @@ import {
   type TaskTexts,
 } from '../../domain/task.js';
 
+import { hasTimestamp, requireSendable, sendableSpan } from './sendable.js';
+
 const STATUSES: ReadonlyMap<string, TaskStatus> = new Map([
   ['running', TaskStatus.RUNNING],
   ['finish', TaskStatus.FINISH],
@@ -76,8 +78,12 @@ const ORDERS: Readonly<Record<OrderField, TaskOrderField>> = {
 /** Tells the marks of a task, which live in the memory of nodes and not in the record. */
 export type MarksOf = (task: Task) => readonly TaskMark[];
 
-/** A task as the contract has it. */
+/** A task as the contract has it. Throws TASK_UNSENDABLE. */
 export function taskMessage(task: Task, marksOf: MarksOf): TaskMessage {
+  const { id, addr, statusBefore, statusChangedAt, createdAt, updatedAt, revision } = task;
+  const texts = Object.fromEntries(TASK_TEXT_FIELDS.map((field) => [field, task[field]]));
+  const rest = { addr, statusBefore, statusChangedAt, createdAt, updatedAt, revision };
+  requireSendable(`The task ${JSON.stringify(id)}`, { id, ...texts, ...rest });
   return create(TaskSchema, {
     id: task.id,
     name: task.name,
@@ -104,8 +110,11 @@ export function taskMessage(task: Task, marksOf: MarksOf): TaskMessage {
   });
 }
 
-/** An event as the contract has it. */
+/** An event as the contract has it. Throws TASK_UNSENDABLE. */
 export function eventMessage(event: TaskEvent): MessageInitShape<typeof TaskEventSchema> {
+  const { fromStatus, toStatus, actor, node } = event;
+  const gap = event.gapMs === null ? null : sendableSpan(event.gapMs);
+  requireSendable(nameOf(event), { fromStatus, toStatus, actor, node, ...(gap !== null && { gap }) });
   return {
     ...leavingMessage(event),
     fromStatus: event.fromStatus,
@@ -113,12 +122,14 @@ export function eventMessage(event: TaskEvent): MessageInitShape<typeof TaskEven
     cause: CAUSES[event.cause],
     actor: event.actor,
     node: event.node,
-    ...(event.gapMs !== null && { gap: durationFromMs(Math.round(event.gapMs)) }),
+    ...(gap !== null && { gap: durationFromMs(gap) }),
   };
 }
 
-/** An event as far as it may be told to somebody whose sight the task has left with it. */
+/** An event as far as it may be told to somebody whose sight the task has left with it. Throws TASK_UNSENDABLE. */
 export function leavingMessage(event: TaskEvent): MessageInitShape<typeof TaskEventSchema> {
+  const { id, taskId, at, revision } = event;
+  requireSendable(nameOf(event), { id, taskId, at, revision });
   return {
     id: BigInt(event.id),
     taskId: event.taskId,
@@ -126,6 +137,15 @@ export function leavingMessage(event: TaskEvent): MessageInitShape<typeof TaskEv
     at: timestampFromDate(event.at),
     revision: BigInt(event.revision),
   };
+}
+
+function nameOf(event: TaskEvent): string {
+  return `The event ${event.id} of the task ${JSON.stringify(event.taskId)}`;
+}
+
+/** A task as its writer may know it who gets no record: which version they wrote. */
+export function versionMessage(task: Task): TaskMessage {
+  return create(TaskSchema, { id: task.id, etag: etagOf(task), revision: BigInt(task.revision) });
 }
 
 /** The texts of a message, under the names of the domain. */
@@ -176,9 +196,6 @@ const FILTER_TEXTS = [
   ['namePrefix', 'name_prefix', 256],
   ['addrPrefix', 'addr_prefix', 64],
 ] as const;
-/** The years 1 to 9999, which every form of a Timestamp has. */
-const FIRST_MS = -62_135_596_800_000;
-const LAST_MS = 253_402_300_799_999;
 
 /** A filter, checked against the limits in the contract's sentences. Throws REQUEST_INVALID. */
 export function filterOf(message: FilterMessage | undefined): TaskFilter {
@@ -231,7 +248,7 @@ export function requestInvalid(violations: readonly FieldViolation[]): TaskDashE
 
 function dateOf(timestamp: Timestamp, field: string): Date {
   const date = timestampDate(timestamp);
-  if (date.getTime() >= FIRST_MS && date.getTime() <= LAST_MS) return date;
+  if (hasTimestamp(date)) return date;
   throw requestInvalid([{ field, description: 'must be an instant between the years 1 and 9999' }]);
 }
 
@@ -244,12 +261,12 @@ export function orderOf(field: OrderField): TaskOrderField {
   ]);
 }
 
-/** One result of a batch. */
-export function batchResult(outcome: Task | TaskDashError, marksOf: MarksOf) {
+/** One result of a batch; `messageOf` tells what was written. */
+export function batchResult(outcome: Task | TaskDashError, messageOf: (task: Task) => TaskMessage) {
   return create(BatchRegisterTasksResultSchema, {
     outcome:
       outcome instanceof TaskDashError
         ? { case: 'error', value: { reason: outcome.code, message: `${outcome.message} ${outcome.hint}` } }
-        : { case: 'task', value: taskMessage(outcome, marksOf) },
+        : { case: 'task', value: messageOf(outcome) },
   });
 }

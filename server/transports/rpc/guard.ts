@@ -1,5 +1,5 @@
 /** Who calls: from the headers of a call to a principal. Every handler begins here. */
-import { createContextKey, type HandlerContext } from '@connectrpc/connect';
+import { createContextKey, type ConnectError, type HandlerContext } from '@connectrpc/connect';
 import type { Principal } from '../../domain/access.js';
 import type { Authenticator, Credentials } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
@@ -20,6 +20,12 @@ export const callerKey = createContextKey<Caller>(
   { door: 'http', address: '', connection: '', isEncrypted: false },
   { description: 'caller' },
 );
+
+/**
+ * Under which a door puts how it ends a call at once, whether or not the caller takes what has been sent. Whether the caller
+ * still hears the reason depends on the door.
+ */
+export const hangUpKey = createContextKey<(reason: ConnectError) => void>(() => {}, { description: 'hang up' });
 
 /** The name of the session's cookie. Over TLS browsers hold it, by its name, to this host and to TLS. */
 function cookieName({ isEncrypted }: Pick<Caller, 'isEncrypted'>): string {

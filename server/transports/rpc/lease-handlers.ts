@@ -8,6 +8,7 @@ import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { Leases, LeaseTerms } from '../../domain/leases.js';
 import type { HandlerContext } from '@connectrpc/connect';
+import { until, type AllowedStreams } from './allowed-stream.js';
 import type { Calls } from './call.js';
 import { callerKey, requirePrincipal } from './guard.js';
 
@@ -16,8 +17,9 @@ export function createLeaseHandlers(options: {
   leases: Pick<Leases, 'grant' | 'renew' | 'revoke'>;
   auth: Authenticator;
   calls: Calls;
+  streams: AllowedStreams;
 }): ServiceImpl<typeof LeaseService> {
-  const { leases, auth, calls } = options;
+  const { leases, auth, calls, streams } = options;
 
   /** The caller as the owner of leases: one who may register. */
   async function requireOwner(context: HandlerContext): Promise<string> {
@@ -26,7 +28,7 @@ export function createLeaseHandlers(options: {
     return ownerOf(principal);
   }
 
-  /** Whether a stream may go on. That nobody can be looked up ends none: an outage of the database is no client's fault. */
+  /** Whether a beat counts. That nobody can be looked up ends none: an outage of the database is no client's fault. */
   async function requireStill(context: HandlerContext): Promise<void> {
     try {
       await requireOwner(context);
@@ -47,10 +49,13 @@ export function createLeaseHandlers(options: {
     keepAlive: (requests, context) =>
       calls.stream(context, async function* () {
         const owner = await requireOwner(context);
-        for await (const { leaseId } of requests) {
-          await requireStill(context);
-          yield { lease: leaseMessage(await leases.renew(leaseId, owner)) };
-        }
+        const lookUp = async () => void (await requireOwner(context));
+        yield* streams.run(context, lookUp, async function* (_standing, signal) {
+          for await (const { leaseId } of until(signal, requests)) {
+            await requireStill(context);
+            yield { lease: leaseMessage(await leases.renew(leaseId, owner)) };
+          }
+        });
       }),
 
     renewLease: (request, context) =>

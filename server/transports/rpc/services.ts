@@ -6,9 +6,10 @@ import { SessionService } from '../../../proto/gen/taskdash/task/v1/session_serv
 import { TaskService } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
+import type { Clock } from '../../domain/clock.js';
 import type { Liveness } from '../../domain/liveness.js';
-import type { Log } from '../../domain/ports.js';
 import type { TokenSealer } from '../../domain/token-sealer.js';
+import { AllowedStreams } from './allowed-stream.js';
 import { createAuthHandlers } from './auth-handlers.js';
 import { Calls, type CallObserver } from './call.js';
 import { createLeaseHandlers } from './lease-handlers.js';
@@ -16,10 +17,12 @@ import { createAdminHandlers, createSessionHandlers, type Sessions } from './ses
 import { createTaskHandlers, type TaskHandlersOptions } from './task-handlers.js';
 
 /** What the services work with. */
-export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls' | 'leases'> {
+export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls' | 'streams' | 'leases'> {
   readonly liveness: Sessions & Pick<Liveness, 'leases'>;
   readonly sealer: TokenSealer;
-  readonly log: Log;
+  readonly clock: Clock;
+  /** How often it is looked up whether the caller of an open stream may still have it. */
+  readonly recheckMs: number;
   readonly observer: CallObserver;
 }
 
@@ -33,10 +36,11 @@ export interface RpcService<S extends DescService = DescService> {
 export function createRpcServices(options: RpcServicesOptions): readonly RpcService[] {
   const { auth, liveness } = options;
   const calls = new Calls(options.log, options.observer);
+  const streams = new AllowedStreams(options.clock, options.recheckMs, options.log);
   const sessionOptions = { auth, calls, sessions: liveness, sealer: options.sealer };
   return [
-    pair(TaskService, createTaskHandlers({ ...options, calls, leases: liveness.leases })),
-    pair(LeaseService, createLeaseHandlers({ auth, calls, leases: liveness.leases })),
+    pair(TaskService, createTaskHandlers({ ...options, calls, streams, leases: liveness.leases })),
+    pair(LeaseService, createLeaseHandlers({ auth, calls, streams, leases: liveness.leases })),
     pair(SessionService, createSessionHandlers(sessionOptions)),
     pair(AdminService, createAdminHandlers(sessionOptions)),
     pair(AuthService, createAuthHandlers({ auth, calls })),

@@ -6,16 +6,17 @@ import {
   type WatchTasksRequest,
 } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { TaskSchema, type Task as TaskMessage } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import { isVisible, ownerOf, readScope, type Principal } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { Leases } from '../../domain/leases.js';
 import { networkOf } from '../../domain/network.js';
-import type { StatusCount } from '../../domain/ports.js';
-import { checkId, etagOf, sentBytesOf, TASK_LIMITS, type Task } from '../../domain/task.js';
+import type { Log, StatusCount } from '../../domain/ports.js';
+import { checkId, sentBytesOf, TASK_LIMITS, type Task } from '../../domain/task.js';
 import { MAX_BATCH_REGISTRATIONS, type Claimant, type TaskRegistry } from '../../domain/task-registry.js';
-import type { TaskWatcher } from '../../domain/task-watch.js';
+import { requireSameSight, type TaskWatcher } from '../../domain/task-watch.js';
+import type { AllowedStreams } from './allowed-stream.js';
 import type { Calls } from './call.js';
 import {
   batchResult,
@@ -27,10 +28,12 @@ import {
   taskMessage,
   textsOf,
   tooMany,
+  versionMessage,
   type MarksOf,
 } from './convert.js';
 import { callerKey, requirePrincipal } from './guard.js';
 import { MAX_WATCHES, recordBytes, type RpcLimits } from './limits.js';
+import { sendableOnly, sendableOr } from './sendable.js';
 import { Shares, type Share } from './shares.js';
 import { WatchMessages, type WatchAnswer } from './watch-messages.js';
 
@@ -40,11 +43,13 @@ export interface TaskHandlersOptions {
   readonly watcher: TaskWatcher;
   readonly auth: Authenticator;
   readonly calls: Calls;
+  readonly streams: AllowedStreams;
   readonly marksOf: MarksOf;
   readonly leases: Pick<Leases, 'sessionOf'>;
   /** Watches that may be open at once. */
   readonly maxStreams: number;
   readonly limits: RpcLimits;
+  readonly log: Log;
 }
 
 const MAX_STATUSES = 20;
@@ -53,8 +58,8 @@ const REST = '…';
 
 /** The implementation of TaskService, for every door. */
 export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<typeof TaskService> {
-  const { registry, watcher, auth, calls, marksOf } = options;
-  const messages = new WatchMessages(marksOf);
+  const { registry, watcher, auth, calls, streams, marksOf, log } = options;
+  const messages = new WatchMessages(marksOf, log);
   const shares = new Shares('open watches');
   let openStreams = 0;
 
@@ -63,7 +68,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
       calls.unary(context, async () => {
         const principal = await requirePrincipal(auth, context);
         const claimant = await claimantOf(principal, request.leaseId);
-        return { task: taskMessage(await register(principal, request.task, 'task.', claimant), marksOf) };
+        return { task: writtenMessage(await register(principal, request.task, 'task.', claimant)) };
       }),
 
     batchRegisterTasks: (request, context) =>
@@ -80,7 +85,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
         const outcomes = request.tasks.map((task, index) =>
           register(principal, task, `tasks[${index}].`, claimant).catch(asOutcome),
         );
-        return { results: (await Promise.all(outcomes)).map((outcome) => batchResult(outcome, marksOf)) };
+        return { results: (await Promise.all(outcomes)).map((outcome) => batchResult(outcome, writtenMessage)) };
       }),
 
     updateTask: (request, context) =>
@@ -118,7 +123,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
           maxBytes: recordBytes(options.limits),
         });
         return {
-          tasks: page.tasks.map((task) => taskMessage(task, marksOf)),
+          tasks: sendableOnly(page.tasks, log, (task) => taskMessage(task, marksOf)),
           nextPageToken: page.nextPageToken,
           totalSize: page.totalSize,
           totalSizeExceeded: page.totalExceeded,
@@ -132,7 +137,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
         const principal = await requirePrincipal(auth, context);
         checkId(request.taskId, 'task_id');
         const page = await registry.listEvents(principal, request.taskId, request.pageSize, request.pageToken);
-        return { events: page.events.map(eventMessage), nextPageToken: page.nextPageToken };
+        return { events: sendableOnly(page.events, log, eventMessage), nextPageToken: page.nextPageToken };
       }),
 
     getTaskStats: (request, context) =>
@@ -159,9 +164,13 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
   }
 
   /** A task as its writer may know it: whoever may not read it learns which version they wrote. */
-  function shown(principal: Principal, task: Task): MessageInitShape<typeof TaskSchema> {
-    if (isVisible(readScope(principal), task)) return taskMessage(task, marksOf);
-    return { id: task.id, etag: etagOf(task), revision: BigInt(task.revision) };
+  function shown(principal: Principal, task: Task): TaskMessage {
+    return isVisible(readScope(principal), task) ? writtenMessage(task) : versionMessage(task);
+  }
+
+  /** A task that has been written. That its record cannot be sent does not undo that. */
+  function writtenMessage(task: Task): TaskMessage {
+    return sendableOr(log, undefined, () => taskMessage(task, marksOf)) ?? versionMessage(task);
   }
 
   /** The session of the lease that a call names; without one nobody's claim changes. Throws LEASE_NOT_FOUND. */
@@ -174,6 +183,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     context: Parameters<ServiceImpl<typeof TaskService>['watchTasks']>[1],
   ): AsyncGenerator<WatchAnswer, void, undefined> {
     const principal = await requirePrincipal(auth, context);
+    const lookUp = async () => requireSameSight(principal, await requirePrincipal(auth, context));
     const violations = [
       ...tooMany('group_ids', request.groupIds, MAX_WATCHED, TASK_LIMITS.group_id),
       ...tooMany('task_ids', request.taskIds, MAX_WATCHED, TASK_LIMITS.id),
@@ -188,9 +198,12 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     const giveBack = shares.take(watchShares(principal, context));
     openStreams++;
     try {
-      const recheck = () => requirePrincipal(auth, context);
-      for await (const message of watcher.watch(principal, request, recheck, context.signal))
-        yield messages.answer(message);
+      yield* streams.run(context, lookUp, async function* (standing, signal) {
+        for await (const message of watcher.watch(principal, request, standing, signal)) {
+          const answer = messages.answer(message);
+          if (answer) yield answer;
+        }
+      });
     } finally {
       giveBack();
       openStreams--;

@@ -9,10 +9,11 @@ import {
   WatchTasksResponseSchema,
   type TaskChange,
 } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
-import type { FeedEvent } from '../../domain/ports.js';
+import type { FeedEvent, Log } from '../../domain/ports.js';
 import type { WatchMessage } from '../../domain/task-watch.js';
 import { eventMessage, leavingMessage, taskMessage, type MarksOf } from './convert.js';
 import { withBytes } from './encoded.js';
+import { sendableOr } from './sendable.js';
 
 /** A message of a watch, as a handler yields it. */
 export type WatchAnswer = MessageInitShape<typeof WatchTasksResponseSchema>;
@@ -30,13 +31,16 @@ interface Told {
 
 export class WatchMessages {
   /** For those who see the task after the change, and for those whose sight it left. */
-  readonly #seen = new Map<FeedEvent, Told>();
-  readonly #left = new Map<FeedEvent, Told>();
+  readonly #seen = new Map<FeedEvent, Told | undefined>();
+  readonly #left = new Map<FeedEvent, Told | undefined>();
 
-  constructor(private readonly marksOf: MarksOf) {}
+  constructor(
+    private readonly marksOf: MarksOf,
+    private readonly log: Log,
+  ) {}
 
-  /** The message to send. */
-  answer(message: WatchMessage): WatchAnswer {
+  /** The message to send; undefined for a change that cannot be sent, which the log tells once. */
+  answer(message: WatchMessage): WatchAnswer | undefined {
     const { resumeToken } = message;
     switch (message.kind) {
       case 'snapshot':
@@ -45,33 +49,35 @@ export class WatchMessages {
         return { resumeToken, message: { case: 'idle', value: {} } };
       case 'change': {
         const told = message.task ? this.#tellOfTask(message.source) : this.#tellOfLeaving(message.source);
+        if (!told) return undefined;
         const answer = { resumeToken, message: { case: 'change' as const, value: told.change } };
         return withBytes(answer, () => bytesOf(resumeToken, told));
       }
     }
   }
 
-  #tellOfTask(source: FeedEvent): Told {
-    return kept(this.#seen, source, () => {
+  #tellOfTask(source: FeedEvent): Told | undefined {
+    return this.#kept(this.#seen, source, () => {
       const event = eventMessage(source.event);
-      return { change: create(TaskChangeSchema, { event, task: taskMessage(source.task, this.marksOf) }) };
+      return create(TaskChangeSchema, { event, task: taskMessage(source.task, this.marksOf) });
     });
   }
 
-  #tellOfLeaving(source: FeedEvent): Told {
-    return kept(this.#left, source, () => ({
-      change: create(TaskChangeSchema, { event: leavingMessage(source.event) }),
-    }));
+  #tellOfLeaving(source: FeedEvent): Told | undefined {
+    return this.#kept(this.#left, source, () => create(TaskChangeSchema, { event: leavingMessage(source.event) }));
+  }
+
+  #kept(told: Map<FeedEvent, Told | undefined>, source: FeedEvent, make: () => TaskChange): Told | undefined {
+    if (told.has(source)) return told.get(source);
+    const made = sendableOr<Told | undefined>(this.log, undefined, () => ({ change: make() }));
+    keep(told, source, made);
+    return made;
   }
 }
 
-function kept(told: Map<FeedEvent, Told>, source: FeedEvent, make: () => Told): Told {
-  const existing = told.get(source);
-  if (existing) return existing;
-  const made = make();
+function keep(told: Map<FeedEvent, Told | undefined>, source: FeedEvent, made: Told | undefined): void {
   told.set(source, made);
   if (told.size > MAX_KEPT) for (const oldest of told.keys()) if (told.delete(oldest)) break;
-  return made;
 }
 
 /** A message on the wire is its fields one after the other: the token of this watcher, then the change of all. */

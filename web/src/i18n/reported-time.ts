@@ -18,9 +18,12 @@ export interface ReportedWords {
 
 /** A day in the forms that the server reads, and what is behind it. */
 const DAY =
-  /^(?:(\d{4})[-./](\d{1,2})[-./](\d{1,2})(?![-./\d])|(\d{4})(\d{2})(\d{2})(?!\d)|(\d{4})年(\d{1,2})月(\d{1,2})日)[ T]?(.*)$/s;
+  /^(?:(\d{4})[-./](\d{1,2})[-./](\d{1,2})(?![-./\d])|(\d{4})(\d{2})(\d{2})(?=\D|$|\d{6}(?!\d))|(\d{4})年(\d{1,2})月(\d{1,2})日)[ T]?(.*)$/s;
 /** A clock without a zone; Go writes behind one how its monotonic clock stood. */
 const CLOCK = /^(\d{1,2}):(\d{2})(?::\d{2}(?:[.,]\d{1,9})?)?(?: m=[+-]\d+\.\d+)?$/;
+/** The same in Chinese, and without separators, as behind a day that has none. */
+const CHINESE_CLOCK = /^(\d{1,2})[时時点點](?:(\d{1,2})分(?:\d{1,2}秒)?)?$/;
+const COMPACT_CLOCK = /^(\d{2})(\d{2})(?:\d{2}(?:[.,]\d{1,9})?)?$/;
 /** The first day of year 1, or in zones west of Greenwich the last one before it. */
 const ZERO_DAYS = ['1-1-1', '0-12-31'];
 
@@ -36,8 +39,8 @@ export function reportedWords(reported: string, instantMs: number | undefined, l
   if (instantMs === undefined) return { text: visible(reported) };
   const day = readDay(reported);
   if (day?.rest === '') return dayWords(day.date, locale);
-  const clock = day && CLOCK.exec(day.rest);
-  if (clock) return clockWords(day.date, [Number(clock[1]), Number(clock[2])], locale);
+  const clock = day && (CLOCK.exec(day.rest) ?? CHINESE_CLOCK.exec(day.rest) ?? COMPACT_CLOCK.exec(day.rest));
+  if (clock) return clockWords(day.date, [Number(clock[1]), Number(clock[2] ?? 0)], locale);
   const datetime = isoInstant(instantMs);
   if (datetime === undefined) return { text: visible(reported) };
   return { text: formatInstant(instantMs, locale), exact: formatExactInstant(instantMs, locale), datetime };

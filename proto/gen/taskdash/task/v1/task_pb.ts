@@ -72,14 +72,16 @@ export type Task = Message<"taskdash.task.v1.Task"> & {
   status: string;
 
   /**
-   * When the task started, as the service wrote it. At most 64 characters.
+   * When the task started, as the service wrote it. At most 64 characters. Any text is kept; see started_at for those that are
+   * understood as times.
    *
    * @generated from field: string start_time = 8;
    */
   startTime: string;
 
   /**
-   * When the task stopped, as the service wrote it. At most 64 characters.
+   * When the task stopped, as the service wrote it. At most 64 characters. Any text is kept; see started_at for those that are
+   * understood as times.
    *
    * @generated from field: string stop_time = 9;
    */
@@ -121,14 +123,27 @@ export type Task = Message<"taskdash.task.v1.Task"> & {
   marks: TaskMark[];
 
   /**
-   * start_time as an instant, where the text parses as one.
+   * start_time as an instant, to the millisecond; absent where the text is understood as none. Understood are:
+   *
+   * - a day, as "2020-07-01", "2020.07.01", "2020/7/1", "20200701" or "2020年7月1日", which begins at 00:00;
+   * - a day and behind it, with a space, a "T" or in Chinese nothing between them, a time of day: "12:30", "12:30:00",
+   *   "12:30:00.123", "12时30分", "12点30分05秒"; up to "24:00", the end of the day;
+   * - both without separators: "20200701T120000", "20200701T1200", "20200701120000";
+   * - behind the time of day a zone: "Z", "UTC", "+08:00", "+0800", "+08", which makes RFC 3339, and what Go prints of a time,
+   *   "2020-07-01 12:00:00.123 +0800 CST m=+0.01";
+   * - seconds or milliseconds since 1970, in 10 or 13 digits, from 2001 up to 2100.
+   *
+   * A text without a zone counts as UTC: so it is sorted and filtered, and this is its instant. It says less than that: whoever
+   * shows it had better show the clock time of the text than this instant in a zone of their own. A time of day alone, a zone
+   * such as "CST" alone, a day that no calendar has and everything outside the years 1 to 9999 are no instants, nor is the
+   * first day of year 1, which Go writes where it knows no time.
    *
    * @generated from field: google.protobuf.Timestamp started_at = 15;
    */
   startedAt?: Timestamp | undefined;
 
   /**
-   * stop_time as an instant, where the text parses as one.
+   * stop_time as an instant; as started_at.
    *
    * @generated from field: google.protobuf.Timestamp stopped_at = 16;
    */
