@@ -12,7 +12,7 @@ import { TaskDashError } from './domain/errors.js';
 import { defaultNodeName, type Config } from './config.js';
 import { acquireDatabase } from './database.js';
 import { doorPlaces, requireDoors } from './doors.js';
-import { Auth } from './domain/auth.js';
+import { Auth, AUTH_DEFAULTS, type AuthOptions } from './domain/auth.js';
 import { systemClock, type Clock } from './domain/clock.js';
 import { Liveness } from './domain/liveness.js';
 import type { Log } from './domain/ports.js';
@@ -166,10 +166,17 @@ async function startIdentity(config: Config, storage: Storage, log: Log, clock: 
     username: config.adminUsername,
     password: config.adminPassword,
   });
-  const auth = new Auth(storage.identity, hasher, clock, log);
+  const auth = new Auth(storage.identity, hasher, clock, log, authOptions(config));
   auth.start();
   undo.add(() => auth.stop());
   return { auth, firstPassword: first.password };
+}
+
+/** The look-ups of strangers leave at least half of the database's connections to everybody else. */
+function authOptions({ databasePoolSize }: Config): AuthOptions {
+  const { credentials } = AUTH_DEFAULTS;
+  const running = Math.min(credentials.strangers.running, Math.floor(databasePoolSize / 2));
+  return { ...AUTH_DEFAULTS, credentials: { ...credentials, strangers: { ...credentials.strangers, running } } };
 }
 
 async function startCore(config: Config, storage: Storage, nodeName: string, log: Log, clock: Clock, undo: Undo) {

@@ -4,14 +4,15 @@
  * - A login answers the same, in the same time, for an unknown user and a wrong password: an unknown one is verified
  *   against a hash that no password has. How often it may be tried is the matter of login-throttle.ts.
  * - What a credential stands for is remembered for two seconds, so that watches that look again and services that call
- *   often do not become queries. What this node ends, it forgets at once.
+ *   often do not become queries. What this node ends, it forgets at once. Credentials that are made up are kept apart from
+ *   those that stand for somebody, and have few queries: credential-cache.ts.
  * - Whoever still has to change the password is nobody's administrator and in no group until they have.
  */
 import type { Principal, User } from './access.js';
 import { checkPassword, invalid, isName, MAX_PASSWORD_LENGTH } from './account-rules.js';
 import type { Authenticator, Credentials, Login } from './authenticator.js';
 import type { Clock, Timer } from './clock.js';
-import { CredentialCache, type Answer } from './credential-cache.js';
+import { CredentialCache, type Answer, type CredentialCacheOptions } from './credential-cache.js';
 import { TaskDashError } from './errors.js';
 import {
   accountKey,
@@ -41,6 +42,8 @@ export interface AuthOptions extends ThrottleOptions {
   readonly cacheMs: number;
   /** How long an answer about a service token may be old: services call often, and their beats must not become queries. */
   readonly tokenCacheMs: number;
+  /** Of credentials that stand for nobody, and of those that nobody here knows yet. */
+  readonly credentials: CredentialCacheOptions;
 }
 
 export const AUTH_DEFAULTS: AuthOptions = {
@@ -52,9 +55,15 @@ export const AUTH_DEFAULTS: AuthOptions = {
   maxAddressFailures: 30,
   cacheMs: 2_000,
   tokenCacheMs: 2_000,
+  credentials: {
+    // As many as one door has connections at most.
+    capacity: 20_000,
+    wrongMs: 5_000,
+    guesses: { size: 20, refillMs: 1_000, networks: 10_000 },
+    strangers: { running: 4, waiting: 1_000, waitMs: 5_000 },
+  },
 };
 
-const MAX_CACHED = 10_000;
 /** How many sessions a user may have; a login beyond them ends the one that was not used for longest. */
 const MAX_SESSIONS = 100;
 const MAX_ADDRESS_LENGTH = 64;
@@ -62,10 +71,10 @@ const MAX_USER_AGENT_LENGTH = 256;
 const TOUCH_MS = MINUTE_MS;
 const CLEAN_MS = 10 * MINUTE_MS;
 
-type Found = Answer<Principal | undefined>;
+type Found = Answer<Principal> | undefined;
 
 export class Auth implements Authenticator {
-  readonly #cache: CredentialCache<Principal | undefined>;
+  readonly #cache: CredentialCache<Principal>;
   readonly #throttle: LoginThrottle;
   #dummyHash: Promise<string> | undefined;
   #cleaning: Timer | undefined;
@@ -78,7 +87,7 @@ export class Auth implements Authenticator {
     private readonly log: Log,
     private readonly options: AuthOptions = AUTH_DEFAULTS,
   ) {
-    this.#cache = new CredentialCache(clock, MAX_CACHED);
+    this.#cache = new CredentialCache(clock, options.credentials);
     this.#throttle = new LoginThrottle(store, clock, options);
   }
 
@@ -105,12 +114,12 @@ export class Auth implements Authenticator {
   async authenticate(credentials: Credentials): Promise<Principal | undefined> {
     const { bearer, cookie, address } = credentials;
     if (bearer !== undefined) {
-      const principal = await this.#find(bearer);
+      const principal = await this.#find(bearer, address);
       if (!principal) throw new TaskDashError('NOT_LOGGED_IN', { message: 'The token is not valid, or no longer.' });
       return principal.kind === 'token' ? { ...principal, address } : principal;
     }
     // Cookies carry sessions only: a page never holds a service token.
-    return cookie === undefined || kindOfSecret(cookie) !== 'session' ? undefined : this.#find(cookie);
+    return cookie === undefined || kindOfSecret(cookie) !== 'session' ? undefined : this.#find(cookie, address);
   }
 
   async login(username: string, password: string, origin: { address: string; userAgent: string }): Promise<Login> {
@@ -146,7 +155,7 @@ export class Auth implements Authenticator {
       keepSession: own === undefined ? undefined : hashOf(own),
       replaces: record.passwordHash,
     });
-    this.#cache.forgetAll();
+    this.#cache.ageAll();
     if (!changed) throw new TaskDashError('LOGIN_FAILED', { message: 'The password was changed at the same time.' });
   }
 
@@ -185,6 +194,8 @@ export class Auth implements Authenticator {
     // The password may have been changed, or the user disabled, while it was being verified.
     const saved = await this.store.saveSession(session, user.passwordHash, MAX_SESSIONS - 1);
     if (!saved) throw new TaskDashError('LOGIN_FAILED');
+    // Whoever has just logged in does not queue with strangers.
+    this.#cache.expect(session.idHash);
     return { token, user, expiresAt };
   }
 
@@ -200,11 +211,11 @@ export class Auth implements Authenticator {
     }
   }
 
-  #find(secret: string): Promise<Principal | undefined> {
+  #find(secret: string, address: string): Promise<Principal | undefined> {
     const kind = kindOfSecret(secret);
     if (kind === undefined) return Promise.resolve(undefined);
     const hash = hashOf(secret);
-    return this.#cache.get(hash, () => (kind === 'token' ? this.#findToken(hash) : this.#findSession(hash)));
+    return this.#cache.get(hash, address, () => (kind === 'token' ? this.#findToken(hash) : this.#findSession(hash)));
   }
 
   /** Without the address that it comes from, which differs from call to call. */
@@ -212,7 +223,7 @@ export class Auth implements Authenticator {
     const token = await this.store.findTokenByHash(secretHash);
     const now = this.clock.now();
     const leftMs = token?.expiresAt ? token.expiresAt.getTime() - now.getTime() : Infinity;
-    if (!token || leftMs <= 0) return this.#nobody();
+    if (!token || leftMs <= 0) return undefined;
     if (isStale(token.lastUsedAt, now)) await this.#note(() => this.store.touchToken(secretHash, now));
     return {
       value: { kind: 'token', name: token.name, groupId: token.groupId, scopes: token.scopes, address: '' },
@@ -223,9 +234,9 @@ export class Auth implements Authenticator {
   async #findSession(idHash: string): Promise<Found> {
     const session = await this.store.findSession(idHash);
     const now = this.clock.now();
-    if (!session || this.#hasEnded(session, now)) return this.#nobody();
+    if (!session || this.#hasEnded(session, now)) return undefined;
     const user = await this.store.findUser(session.userId);
-    if (!user || user.disabled) return this.#nobody();
+    if (!user || user.disabled) return undefined;
     if (isStale(session.lastUsedAt, now)) await this.#note(() => this.store.touchSession(idHash, now));
     const validForMs = Math.min(this.options.cacheMs, session.expiresAt.getTime() - now.getTime());
     return { value: principalOf(user), validForMs };
@@ -238,10 +249,6 @@ export class Auth implements Authenticator {
     } catch (error) {
       this.log.warn({ err: error }, 'the latest use of a credential could not be noted');
     }
-  }
-
-  #nobody(): Found {
-    return { value: undefined, validForMs: this.options.cacheMs };
   }
 
   #hasEnded(session: LoginSession, now: Date): boolean {
