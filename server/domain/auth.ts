@@ -2,7 +2,9 @@
  * Who somebody is: logins, login sessions and service tokens.
  *
  * - A login answers the same, in the same time, for an unknown user and a wrong password: an unknown one is verified
- *   against a hash that no password has. How often it may be tried is the matter of login-throttle.ts.
+ *   against a hash that no password has. How often it may be tried is the matter of login-throttle.ts. A crowd of logins
+ *   waits in a fair queue before the first query and again before the hash, and whoever logs in from where they have
+ *   before goes past strangers.
  * - What a credential stands for is remembered for two seconds, so that watches that look again and services that call
  *   often do not become queries. What this node ends, it forgets at once. Credentials that are made up are kept apart from
  *   those that stand for somebody, and have few queries: credential-cache.ts.
@@ -14,12 +16,14 @@ import type { Authenticator, Credentials, Login } from './authenticator.js';
 import type { Clock, Timer } from './clock.js';
 import { CredentialCache, type Answer, type CredentialCacheOptions } from './credential-cache.js';
 import { TaskDashError } from './errors.js';
+import { FairQueue, type FairQueueLimits, type Party } from './fair-queue.js';
 import {
   accountKey,
   addressKey,
   knownAccountKey,
   LoginThrottle,
   passwordChangeKey,
+  type AttemptKeys,
   type ThrottleOptions,
 } from './login-throttle.js';
 import { networkOf } from './network.js';
@@ -42,6 +46,8 @@ export interface AuthOptions extends ThrottleOptions {
   readonly cacheMs: number;
   /** How long an answer about a service token may be old: services call often, and their beats must not become queries. */
   readonly tokenCacheMs: number;
+  /** Logins about which the database is asked for the first time. */
+  readonly arrivals: FairQueueLimits;
   /** Of credentials that stand for nobody, and of those that nobody here knows yet. */
   readonly credentials: CredentialCacheOptions;
 }
@@ -55,6 +61,7 @@ export const AUTH_DEFAULTS: AuthOptions = {
   maxAddressFailures: 30,
   cacheMs: 2_000,
   tokenCacheMs: 2_000,
+  arrivals: { running: 2, waiting: 1_000, waitMs: 5_000 },
   credentials: {
     // As many as one door has connections at most.
     capacity: 20_000,
@@ -76,6 +83,7 @@ type Found = Answer<Principal> | undefined;
 export class Auth implements Authenticator {
   readonly #cache: CredentialCache<Principal>;
   readonly #throttle: LoginThrottle;
+  readonly #arrivals: FairQueue;
   #dummyHash: Promise<string> | undefined;
   #cleaning: Timer | undefined;
   #cleaned: Promise<void> = Promise.resolve();
@@ -89,6 +97,7 @@ export class Auth implements Authenticator {
   ) {
     this.#cache = new CredentialCache(clock, options.credentials);
     this.#throttle = new LoginThrottle(store, clock, options);
+    this.#arrivals = new FairQueue(clock, options.arrivals);
   }
 
   /** Removes from time to time what has ended; idempotent. */
@@ -124,8 +133,10 @@ export class Auth implements Authenticator {
 
   async login(username: string, password: string, origin: { address: string; userAgent: string }): Promise<Login> {
     const network = networkOf(origin.address);
-    const keys = { account: await this.#accountKeyOf(username, network), address: addressKey(network) };
-    const user = await this.#throttle.attempt(keys, () => this.#verify(username, password, origin.address));
+    const party = await this.#partyOf(username, network);
+    const user = await this.#throttle.attempt(keysOf(party), () =>
+      this.#verify(username, password, origin.address, party),
+    );
     const login = await this.#openSession(user, origin);
     await this.store.noteKnownNetwork(user.id, network, this.clock.now());
     return login;
@@ -148,10 +159,12 @@ export class Auth implements Authenticator {
   async changePassword(user: User, credentials: Credentials, current: string, next: string): Promise<void> {
     checkPassword(next, user.id);
     if (next === current) throw invalid('new_password', 'must differ from the current one');
-    const keys = { account: passwordChangeKey(user.id), address: addressKey(networkOf(credentials.address)) };
-    const record = await this.#throttle.attempt(keys, () => this.#verify(user.id, current, credentials.address));
+    const network = networkOf(credentials.address);
+    const keys = { account: passwordChangeKey(user.id), address: addressKey(network) };
+    const party = { network, account: user.id, isKnown: true };
+    const record = await this.#throttle.attempt(keys, () => this.#verify(user.id, current, credentials.address, party));
     const own = credentials.bearer ?? credentials.cookie;
-    const changed = await this.store.setPassword(user.id, await this.hasher.hash(next), false, {
+    const changed = await this.store.setPassword(user.id, await this.hasher.hash(next, party), false, {
       keepSession: own === undefined ? undefined : hashOf(own),
       replaces: record.passwordHash,
     });
@@ -159,19 +172,22 @@ export class Auth implements Authenticator {
     if (!changed) throw new TaskDashError('LOGIN_FAILED', { message: 'The password was changed at the same time.' });
   }
 
-  /** Names that nobody can have count together. */
-  async #accountKeyOf(username: string, network: string): Promise<string> {
-    if (!isName(username)) return accountKey('');
-    const known = await this.store.isKnownNetwork(username, network, this.#knownSince());
-    return known ? knownAccountKey(username, network) : accountKey(username);
+  /** Who tries to log in, and whether from a network that they have before. Names that nobody can have are one account. */
+  async #partyOf(username: string, network: string): Promise<Party> {
+    if (!isName(username)) return { network, account: '', isKnown: false };
+    const stranger = { network, account: username, isKnown: false };
+    const isKnown = await this.#arrivals.run(stranger, () =>
+      this.store.isKnownNetwork(username, network, this.#knownSince()),
+    );
+    return { ...stranger, isKnown };
   }
 
   /** The user whose password this is; undefined for any other, after the same work. */
-  async #verify(username: string, password: string, address: string): Promise<UserRecord | undefined> {
+  async #verify(username: string, password: string, address: string, party: Party): Promise<UserRecord | undefined> {
     if (password.length > MAX_PASSWORD_LENGTH) return undefined;
     const dummyHash = await this.#unmatchableHash();
     const user = isName(username) ? await this.store.findUser(username) : undefined;
-    const matches = await this.hasher.verify(user?.passwordHash ?? dummyHash, password);
+    const matches = await this.hasher.verify(user?.passwordHash ?? dummyHash, password, party);
     if (user && !user.disabled && matches) return user;
     // An unknown name is not logged: it may be a password in the wrong field.
     this.log.info({ address, user: user?.id ?? null }, 'a password was refused');
@@ -275,6 +291,14 @@ export class Auth implements Authenticator {
       this.log.warn({ err: error }, 'ended sessions could not be removed; trying again later');
     }
   }
+}
+
+function keysOf({ network, account, isKnown }: Party): AttemptKeys {
+  return {
+    account: isKnown ? knownAccountKey(account, network) : accountKey(account),
+    address: addressKey(network),
+    ...(isKnown && { isKnown }),
+  };
 }
 
 function principalOf(user: UserRecord): User {

@@ -7,6 +7,7 @@
  */
 import type { Role, Scope, TokenScope, WriteGroups } from './access.js';
 import type { BatchId } from './batch-id.js';
+import type { Party } from './fair-queue.js';
 import type { Cause, LapseCause, Task, TaskEvent, TaskTexts } from './task.js';
 
 /** One register or update, checked and ready to be written. */
@@ -261,10 +262,13 @@ export interface IdentityStore {
   isKnownNetwork(userId: string, network: string, since: Date): Promise<boolean>;
 }
 
-/** Hashes passwords, off the event loop. */
+/**
+ * Hashes passwords, off the event loop, in turns: on behalf of a party, or of an operator or the server itself. Throws
+ * OVERLOADED when the turn does not come.
+ */
 export interface PasswordHasher {
-  hash(password: string): Promise<string>;
-  verify(hash: string, password: string): Promise<boolean>;
+  hash(password: string, party?: Party): Promise<string>;
+  verify(hash: string, password: string, party?: Party): Promise<boolean>;
 }
 
 /** Whether the database answers and has the schema; for /readyz and health. */

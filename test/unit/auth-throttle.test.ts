@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Auth } from '../../server/domain/auth.js';
 import { TaskDashError } from '../../server/domain/errors.js';
+import { FairQueue, type Party } from '../../server/domain/fair-queue.js';
 import { Users } from '../../server/domain/users.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryIdentityStore } from '../support/memory-identity-store.js';
@@ -127,6 +128,15 @@ describe('guesses of the current password', () => {
 });
 
 describe('failures of an address', () => {
+  it('are not held against somebody who has logged in from there before, whose own failures are', async () => {
+    expect(await succeed('ssx')).toBe('OK');
+    for (let n = 0; n < 30; n++) await fail(`user-${n}`);
+    expect(await succeed('admin')).toBe('LOGIN_THROTTLED');
+    expect(await succeed('ssx')).toBe('OK');
+    for (let n = 0; n < 5; n++) expect(await fail('ssx')).toBe('LOGIN_FAILED');
+    expect(await fail('ssx')).toBe('LOGIN_THROTTLED');
+  });
+
   it('count while they are under way: a hundred guesses at once get thirty answers', async () => {
     await Promise.all(Array.from({ length: 100 }, (_, n) => fail(`user-${n}`)));
     expect(hasher.verified).toBe(30);
@@ -142,6 +152,74 @@ describe('failures of an address', () => {
     for (let n = 0; n < 30; n++) await fail(`user-${n}`, '::ffff:10.0.0.7');
     expect(await succeed('ssx', '10.0.0.7')).toBe('LOGIN_THROTTLED');
     expect(await succeed('ssx', '::ffff:10.0.0.8')).toBe('OK');
+  });
+});
+
+describe('a crowd of logins', () => {
+  const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+  /** Verifies one password after the other, in the fair queue of the real one, and notes when it was whose turn. */
+  class QueuedHasher extends PlainHasher {
+    readonly turns: string[] = [];
+    readonly #queue = new FairQueue(new ManualClock(), { running: 1, waiting: 64, waitMs: 10_000 });
+
+    override verify(hash: string, password: string, party?: Party): Promise<boolean> {
+      return this.#queue.run(party ?? { network: '', account: '', isKnown: true }, async () => {
+        this.turns.push(party?.account ?? '');
+        await settle();
+        return super.verify(hash, password);
+      });
+    }
+  }
+
+  it.each([
+    ['many addresses', (n: number) => `10.1.${n}.1`],
+    ['the same address', () => HOME.address],
+  ])('from %s does not keep somebody waiting who has logged in from there before', async (_which, addressOf) => {
+    expect(await succeed('ssx')).toBe('OK');
+    const queued = new QueuedHasher();
+    const busy = new Auth(store, queued, clock, silentLog);
+    const crowd = Array.from({ length: 200 }, (_, n) => codeOf(busy.login(`user-${n}`, 'wrong', from(addressOf(n)))));
+    while (queued.turns.length === 0) await settle();
+    const turnsBefore = queued.turns.length;
+    expect(await codeOf(busy.login('ssx', PASSWORD, HOME))).toBe('OK');
+    // One that was being verified, and one more while the database was asked who this is.
+    expect(queued.turns.indexOf('ssx')).toBeLessThanOrEqual(turnsBefore + 2);
+    const codes = new Set(await Promise.all(crowd));
+    expect([...codes].filter((code) => !['LOGIN_FAILED', 'LOGIN_THROTTLED', 'OVERLOADED'].includes(code))).toEqual([]);
+  });
+
+  it('from many addresses keeps no place from a network that nobody else comes from', async () => {
+    const queued = new QueuedHasher();
+    const busy = new Auth(store, queued, clock, silentLog);
+    const crowd = Array.from({ length: 200 }, (_, n) =>
+      codeOf(busy.login(`user-${n}`, 'wrong', from(`10.1.${n % 5}.1`))),
+    );
+    while (queued.turns.length === 0) await settle();
+    expect(await codeOf(busy.login('ssx', PASSWORD, from('10.9.9.9')))).toBe('OK');
+    expect(queued.turns.indexOf('ssx')).toBeLessThan(10);
+    await Promise.all(crowd);
+  });
+
+  it('from one address costs hardly a query once as many are under way as may fail', async () => {
+    const asked: string[] = [];
+    const failedLogins = store.failedLogins.bind(store);
+    store.failedLogins = (key, since) => {
+      asked.push(key);
+      return failedLogins(key, since);
+    };
+    let open = () => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    hasher.beforeVerify = () => gate;
+    const first = Array.from({ length: 30 }, (_, n) => fail(`user-${n}`));
+    while (hasher.verified < 30) await settle();
+    asked.length = 0;
+    expect(new Set(await Promise.all(Array.from({ length: 200 }, (_, n) => fail(`other-${n}`))))).toEqual(
+      new Set(['LOGIN_THROTTLED']),
+    );
+    expect(asked).toEqual([]);
+    open();
+    await Promise.all(first);
   });
 });
 
