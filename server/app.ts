@@ -152,7 +152,14 @@ function withPatientReads(storage: Storage, patience: Patience): Storage {
     ...storage,
     tasks: patient(storage.tasks, patience, ['find', 'list', 'count', 'stats', 'events']),
     identity: patient(storage.identity, patience, [
-      ...(['findUser', 'findSession', 'findTokenByHash', 'failedLogins', 'isKnownNetwork'] as const),
+      ...([
+        'findUser',
+        'findSession',
+        'findTokenByHash',
+        'failedLogins',
+        'isKnownNetwork',
+        'hasAdministratorLoggedIn',
+      ] as const),
     ]),
     sessions: patient(storage.sessions, patience, ['list', 'holderOf', 'tasksOf']),
     nodes: patient(storage.nodes, patience, ['events']),

@@ -20,7 +20,7 @@ import { FairQueue, type FairQueueLimits, type Party } from './fair-queue.js';
 import {
   accountKey,
   addressKey,
-  knownAccountKey,
+  accountAtKey,
   LoginThrottle,
   passwordChangeKey,
   type AttemptKeys,
@@ -84,6 +84,7 @@ export class Auth implements Authenticator {
   readonly #cache: CredentialCache<Principal>;
   readonly #throttle: LoginThrottle;
   readonly #arrivals: FairQueue;
+  #administratorWasHere = false;
   #dummyHash: Promise<string> | undefined;
   #cleaning: Timer | undefined;
   #cleaned: Promise<void> = Promise.resolve();
@@ -133,10 +134,8 @@ export class Auth implements Authenticator {
 
   async login(username: string, password: string, origin: { address: string; userAgent: string }): Promise<Login> {
     const network = networkOf(origin.address);
-    const party = await this.#partyOf(username, network);
-    const user = await this.#throttle.attempt(keysOf(party), () =>
-      this.#verify(username, password, origin.address, party),
-    );
+    const { party, keys } = await this.#arrive(isName(username) ? username : '', network);
+    const user = await this.#throttle.attempt(keys, () => this.#verify(username, password, origin.address, party));
     const login = await this.#openSession(user, origin);
     await this.store.noteKnownNetwork(user.id, network, this.clock.now());
     return login;
@@ -172,14 +171,25 @@ export class Auth implements Authenticator {
     if (!changed) throw new TaskDashError('LOGIN_FAILED', { message: 'The password was changed at the same time.' });
   }
 
-  /** Who tries to log in, and whether from a network that they have before. Names that nobody can have are one account. */
-  async #partyOf(username: string, network: string): Promise<Party> {
-    if (!isName(username)) return { network, account: '', isKnown: false };
-    const stranger = { network, account: username, isKnown: false };
-    const isKnown = await this.#arrivals.run(stranger, () =>
-      this.store.isKnownNetwork(username, network, this.#knownSince()),
-    );
-    return { ...stranger, isKnown };
+  /** Who tries to log in, and under which keys it counts. Names that nobody can have are one account, the empty one. */
+  async #arrive(account: string, network: string): Promise<{ party: Party; keys: AttemptKeys }> {
+    const stranger: Party = { network, account, isKnown: false };
+    const { isKnown, isFirst } = await this.#arrivals.run(stranger, async () => ({
+      isKnown: account !== '' && (await this.store.isKnownNetwork(account, network, this.#knownSince())),
+      isFirst: await this.#waitsForFirstLogin(),
+    }));
+    const key = isKnown || isFirst ? accountAtKey(account, network) : accountKey(account);
+    return { party: { ...stranger, isKnown }, keys: { account: key, address: addressKey(network), isKnown } };
+  }
+
+  /**
+   * Whether no administrator has ever logged in, as far as is known. Until then no network is known from which they could
+   * pass by a crowd of strangers, so failures count by network: whatever the name, so that it tells nothing of any.
+   */
+  async #waitsForFirstLogin(): Promise<boolean> {
+    if (this.#administratorWasHere) return false;
+    this.#administratorWasHere = await this.store.hasAdministratorLoggedIn();
+    return !this.#administratorWasHere;
   }
 
   /** The user whose password this is; undefined for any other, after the same work. */
@@ -291,14 +301,6 @@ export class Auth implements Authenticator {
       this.log.warn({ err: error }, 'ended sessions could not be removed; trying again later');
     }
   }
-}
-
-function keysOf({ network, account, isKnown }: Party): AttemptKeys {
-  return {
-    account: isKnown ? knownAccountKey(account, network) : accountKey(account),
-    address: addressKey(network),
-    ...(isKnown && { isKnown }),
-  };
 }
 
 function principalOf(user: UserRecord): User {

@@ -10,7 +10,8 @@
  *
  * Waiting alone would let an attacker who knocks all the time take every attempt that comes free, and so keep the owner
  * out. Therefore a network that the account has logged in from before counts on its own, and what others fail at from the
- * same address is not held against it: strangers slow down strangers only. Changing the password counts on its own too, because it needs a login already.
+ * same address is not held against it: strangers slow down strangers only. Before an administrator has logged in for the
+ * first time nobody could be known, so every account counts for each network on its own (auth.ts). Changing the password counts on its own too, because it needs a login already.
  *
  * The check happens before a hash is computed, and attempts under way count as failures until they have ended: many
  * guesses at once get no further than as many in a row. What other nodes have under way is not known here, so that a
@@ -45,8 +46,8 @@ export function accountKey(username: string): string {
   return `account:${JSON.stringify(username)}`;
 }
 
-/** The key of an account for a network that it has logged in from. */
-export function knownAccountKey(username: string, network: string): string {
+/** The key of an account for one network. */
+export function accountAtKey(username: string, network: string): string {
   return `${accountKey(username)}@${network}`;
 }
 

@@ -260,6 +260,8 @@ export interface IdentityStore {
   noteKnownNetwork(userId: string, network: string, at: Date): Promise<void>;
   /** Whether a user has logged in from a network since an instant. */
   isKnownNetwork(userId: string, network: string, since: Date): Promise<boolean>;
+  /** Whether a network is noted of anybody who is an administrator now. */
+  hasAdministratorLoggedIn(): Promise<boolean>;
 }
 
 /**

@@ -27,6 +27,8 @@ beforeEach(async () => {
   for (const id of ['ssx', 'admin']) {
     await users.add({ id, displayName: id, password: PASSWORD, administrator: id === 'admin', memberships: new Map() });
   }
+  // Somebody who has been here: how it is before is told below.
+  await store.noteKnownNetwork('admin', '10.250.0.1', clock.now());
 });
 
 const from = (address: string) => ({ ...HOME, address });
@@ -112,6 +114,59 @@ describe('failures of an account', () => {
     await users.setPassword('ssx', PASSWORD);
     expect(await succeed()).toBe('OK');
     expect(await succeed('ssx', '10.8.8.8')).toBe('OK');
+  });
+});
+
+describe('before the first login of an administrator', () => {
+  beforeEach(async () => {
+    store = new MemoryIdentityStore();
+    auth = new Auth(store, hasher, clock, silentLog);
+    users = new Users(store, hasher, clock);
+    await users.ensureFirstAdministrator({ username: 'admin', password: PASSWORD });
+    await users.add({
+      id: 'ssx',
+      displayName: 'ssx',
+      password: PASSWORD,
+      administrator: false,
+      memberships: new Map(),
+    });
+  });
+
+  it('failures from other networks keep nobody out, however long the attack lasts', async () => {
+    for (let second = 0; second < 2 * 60 * 60; second += 10) {
+      await fail('admin', `10.${second % 200}.9.9`);
+      clock.advance(10_000);
+    }
+    expect(await succeed('admin')).toBe('OK');
+    expect(await succeed('admin')).toBe('OK');
+  });
+
+  it('every network gets as few answers as ever: five of an account, and thirty of all', async () => {
+    for (let n = 0; n < 5; n++) expect(await fail('admin', '10.1.1.1')).toBe('LOGIN_FAILED');
+    expect(await fail('admin', '10.1.1.1')).toBe('LOGIN_THROTTLED');
+    for (let n = 0; n < 25; n++) expect(await fail(`user-${n}`, '10.1.1.1')).toBe('LOGIN_FAILED');
+    expect(await fail('user-26', '10.1.1.1')).toBe('LOGIN_THROTTLED');
+  });
+
+  it('a name that nobody has is answered like that of the administrator', async () => {
+    const answers = async (name: string) => {
+      const codes: string[] = [];
+      for (let n = 0; n < 12; n++) codes.push(await fail(name, `10.2.${n % 2}.1`));
+      return codes;
+    };
+    expect(await answers('admin')).toEqual(await answers('nobody'));
+  });
+
+  it('the login of somebody else changes nothing; theirs does, and strangers count together from then on', async () => {
+    const lockOut = async () => {
+      for (let n = 0; n < 5; n++) await fail('admin', `10.3.${n}.1`);
+      return fail('admin', '10.3.9.1');
+    };
+    expect(await succeed('ssx')).toBe('OK');
+    expect(await lockOut()).toBe('LOGIN_FAILED');
+    expect(await succeed('admin')).toBe('OK');
+    expect(await lockOut()).toBe('LOGIN_THROTTLED');
+    expect(await succeed('admin')).toBe('OK');
   });
 });
 
