@@ -3,13 +3,13 @@ import { createServer, isIPv6, type AddressInfo, type Server, type Socket } from
 import type { Clock } from '../../domain/clock.js';
 import { allowOnly, plainAddress } from '../client-address.js';
 import { Connection, type ConnectionContext } from './connection.js';
-import type { TokenCheck } from './conversation.js';
 import { IncompleteMemory } from './incomplete-memory.js';
 import { DEFAULT_TCPX_LIMITS, type TcpxLimits } from './limits.js';
 import { Outbox } from './outbox.js';
 import { RoomGate, type Room } from './room-gate.js';
 import { Sweep } from './sweep.js';
 import type { RefusalReason } from './tcpx-metrics.js';
+import { TokenWatch, type TokenCheck } from './token-watch.js';
 
 /** What the door works with. */
 export interface TcpxServerOptions extends Pick<ConnectionContext, 'registry' | 'sessions' | 'log' | 'metrics'> {
@@ -52,6 +52,7 @@ export class TcpxServer {
       ...options,
       limits,
       authenticateToken,
+      tokenWatch: authenticateToken && new TokenWatch(clock, options.log, authenticateToken),
       sweep: this.#sweep,
       readGate: new RoomGate(readRoom, clock, limits.roomTimeoutMs),
       writeGate: new RoomGate(room, clock, limits.roomTimeoutMs),
