@@ -27,7 +27,7 @@ import {
   type ThrottleOptions,
 } from './login-throttle.js';
 import { networkOf } from './network.js';
-import type { IdentityStore, Log, LoginSession, PasswordHasher, UserRecord } from './ports.js';
+import type { IdentityStore, Log, LoginSession, PasswordHasher, PasswordJudge, UserRecord } from './ports.js';
 import { hashOf, kindOfSecret, newSecret, SESSION_PREFIX } from './secrets.js';
 
 const MINUTE_MS = 60_000;
@@ -92,6 +92,7 @@ export class Auth implements Authenticator {
   constructor(
     private readonly store: IdentityStore,
     private readonly hasher: PasswordHasher,
+    private readonly judge: PasswordJudge,
     private readonly clock: Clock,
     private readonly log: Log,
     private readonly options: AuthOptions = AUTH_DEFAULTS,
@@ -156,7 +157,7 @@ export class Auth implements Authenticator {
   }
 
   async changePassword(user: User, credentials: Credentials, current: string, next: string): Promise<void> {
-    checkPassword(next, user.id);
+    await checkPassword(this.judge, next, user.id);
     if (next === current) throw invalid('new_password', 'must differ from the current one');
     const network = networkOf(credentials.address);
     const keys = { account: passwordChangeKey(user.id), address: addressKey(network) };

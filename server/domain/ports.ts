@@ -273,6 +273,28 @@ export interface PasswordHasher {
   verify(hash: string, password: string, party?: Party): Promise<boolean>;
 }
 
+/** What makes a password too weak. */
+export type Weakness =
+  /** It is, or is built on, one of those that are tried first. */
+  | 'common'
+  /** It is little more than the user name, or the name of TaskDash. */
+  | 'name'
+  /** A repetition, a sequence, a date or a row of keys. */
+  | 'pattern'
+  /** Short and simple in some other way. */
+  | 'simple';
+
+/** How hard a password is to guess, from 0 (at once) to 4 (not in practice); with a weakness it is not good enough. */
+export interface PasswordStrength {
+  readonly score: 0 | 1 | 2 | 3 | 4;
+  readonly weakness: Weakness | undefined;
+}
+
+/** Judges passwords of a user. */
+export interface PasswordJudge {
+  judge(password: string, userId: string): Promise<PasswordStrength>;
+}
+
 /** Whether the database answers and has the schema; for /readyz and health. */
 export interface StorageHealth {
   check(): Promise<void>;

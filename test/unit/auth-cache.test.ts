@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { Auth } from '../../server/domain/auth.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { Users } from '../../server/domain/users.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryIdentityStore } from '../support/memory-identity-store.js';
 import { PlainHasher } from '../support/plain-hasher.js';
@@ -42,6 +43,8 @@ class CountingStore extends MemoryIdentityStore {
 const PASSWORD = 'correct horse';
 const HOME = { address: '10.0.0.7', userAgent: 'test' };
 
+const judge = new ZxcvbnJudge();
+
 let clock: ManualClock;
 let store: CountingStore;
 let auth: Auth;
@@ -51,8 +54,8 @@ beforeEach(async () => {
   clock = new ManualClock();
   store = new CountingStore();
   const hasher = new PlainHasher();
-  auth = new Auth(store, hasher, clock, silentLog);
-  users = new Users(store, hasher, clock);
+  auth = new Auth(store, hasher, judge, clock, silentLog);
+  users = new Users(store, hasher, judge, clock);
   await users.add({
     id: 'ssx',
     displayName: 'ssx',

@@ -3,6 +3,7 @@ import { Auth } from '../../server/domain/auth.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { FairQueue, type Party } from '../../server/domain/fair-queue.js';
 import { Users } from '../../server/domain/users.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryIdentityStore } from '../support/memory-identity-store.js';
 import { PlainHasher } from '../support/plain-hasher.js';
@@ -11,6 +12,8 @@ import { silentLog } from '../support/silent-log.js';
 const MINUTE_MS = 60_000;
 const HOME = { address: '10.0.0.7', userAgent: 'test' };
 const PASSWORD = 'correct horse';
+
+const judge = new ZxcvbnJudge();
 
 let clock: ManualClock;
 let store: MemoryIdentityStore;
@@ -22,8 +25,8 @@ beforeEach(async () => {
   clock = new ManualClock();
   store = new MemoryIdentityStore();
   hasher = new PlainHasher();
-  auth = new Auth(store, hasher, clock, silentLog);
-  users = new Users(store, hasher, clock);
+  auth = new Auth(store, hasher, judge, clock, silentLog);
+  users = new Users(store, hasher, judge, clock);
   for (const id of ['ssx', 'admin']) {
     await users.add({ id, displayName: id, password: PASSWORD, administrator: id === 'admin', memberships: new Map() });
   }
@@ -120,8 +123,8 @@ describe('failures of an account', () => {
 describe('before the first login of an administrator', () => {
   beforeEach(async () => {
     store = new MemoryIdentityStore();
-    auth = new Auth(store, hasher, clock, silentLog);
-    users = new Users(store, hasher, clock);
+    auth = new Auth(store, hasher, judge, clock, silentLog);
+    users = new Users(store, hasher, judge, clock);
     await users.ensureFirstAdministrator({ username: 'admin', password: PASSWORD });
     await users.add({
       id: 'ssx',
@@ -233,7 +236,7 @@ describe('a crowd of logins', () => {
   ])('from %s does not keep somebody waiting who has logged in from there before', async (_which, addressOf) => {
     expect(await succeed('ssx')).toBe('OK');
     const queued = new QueuedHasher();
-    const busy = new Auth(store, queued, clock, silentLog);
+    const busy = new Auth(store, queued, judge, clock, silentLog);
     const crowd = Array.from({ length: 200 }, (_, n) => codeOf(busy.login(`user-${n}`, 'wrong', from(addressOf(n)))));
     while (queued.turns.length === 0) await settle();
     const turnsBefore = queued.turns.length;
@@ -246,7 +249,7 @@ describe('a crowd of logins', () => {
 
   it('from many addresses keeps no place from a network that nobody else comes from', async () => {
     const queued = new QueuedHasher();
-    const busy = new Auth(store, queued, clock, silentLog);
+    const busy = new Auth(store, queued, judge, clock, silentLog);
     const crowd = Array.from({ length: 200 }, (_, n) =>
       codeOf(busy.login(`user-${n}`, 'wrong', from(`10.1.${n % 5}.1`))),
     );
@@ -289,7 +292,7 @@ describe('the answer to an unknown user', () => {
   it('takes as many hashes as that to a known user, from the first login on', async () => {
     const costOf = async (username: string) => {
       const fresh = new PlainHasher();
-      await new Auth(store, fresh, clock, silentLog).login(username, 'wrong', HOME).catch(() => undefined);
+      await new Auth(store, fresh, judge, clock, silentLog).login(username, 'wrong', HOME).catch(() => undefined);
       return [fresh.hashed, fresh.verified];
     };
     expect(await costOf('nobody')).toEqual(await costOf('ssx'));
