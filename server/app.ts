@@ -9,10 +9,10 @@ import { fileURLToPath } from 'node:url';
 import { existsSync } from 'node:fs';
 import type { Principal } from './domain/access.js';
 import { TaskDashError } from './domain/errors.js';
-import { defaultNodeName, type Config } from './config.js';
+import { ConfigError, defaultNodeName, SETTINGS, type Config } from './config.js';
 import { acquireDatabase } from './database.js';
 import { doorPlaces, requireDoors } from './doors.js';
-import { Auth } from './domain/auth.js';
+import { Auth, AUTH_DEFAULTS, type AuthOptions } from './domain/auth.js';
 import { systemClock, type Clock } from './domain/clock.js';
 import { Liveness } from './domain/liveness.js';
 import type { Log } from './domain/ports.js';
@@ -26,6 +26,7 @@ import { TokenSealer } from './domain/token-sealer.js';
 import { Users } from './domain/users.js';
 import { WriteBatcher } from './domain/write-batcher.js';
 import { Argon2Hasher } from './identity/argon2-hasher.js';
+import { ZxcvbnJudge } from './identity/zxcvbn-judge.js';
 import { Metrics } from './metrics.js';
 import { openStorage, type Storage } from './storage/storage.js';
 import { allowOnly } from './transports/client-address.js';
@@ -153,7 +154,14 @@ function withPatientReads(storage: Storage, patience: Patience): Storage {
     ...storage,
     tasks: patient(storage.tasks, patience, ['find', 'list', 'count', 'stats', 'events']),
     identity: patient(storage.identity, patience, [
-      ...(['findUser', 'findSession', 'findTokenByHash', 'failedLogins', 'isKnownNetwork'] as const),
+      ...([
+        'findUser',
+        'findSession',
+        'findTokenByHash',
+        'failedLogins',
+        'isKnownNetwork',
+        'hasAdministratorLoggedIn',
+      ] as const),
     ]),
     sessions: patient(storage.sessions, patience, ['list', 'holderOf', 'tasksOf']),
     nodes: patient(storage.nodes, patience, ['events']),
@@ -162,15 +170,32 @@ function withPatientReads(storage: Storage, patience: Patience): Storage {
 
 async function startIdentity(config: Config, storage: Storage, log: Log, clock: Clock, undo: Undo) {
   const hasher = new Argon2Hasher();
-  const users = new Users(storage.identity, hasher, clock);
-  const first = await users.ensureFirstAdministrator({
-    username: config.adminUsername,
-    password: config.adminPassword,
-  });
-  const auth = new Auth(storage.identity, hasher, clock, log);
+  const judge = new ZxcvbnJudge();
+  const users = new Users(storage.identity, hasher, judge, clock);
+  const first = await ensureFirstAdministrator(users, config);
+  const auth = new Auth(storage.identity, hasher, judge, clock, log, authOptions(config));
   auth.start();
   undo.add(() => auth.stop());
   return { auth, firstPassword: first.password };
+}
+
+/** Throws ConfigError, which names the setting, for a name or a password that must not be. */
+async function ensureFirstAdministrator(users: Users, { adminUsername: username, adminPassword: password }: Config) {
+  try {
+    return await users.ensureFirstAdministrator({ username, password });
+  } catch (thrown) {
+    const [violation] = thrown instanceof TaskDashError ? thrown.violations : [];
+    if (!violation) throw thrown;
+    const { env } = violation.field === 'id' ? SETTINGS.adminUsername : SETTINGS.adminPassword;
+    throw new ConfigError(`${env}: the value given is not allowed; it ${violation.description}.`);
+  }
+}
+
+/** The look-ups of strangers leave at least half of the database's connections to everybody else. */
+function authOptions({ databasePoolSize }: Config): AuthOptions {
+  const { credentials } = AUTH_DEFAULTS;
+  const running = Math.min(credentials.strangers.running, Math.floor(databasePoolSize / 2));
+  return { ...AUTH_DEFAULTS, credentials: { ...credentials, strangers: { ...credentials.strangers, running } } };
 }
 
 async function startCore(config: Config, storage: Storage, nodeName: string, log: Log, clock: Clock, undo: Undo) {

@@ -24,7 +24,7 @@ const LAYERS: readonly Layer[] = [
   {
     name: 'identity',
     files: /^server\/identity\//,
-    may: [/^server\/(domain|identity)\//, /^@node-rs\/argon2$/, /^node:/],
+    may: [/^server\/(domain|identity)\//, /^@node-rs\/argon2$/, /^@zxcvbn-ts\//, /^node:/],
   },
   {
     name: 'transports',

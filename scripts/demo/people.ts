@@ -6,6 +6,7 @@ import type { Role } from '../../server/domain/access.js';
 import { systemClock } from '../../server/domain/clock.js';
 import { Users } from '../../server/domain/users.js';
 import { Argon2Hasher } from '../../server/identity/argon2-hasher.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 
 /** Somebody who can log in. */
 export interface Person {
@@ -31,7 +32,7 @@ export async function addPeople(config: Config): Promise<{ passwords: ReadonlyMa
   const passwords = new Map<string, string>();
   let token = '';
   await withStorage(config, async (storage) => {
-    const users = new Users(storage.identity, new Argon2Hasher(), systemClock);
+    const users = new Users(storage.identity, new Argon2Hasher(), new ZxcvbnJudge(), systemClock);
     for (const { id, name, administrator = false, groups } of PEOPLE) {
       const password = randomBytes(9).toString('base64url');
       passwords.set(id, password);

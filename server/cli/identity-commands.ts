@@ -5,9 +5,11 @@ import { Writable } from 'node:stream';
 import ms from 'ms';
 import { ConfigError, type Config } from '../config.js';
 import type { Role, TokenScope } from '../domain/access.js';
+import { strengthWords } from '../domain/account-rules.js';
 import { systemClock } from '../domain/clock.js';
 import { Users } from '../domain/users.js';
 import { Argon2Hasher } from '../identity/argon2-hasher.js';
+import { ZxcvbnJudge } from '../identity/zxcvbn-judge.js';
 import type { Storage } from '../storage/storage.js';
 import { print, printAside, printPrompt } from './print.js';
 import { withStorage } from './with-storage.js';
@@ -16,7 +18,7 @@ const ROLES: readonly string[] = ['member', 'viewer', 'manager'] satisfies Role[
 const SCOPES: readonly string[] = ['register', 'read'] satisfies TokenScope[];
 
 function usersOf(storage: Storage): Users {
-  return new Users(storage.identity, new Argon2Hasher(), systemClock);
+  return new Users(storage.identity, new Argon2Hasher(), new ZxcvbnJudge(), systemClock);
 }
 
 /** Adds a user, or replaces one. */
@@ -48,8 +50,10 @@ export async function setPassword(
 ): Promise<number> {
   const password = await passwordFor(options);
   return withStorage(config, async (storage) => {
-    await usersOf(storage).setPassword(id, password);
-    print(`The password of ${JSON.stringify(id)} is set; their sessions are ended.`);
+    const strength = await usersOf(storage).setPassword(id, password);
+    print(
+      `The password of ${JSON.stringify(id)} is set; their sessions are ended. Its strength: ${strengthWords(strength)}.`,
+    );
     return 0;
   });
 }

@@ -2,27 +2,32 @@
  * Who somebody is: logins, login sessions and service tokens.
  *
  * - A login answers the same, in the same time, for an unknown user and a wrong password: an unknown one is verified
- *   against a hash that no password has. How often it may be tried is the matter of login-throttle.ts.
+ *   against a hash that no password has. How often it may be tried is the matter of login-throttle.ts. A crowd of logins
+ *   waits in a fair queue before the first query and again before the hash, and whoever logs in from where they have
+ *   before goes past strangers.
  * - What a credential stands for is remembered for two seconds, so that watches that look again and services that call
- *   often do not become queries. What this node ends, it forgets at once.
+ *   often do not become queries. What this node ends, it forgets at once. Credentials that are made up are kept apart from
+ *   those that stand for somebody, and have few queries: credential-cache.ts.
  * - Whoever still has to change the password is nobody's administrator and in no group until they have.
  */
 import type { Principal, User } from './access.js';
 import { checkPassword, invalid, isName, MAX_PASSWORD_LENGTH } from './account-rules.js';
 import type { Authenticator, Credentials, Login } from './authenticator.js';
 import type { Clock, Timer } from './clock.js';
-import { CredentialCache, type Answer } from './credential-cache.js';
+import { CredentialCache, type Answer, type CredentialCacheOptions } from './credential-cache.js';
 import { TaskDashError } from './errors.js';
+import { FairQueue, type FairQueueLimits, type Party } from './fair-queue.js';
 import {
   accountKey,
   addressKey,
-  knownAccountKey,
+  accountAtKey,
   LoginThrottle,
   passwordChangeKey,
+  type AttemptKeys,
   type ThrottleOptions,
 } from './login-throttle.js';
 import { networkOf } from './network.js';
-import type { IdentityStore, Log, LoginSession, PasswordHasher, UserRecord } from './ports.js';
+import type { IdentityStore, Log, LoginSession, PasswordHasher, PasswordJudge, UserRecord } from './ports.js';
 import { hashOf, kindOfSecret, newSecret, SESSION_PREFIX } from './secrets.js';
 
 const MINUTE_MS = 60_000;
@@ -41,6 +46,10 @@ export interface AuthOptions extends ThrottleOptions {
   readonly cacheMs: number;
   /** How long an answer about a service token may be old: services call often, and their beats must not become queries. */
   readonly tokenCacheMs: number;
+  /** Logins about which the database is asked for the first time. */
+  readonly arrivals: FairQueueLimits;
+  /** Of credentials that stand for nobody, and of those that nobody here knows yet. */
+  readonly credentials: CredentialCacheOptions;
 }
 
 export const AUTH_DEFAULTS: AuthOptions = {
@@ -52,9 +61,16 @@ export const AUTH_DEFAULTS: AuthOptions = {
   maxAddressFailures: 30,
   cacheMs: 2_000,
   tokenCacheMs: 2_000,
+  arrivals: { running: 2, waiting: 1_000, waitMs: 5_000 },
+  credentials: {
+    // As many as one door has connections at most.
+    capacity: 20_000,
+    wrongMs: 5_000,
+    guesses: { size: 20, refillMs: 1_000, networks: 10_000 },
+    strangers: { running: 4, waiting: 1_000, waitMs: 5_000 },
+  },
 };
 
-const MAX_CACHED = 10_000;
 /** How many sessions a user may have; a login beyond them ends the one that was not used for longest. */
 const MAX_SESSIONS = 100;
 const MAX_ADDRESS_LENGTH = 64;
@@ -62,11 +78,13 @@ const MAX_USER_AGENT_LENGTH = 256;
 const TOUCH_MS = MINUTE_MS;
 const CLEAN_MS = 10 * MINUTE_MS;
 
-type Found = Answer<Principal | undefined>;
+type Found = Answer<Principal> | undefined;
 
 export class Auth implements Authenticator {
-  readonly #cache: CredentialCache<Principal | undefined>;
+  readonly #cache: CredentialCache<Principal>;
   readonly #throttle: LoginThrottle;
+  readonly #arrivals: FairQueue;
+  #administratorWasHere = false;
   #dummyHash: Promise<string> | undefined;
   #cleaning: Timer | undefined;
   #cleaned: Promise<void> = Promise.resolve();
@@ -74,12 +92,14 @@ export class Auth implements Authenticator {
   constructor(
     private readonly store: IdentityStore,
     private readonly hasher: PasswordHasher,
+    private readonly judge: PasswordJudge,
     private readonly clock: Clock,
     private readonly log: Log,
     private readonly options: AuthOptions = AUTH_DEFAULTS,
   ) {
-    this.#cache = new CredentialCache(clock, MAX_CACHED);
+    this.#cache = new CredentialCache(clock, options.credentials);
     this.#throttle = new LoginThrottle(store, clock, options);
+    this.#arrivals = new FairQueue(clock, options.arrivals);
   }
 
   /** Removes from time to time what has ended; idempotent. */
@@ -105,18 +125,18 @@ export class Auth implements Authenticator {
   async authenticate(credentials: Credentials): Promise<Principal | undefined> {
     const { bearer, cookie, address } = credentials;
     if (bearer !== undefined) {
-      const principal = await this.#find(bearer);
+      const principal = await this.#find(bearer, address);
       if (!principal) throw new TaskDashError('NOT_LOGGED_IN', { message: 'The token is not valid, or no longer.' });
       return principal.kind === 'token' ? { ...principal, address } : principal;
     }
     // Cookies carry sessions only: a page never holds a service token.
-    return cookie === undefined || kindOfSecret(cookie) !== 'session' ? undefined : this.#find(cookie);
+    return cookie === undefined || kindOfSecret(cookie) !== 'session' ? undefined : this.#find(cookie, address);
   }
 
   async login(username: string, password: string, origin: { address: string; userAgent: string }): Promise<Login> {
     const network = networkOf(origin.address);
-    const keys = { account: await this.#accountKeyOf(username, network), address: addressKey(network) };
-    const user = await this.#throttle.attempt(keys, () => this.#verify(username, password, origin.address));
+    const { party, keys } = await this.#arrive(isName(username) ? username : '', network);
+    const user = await this.#throttle.attempt(keys, () => this.#verify(username, password, origin.address, party));
     const login = await this.#openSession(user, origin);
     await this.store.noteKnownNetwork(user.id, network, this.clock.now());
     return login;
@@ -137,32 +157,48 @@ export class Auth implements Authenticator {
   }
 
   async changePassword(user: User, credentials: Credentials, current: string, next: string): Promise<void> {
-    checkPassword(next, user.id);
+    await checkPassword(this.judge, next, user.id);
     if (next === current) throw invalid('new_password', 'must differ from the current one');
-    const keys = { account: passwordChangeKey(user.id), address: addressKey(networkOf(credentials.address)) };
-    const record = await this.#throttle.attempt(keys, () => this.#verify(user.id, current, credentials.address));
+    const network = networkOf(credentials.address);
+    const keys = { account: passwordChangeKey(user.id), address: addressKey(network) };
+    const party = { network, account: user.id, isKnown: true };
+    const record = await this.#throttle.attempt(keys, () => this.#verify(user.id, current, credentials.address, party));
     const own = credentials.bearer ?? credentials.cookie;
-    const changed = await this.store.setPassword(user.id, await this.hasher.hash(next), false, {
+    const changed = await this.store.setPassword(user.id, await this.hasher.hash(next, party), false, {
       keepSession: own === undefined ? undefined : hashOf(own),
       replaces: record.passwordHash,
     });
-    this.#cache.forgetAll();
+    this.#cache.ageAll();
     if (!changed) throw new TaskDashError('LOGIN_FAILED', { message: 'The password was changed at the same time.' });
   }
 
-  /** Names that nobody can have count together. */
-  async #accountKeyOf(username: string, network: string): Promise<string> {
-    if (!isName(username)) return accountKey('');
-    const known = await this.store.isKnownNetwork(username, network, this.#knownSince());
-    return known ? knownAccountKey(username, network) : accountKey(username);
+  /** Who tries to log in, and under which keys it counts. Names that nobody can have are one account, the empty one. */
+  async #arrive(account: string, network: string): Promise<{ party: Party; keys: AttemptKeys }> {
+    const stranger: Party = { network, account, isKnown: false };
+    const { isKnown, isFirst } = await this.#arrivals.run(stranger, async () => ({
+      isKnown: account !== '' && (await this.store.isKnownNetwork(account, network, this.#knownSince())),
+      isFirst: await this.#waitsForFirstLogin(),
+    }));
+    const key = isKnown || isFirst ? accountAtKey(account, network) : accountKey(account);
+    return { party: { ...stranger, isKnown }, keys: { account: key, address: addressKey(network), isKnown } };
+  }
+
+  /**
+   * Whether no administrator has ever logged in, as far as is known. Until then no network is known from which they could
+   * pass by a crowd of strangers, so failures count by network: whatever the name, so that it tells nothing of any.
+   */
+  async #waitsForFirstLogin(): Promise<boolean> {
+    if (this.#administratorWasHere) return false;
+    this.#administratorWasHere = await this.store.hasAdministratorLoggedIn();
+    return !this.#administratorWasHere;
   }
 
   /** The user whose password this is; undefined for any other, after the same work. */
-  async #verify(username: string, password: string, address: string): Promise<UserRecord | undefined> {
+  async #verify(username: string, password: string, address: string, party: Party): Promise<UserRecord | undefined> {
     if (password.length > MAX_PASSWORD_LENGTH) return undefined;
     const dummyHash = await this.#unmatchableHash();
     const user = isName(username) ? await this.store.findUser(username) : undefined;
-    const matches = await this.hasher.verify(user?.passwordHash ?? dummyHash, password);
+    const matches = await this.hasher.verify(user?.passwordHash ?? dummyHash, password, party);
     if (user && !user.disabled && matches) return user;
     // An unknown name is not logged: it may be a password in the wrong field.
     this.log.info({ address, user: user?.id ?? null }, 'a password was refused');
@@ -185,6 +221,8 @@ export class Auth implements Authenticator {
     // The password may have been changed, or the user disabled, while it was being verified.
     const saved = await this.store.saveSession(session, user.passwordHash, MAX_SESSIONS - 1);
     if (!saved) throw new TaskDashError('LOGIN_FAILED');
+    // Whoever has just logged in does not queue with strangers.
+    this.#cache.expect(session.idHash);
     return { token, user, expiresAt };
   }
 
@@ -200,11 +238,11 @@ export class Auth implements Authenticator {
     }
   }
 
-  #find(secret: string): Promise<Principal | undefined> {
+  #find(secret: string, address: string): Promise<Principal | undefined> {
     const kind = kindOfSecret(secret);
     if (kind === undefined) return Promise.resolve(undefined);
     const hash = hashOf(secret);
-    return this.#cache.get(hash, () => (kind === 'token' ? this.#findToken(hash) : this.#findSession(hash)));
+    return this.#cache.get(hash, address, () => (kind === 'token' ? this.#findToken(hash) : this.#findSession(hash)));
   }
 
   /** Without the address that it comes from, which differs from call to call. */
@@ -212,7 +250,7 @@ export class Auth implements Authenticator {
     const token = await this.store.findTokenByHash(secretHash);
     const now = this.clock.now();
     const leftMs = token?.expiresAt ? token.expiresAt.getTime() - now.getTime() : Infinity;
-    if (!token || leftMs <= 0) return this.#nobody();
+    if (!token || leftMs <= 0) return undefined;
     if (isStale(token.lastUsedAt, now)) await this.#note(() => this.store.touchToken(secretHash, now));
     return {
       value: { kind: 'token', name: token.name, groupId: token.groupId, scopes: token.scopes, address: '' },
@@ -223,9 +261,9 @@ export class Auth implements Authenticator {
   async #findSession(idHash: string): Promise<Found> {
     const session = await this.store.findSession(idHash);
     const now = this.clock.now();
-    if (!session || this.#hasEnded(session, now)) return this.#nobody();
+    if (!session || this.#hasEnded(session, now)) return undefined;
     const user = await this.store.findUser(session.userId);
-    if (!user || user.disabled) return this.#nobody();
+    if (!user || user.disabled) return undefined;
     if (isStale(session.lastUsedAt, now)) await this.#note(() => this.store.touchSession(idHash, now));
     const validForMs = Math.min(this.options.cacheMs, session.expiresAt.getTime() - now.getTime());
     return { value: principalOf(user), validForMs };
@@ -238,10 +276,6 @@ export class Auth implements Authenticator {
     } catch (error) {
       this.log.warn({ err: error }, 'the latest use of a credential could not be noted');
     }
-  }
-
-  #nobody(): Found {
-    return { value: undefined, validForMs: this.options.cacheMs };
   }
 
   #hasEnded(session: LoginSession, now: Date): boolean {

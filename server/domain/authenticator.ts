@@ -23,7 +23,8 @@ export interface Login {
 export interface Authenticator {
   /**
    * The principal behind the credentials, or undefined where there are none or the cookie's session has ended.
-   * Throws NOT_LOGGED_IN for a bearer that is not valid (any more). Answers may be some seconds old: two at most.
+   * Throws NOT_LOGGED_IN for a bearer that is not valid (any more), and OVERLOADED for credentials that nobody here knows
+   * yet, when their network has shown too many wrong ones. Answers may be some seconds old: two at most.
    */
   authenticate(credentials: Credentials): Promise<Principal | undefined>;
   /** Throws LOGIN_FAILED (same answer, same time for an unknown user and a wrong password), LOGIN_THROTTLED. */

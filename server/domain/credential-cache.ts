@@ -1,77 +1,185 @@
 /**
- * Remembers for a short while what a credential stands for, so that a thousand watches that look again are one query:
- * callers at the same time share one look-up, failures are not remembered, and the least recently used goes when it is
- * full. Keys are hashes: no secret is kept.
+ * Remembers for a short while what credentials stand for, so that a thousand watches that look again are one query.
+ * Callers at the same time share one look-up, and a look-up that fails is not remembered. Keys are hashes: no secret is
+ * kept.
+ *
+ * There are two memories and two lanes, so that whoever makes up credentials is in nobody's way:
+ *
+ *   known     stands for somebody: told while it is fresh, looked up again when it is not. The least recently used goes
+ *             when there are too many, and wrong ones push none out. Looking up again waits for no stranger.
+ *   wrong     stood for nobody a moment ago: told so without a query.
+ *   stranger  anything else: is looked up in a fair queue, few at once, and only while the caller's network has not
+ *             guessed wrong too often. What turns out to stand for somebody costs the network nothing.
  */
 import type { Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
+import { FailureBuckets, type BucketOptions } from './failure-buckets.js';
+import { FairQueue, type FairQueueLimits } from './fair-queue.js';
+import { networkOf } from './network.js';
 
-/** What a look-up found, and for how many milliseconds after its start that may be told again. */
+/** Whom a credential stands for, and for how many milliseconds after its look-up began that may be told again. */
 export interface Answer<T> {
   readonly value: T;
   readonly validForMs: number;
 }
 
-interface Entry<T> {
-  value: Promise<T>;
-  untilMs: number;
+/** Looks a credential up; undefined: it stands for nobody. */
+export type LookUp<T> = () => Promise<Answer<T> | undefined>;
+
+/** Limits of a cache. */
+export interface CredentialCacheOptions {
+  /** How many credentials are remembered that stand for somebody, and how many that do not. */
+  readonly capacity: number;
+  /** How long it is remembered that a credential stands for nobody. */
+  readonly wrongMs: number;
+  /** Wrong guesses of a network. */
+  readonly guesses: BucketOptions;
+  /** Look-ups of strangers. */
+  readonly strangers: FairQueueLimits;
 }
 
-/** How many look-ups may be under way before new ones are refused. */
-const MAX_UNDER_WAY = 1_000;
+interface Known<T> {
+  value: T | undefined;
+  untilMs: number;
+  /** The look-up under way. */
+  asking: Promise<T | undefined> | undefined;
+}
+
+/** How many known credentials may be looked up again at once. */
+const MAX_RECHECKS = 1_000;
 
 export class CredentialCache<T> {
-  readonly #entries = new Map<string, Entry<T>>();
-  #underWay = 0;
+  readonly #known = new Map<string, Known<T>>();
+  /** Until when a credential is known to stand for nobody. */
+  readonly #wrong = new Map<string, number>();
+  readonly #strangers = new Map<string, Promise<T | undefined>>();
+  readonly #guesses: FailureBuckets;
+  readonly #queue: FairQueue;
+  #rechecks = 0;
 
   constructor(
     private readonly clock: Clock,
-    private readonly capacity: number,
-  ) {}
+    private readonly options: CredentialCacheOptions,
+  ) {
+    this.#guesses = new FailureBuckets(clock, options.guesses);
+    this.#queue = new FairQueue(clock, options.strangers);
+  }
 
-  /** The remembered answer, or a new one. Throws what the look-up throws, and OVERLOADED. */
-  get(key: string, lookUp: () => Promise<Answer<T>>): Promise<T> {
-    const entry = this.#entries.get(key);
-    if (!entry || entry.untilMs <= this.clock.monotonicMs()) return this.#ask(key, lookUp);
-    this.#put(key, entry);
-    return entry.value;
+  /**
+   * The remembered answer, or a new one; undefined for a credential that stands for nobody. Throws what the look-up
+   * throws, and OVERLOADED.
+   */
+  get(key: string, address: string, lookUp: LookUp<T>): Promise<T | undefined> {
+    const known = this.#known.get(key);
+    if (known) return this.#tell(key, known, lookUp);
+    if ((this.#wrong.get(key) ?? 0) > this.clock.monotonicMs()) return Promise.resolve(undefined);
+    return this.#strangers.get(key) ?? this.#askForStranger(key, address, lookUp);
+  }
+
+  /** Knows from now on that a credential stands for somebody; whom is still to be looked up. */
+  expect(key: string): void {
+    this.#put(this.#known, key, { value: undefined, untilMs: 0, asking: undefined });
   }
 
   /** Forgets one credential: whoever asks from now on is answered anew. */
   forget(key: string): void {
-    this.#entries.delete(key);
+    this.#known.delete(key);
+    this.#wrong.delete(key);
+    this.#strangers.delete(key);
   }
 
-  forgetAll(): void {
-    this.#entries.clear();
+  /** Whoever asks from now on is answered anew; who is known stays so. */
+  ageAll(): void {
+    for (const known of this.#known.values()) {
+      known.untilMs = 0;
+      known.asking = undefined;
+    }
+    this.#wrong.clear();
+    this.#strangers.clear();
   }
 
-  #ask(key: string, lookUp: () => Promise<Answer<T>>): Promise<T> {
-    if (this.#underWay >= MAX_UNDER_WAY) return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 1000 }));
+  #tell(key: string, known: Known<T>, lookUp: LookUp<T>): Promise<T | undefined> {
+    this.#put(this.#known, key, known);
+    if (known.asking) return known.asking;
+    return known.untilMs > this.clock.monotonicMs() ? Promise.resolve(known.value) : this.#recheck(key, known, lookUp);
+  }
+
+  #recheck(key: string, known: Known<T>, lookUp: LookUp<T>): Promise<T | undefined> {
+    if (this.#rechecks >= MAX_RECHECKS) return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 1000 }));
     const startedMs = this.clock.monotonicMs();
     const answer = lookUp();
-    const entry: Entry<T> = { value: answer.then(({ value }) => value), untilMs: Infinity };
-    this.#underWay++;
-    this.#put(key, entry);
+    const asking = answer.then((found) => found?.value);
+    known.asking = asking;
+    this.#rechecks++;
+    const conclude = (note: () => void) => {
+      this.#rechecks--;
+      if (known.asking !== asking) return;
+      known.asking = undefined;
+      if (this.#known.get(key) === known) note();
+    };
     answer.then(
-      ({ validForMs }) => {
-        this.#underWay--;
-        entry.untilMs = startedMs + validForMs;
-      },
-      () => {
-        this.#underWay--;
-        if (this.#entries.get(key) === entry) this.#entries.delete(key);
-      },
+      (found) => conclude(() => this.#note(key, found, startedMs)),
+      () => conclude(() => {}),
     );
-    return entry.value;
+    return asking;
+  }
+
+  #askForStranger(key: string, address: string, lookUp: LookUp<T>): Promise<T | undefined> {
+    const network = networkOf(address);
+    let startedMs = 0;
+    const answer = this.#inTurn(network, () => {
+      startedMs = this.clock.monotonicMs();
+      return lookUp();
+    });
+    const asking = answer.then((found) => found?.value);
+    this.#strangers.set(key, asking);
+    const conclude = (note: () => void) => {
+      if (this.#strangers.get(key) !== asking) return;
+      this.#strangers.delete(key);
+      note();
+    };
+    answer.then(
+      (found) => conclude(() => this.#note(key, found, startedMs)),
+      () => conclude(() => {}),
+    );
+    return asking;
+  }
+
+  async #inTurn(network: string, lookUp: LookUp<T>): Promise<Answer<T> | undefined> {
+    this.#requireGuess(network);
+    return this.#queue.run({ network, account: '', isKnown: false }, async () => {
+      // Others of this network may have guessed wrong meanwhile.
+      this.#requireGuess(network);
+      const found = await lookUp();
+      if (!found) this.#guesses.spend(network);
+      return found;
+    });
+  }
+
+  #requireGuess(network: string): void {
+    const waitMs = this.#guesses.waitMs(network);
+    if (waitMs === 0) return;
+    const seconds = Math.ceil(waitMs / 1000);
+    const message = `Too many tokens or sessions that are not valid came from this network; try again in ${seconds} s.`;
+    throw new TaskDashError('OVERLOADED', { message, retryAfterMs: waitMs });
+  }
+
+  #note(key: string, found: Answer<T> | undefined, startedMs: number): void {
+    if (found) {
+      this.#wrong.delete(key);
+      this.#put(this.#known, key, { value: found.value, untilMs: startedMs + found.validForMs, asking: undefined });
+    } else {
+      this.#known.delete(key);
+      this.#put(this.#wrong, key, startedMs + this.options.wrongMs);
+    }
   }
 
   /** Puts an entry at the end, which is where the most recently used are. */
-  #put(key: string, entry: Entry<T>): void {
-    this.#entries.delete(key);
-    this.#entries.set(key, entry);
-    if (this.#entries.size <= this.capacity) return;
-    const [oldest] = this.#entries.keys();
-    if (oldest !== undefined) this.#entries.delete(oldest);
+  #put<V>(memory: Map<string, V>, key: string, entry: V): void {
+    memory.delete(key);
+    memory.set(key, entry);
+    if (memory.size <= this.options.capacity) return;
+    const [oldest] = memory.keys();
+    if (oldest !== undefined) memory.delete(oldest);
   }
 }

@@ -9,8 +9,9 @@
  * - A refused attempt is not counted: whoever only keeps knocking does not make the wait longer.
  *
  * Waiting alone would let an attacker who knocks all the time take every attempt that comes free, and so keep the owner
- * out. Therefore a network that the account has logged in from before counts on its own: strangers slow down strangers
- * only. Changing the password counts on its own too, because it needs a login already.
+ * out. Therefore a network that the account has logged in from before counts on its own, and what others fail at from the
+ * same address is not held against it: strangers slow down strangers only. Before an administrator has logged in for the
+ * first time nobody could be known, so every account counts for each network on its own (auth.ts). Changing the password counts on its own too, because it needs a login already.
  *
  * The check happens before a hash is computed, and attempts under way count as failures until they have ended: many
  * guesses at once get no further than as many in a row. What other nodes have under way is not known here, so that a
@@ -34,6 +35,8 @@ export interface ThrottleOptions {
 export interface AttemptKeys {
   readonly account: string;
   readonly address: string;
+  /** Whether the account has logged in from this network before: then only its own failures there are held against it. */
+  readonly isKnown?: boolean;
 }
 
 const FIRST_WAIT_MS = 1_000;
@@ -43,8 +46,8 @@ export function accountKey(username: string): string {
   return `account:${JSON.stringify(username)}`;
 }
 
-/** The key of an account for a network that it has logged in from. */
-export function knownAccountKey(username: string, network: string): string {
+/** The key of an account for one network. */
+export function accountAtKey(username: string, network: string): string {
   return `${accountKey(username)}@${network}`;
 }
 
@@ -70,7 +73,7 @@ interface Tally {
   holders: number;
 }
 
-type Tallies = Record<keyof AttemptKeys, Tally>;
+type Tallies = Record<'account' | 'address', Tally>;
 
 interface Failures {
   readonly count: number;
@@ -108,6 +111,10 @@ export class LoginThrottle {
 
   /** Counts the attempt as under way, or throws LOGIN_THROTTLED. */
   async #letIn(keys: AttemptKeys, { account, address }: Tallies): Promise<void> {
+    const { freeAccountFailures, maxAddressFailures, attemptWindowMs } = this.options;
+    const maxOfAddress = keys.isKnown ? Infinity : maxAddressFailures;
+    // A crowd costs no query.
+    if (account.underWay >= freeAccountFailures || address.underWay >= maxOfAddress) throw throttled(FIRST_WAIT_MS);
     const before = { account: account.stored, address: address.stored };
     const since = new Date(this.clock.now().getTime() - this.options.attemptWindowMs);
     const [ofAccount, ofAddress] = await Promise.all([
@@ -115,12 +122,11 @@ export class LoginThrottle {
       this.store.failedLogins(keys.address, since),
     ]);
     // From here on nothing is awaited, so that of many attempts at once each sees those before it.
-    const { freeAccountFailures, maxAddressFailures, attemptWindowMs } = this.options;
     const afterFailures = (count: number) =>
       Math.min(FIRST_WAIT_MS * 2 ** (count - freeAccountFailures), attemptWindowMs);
     const waitMs = Math.max(
       this.#waitMs(withNewer(ofAccount, account, before.account), account, freeAccountFailures, afterFailures),
-      this.#waitMs(withNewer(ofAddress, address, before.address), address, maxAddressFailures, () => attemptWindowMs),
+      this.#waitMs(withNewer(ofAddress, address, before.address), address, maxOfAddress, () => attemptWindowMs),
     );
     if (waitMs > 0) throw throttled(waitMs);
     account.underWay++;

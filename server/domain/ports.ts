@@ -7,6 +7,7 @@
  */
 import type { Role, Scope, TokenScope, WriteGroups } from './access.js';
 import type { BatchId } from './batch-id.js';
+import type { Party } from './fair-queue.js';
 import type { Cause, LapseCause, Task, TaskEvent, TaskTexts } from './task.js';
 
 /** One register or update, checked and ready to be written. */
@@ -259,12 +260,39 @@ export interface IdentityStore {
   noteKnownNetwork(userId: string, network: string, at: Date): Promise<void>;
   /** Whether a user has logged in from a network since an instant. */
   isKnownNetwork(userId: string, network: string, since: Date): Promise<boolean>;
+  /** Whether a network is noted of anybody who is an administrator now. */
+  hasAdministratorLoggedIn(): Promise<boolean>;
 }
 
-/** Hashes passwords, off the event loop. */
+/**
+ * Hashes passwords, off the event loop, in turns: on behalf of a party, or of an operator or the server itself. Throws
+ * OVERLOADED when the turn does not come.
+ */
 export interface PasswordHasher {
-  hash(password: string): Promise<string>;
-  verify(hash: string, password: string): Promise<boolean>;
+  hash(password: string, party?: Party): Promise<string>;
+  verify(hash: string, password: string, party?: Party): Promise<boolean>;
+}
+
+/** What makes a password too weak. */
+export type Weakness =
+  /** It is, or is built on, one of those that are tried first. */
+  | 'common'
+  /** It is little more than the user name, or the name of TaskDash. */
+  | 'name'
+  /** A repetition, a sequence, a date or a row of keys. */
+  | 'pattern'
+  /** Short and simple in some other way. */
+  | 'simple';
+
+/** How hard a password is to guess, from 0 (at once) to 4 (not in practice); with a weakness it is not good enough. */
+export interface PasswordStrength {
+  readonly score: 0 | 1 | 2 | 3 | 4;
+  readonly weakness: Weakness | undefined;
+}
+
+/** Judges passwords of a user. */
+export interface PasswordJudge {
+  judge(password: string, userId: string): Promise<PasswordStrength>;
 }
 
 /** Whether the database answers and has the schema; for /readyz and health. */

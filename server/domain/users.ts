@@ -4,7 +4,14 @@ import type { Role, TokenScope } from './access.js';
 import { checkName, checkPassword, invalid } from './account-rules.js';
 import type { Clock } from './clock.js';
 import { accountKey, passwordChangeKey } from './login-throttle.js';
-import type { IdentityStore, PasswordHasher, TokenRecord, UserRecord } from './ports.js';
+import type {
+  IdentityStore,
+  PasswordHasher,
+  PasswordJudge,
+  PasswordStrength,
+  TokenRecord,
+  UserRecord,
+} from './ports.js';
 import { hashOf, newSecret, TOKEN_PREFIX } from './secrets.js';
 
 const SHOWN_PREFIX_LENGTH = 12;
@@ -26,6 +33,7 @@ export class Users {
   constructor(
     private readonly store: IdentityStore,
     private readonly hasher: PasswordHasher,
+    private readonly judge: PasswordJudge,
     private readonly clock: Clock,
   ) {}
 
@@ -34,21 +42,25 @@ export class Users {
     checkName('id', user.id);
     checkName('display_name', user.displayName);
     for (const groupId of user.memberships.keys()) checkName('group', groupId);
-    if (user.password !== undefined) checkPassword(user.password, user.id);
+    if (user.password !== undefined) await checkPassword(this.judge, user.password, user.id);
     const before = user.password === undefined ? await this.store.findUser(user.id) : undefined;
     const passwordHash = before?.passwordHash ?? (await this.hasher.hash(user.password ?? newSecret()));
     await this.store.saveUser(recordOf(user, passwordHash, before?.mustChangePassword ?? false));
     await this.store.deleteSessionsOf(user.id, undefined);
   }
 
-  /** Sets a password and ends the user's sessions. Throws REQUEST_INVALID, also for a user who does not exist. */
-  async setPassword(id: string, password: string): Promise<void> {
+  /**
+   * Sets a password, ends the user's sessions, and says how strong it is. Throws REQUEST_INVALID, also for a user who does
+   * not exist.
+   */
+  async setPassword(id: string, password: string): Promise<PasswordStrength> {
     checkName('id', id);
-    checkPassword(password, id);
+    const strength = await checkPassword(this.judge, password, id);
     const isKnown = await this.store.setPassword(id, await this.hasher.hash(password), false);
     if (!isKnown) throw invalid('id', `names no user: ${JSON.stringify(id)}`);
     await this.store.clearFailedLogins(accountKey(id));
     await this.store.clearFailedLogins(passwordChangeKey(id));
+    return strength;
   }
 
   /** Makes a service token; its secret is known only to the caller from now on. Throws REQUEST_INVALID. */
@@ -89,7 +101,7 @@ export class Users {
     if ((await this.store.countUsers()) > 0) return { created: false, password: undefined };
     const { username: id } = first;
     checkName('id', id);
-    if (first.password !== undefined) checkPassword(first.password, id);
+    if (first.password !== undefined) await checkPassword(this.judge, first.password, id);
     const password = first.password ?? generatePassword();
     const user: NewUser = { id, displayName: id, administrator: true, memberships: new Map() };
     const mustChange = first.password === undefined;

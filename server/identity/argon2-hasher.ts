@@ -3,13 +3,14 @@
  * cheat sheet), computed off the event loop.
  *
  * Every hash costs memory and a core for some milliseconds: only a few run at once, a bounded number waits for a bounded
- * time, and the rest is refused, so that a flood of logins cannot take the machine. At most half of the processors and
- * two of the four threads of Node's pool work on hashes; files and name look-ups need the others.
+ * time in a fair queue (server/domain/fair-queue.ts), and the rest is refused, so that a flood of logins can take neither
+ * the machine nor the turn of somebody who logs in from where they always do. At most half of the processors and two of
+ * the four threads of Node's pool work on hashes; files and name look-ups need the others.
  */
 import { availableParallelism } from 'node:os';
 import { hash, verify } from '@node-rs/argon2';
 import { systemClock, type Clock } from '../domain/clock.js';
-import { TaskDashError } from '../domain/errors.js';
+import { FairQueue, type FairQueueLimits, type Party } from '../domain/fair-queue.js';
 import type { PasswordHasher } from '../domain/ports.js';
 
 /** The library's number for Argon2id; its enum cannot be imported under isolated modules. */
@@ -17,74 +18,30 @@ const ARGON2ID = 2;
 const PARAMETERS = { algorithm: ARGON2ID, memoryCost: 19 * 1024, timeCost: 2, parallelism: 1 };
 const MAX_RUNNING = 2;
 
-/** How many hashes at once, how many may wait, and for how long. */
-export interface HasherLimits {
-  readonly running: number;
-  readonly waiting: number;
-  readonly waitMs: number;
-}
-
-export const HASHER_LIMITS: HasherLimits = {
+/** Sixty-four hashes take some seconds where one runs at once. */
+export const HASHER_LIMITS: FairQueueLimits = {
   running: Math.max(1, Math.min(MAX_RUNNING, Math.floor(availableParallelism() / 2))),
   waiting: 64,
   waitMs: 10_000,
 };
 
-export class Argon2Hasher implements PasswordHasher {
-  #running = 0;
-  /** Who waits, longest first. */
-  readonly #waiting = new Set<() => void>();
+/** Operators, and the server itself. */
+const THE_HOUSE: Party = { network: '', account: '', isKnown: true };
 
-  constructor(
-    private readonly clock: Clock = systemClock,
-    private readonly limits: HasherLimits = HASHER_LIMITS,
-  ) {}
+export class Argon2Hasher implements PasswordHasher {
+  readonly #queue: FairQueue;
+
+  constructor(clock: Clock = systemClock, limits: FairQueueLimits = HASHER_LIMITS) {
+    this.#queue = new FairQueue(clock, limits);
+  }
 
   /** A hash in PHC form. Throws OVERLOADED. */
-  hash(password: string): Promise<string> {
-    return this.#inTurn(() => hash(password, PARAMETERS));
+  hash(password: string, party: Party = THE_HOUSE): Promise<string> {
+    return this.#queue.run(party, () => hash(password, PARAMETERS));
   }
 
   /** Whether a password has this hash. Throws OVERLOADED. */
-  verify(passwordHash: string, password: string): Promise<boolean> {
-    return this.#inTurn(() => verify(passwordHash, password));
-  }
-
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#running < this.limits.running) this.#running++;
-    else await this.#turn();
-    try {
-      return await work();
-    } finally {
-      this.#passOn();
-    }
-  }
-
-  /** Resolves with a place among those that run. */
-  #turn(): Promise<void> {
-    const overloaded = new TaskDashError('OVERLOADED', { retryAfterMs: 2000 });
-    if (this.#waiting.size >= this.limits.waiting) return Promise.reject(overloaded);
-    return new Promise((resolve, reject) => {
-      const begin = () => {
-        deadline.cancel();
-        resolve();
-      };
-      const deadline = this.clock.schedule(this.limits.waitMs, () => {
-        this.#waiting.delete(begin);
-        reject(overloaded);
-      });
-      this.#waiting.add(begin);
-    });
-  }
-
-  /** Whoever waits longest inherits the place. */
-  #passOn(): void {
-    const [next] = this.#waiting;
-    if (next === undefined) {
-      this.#running--;
-      return;
-    }
-    this.#waiting.delete(next);
-    next();
+  verify(passwordHash: string, password: string, party: Party = THE_HOUSE): Promise<boolean> {
+    return this.#queue.run(party, () => verify(passwordHash, password));
   }
 }

@@ -95,6 +95,7 @@ const SQL = {
   noteKnownNetwork: `INSERT INTO known_network AS known (user_id, network, last_login_at) VALUES ($1, $2, $3)
     ON CONFLICT (user_id, network) DO UPDATE SET last_login_at = greatest(known.last_login_at, excluded.last_login_at)`,
   isKnownNetwork: 'SELECT FROM known_network WHERE user_id = $1 AND network = $2 AND last_login_at >= $3',
+  hasAdministratorLoggedIn: 'SELECT FROM known_network JOIN app_user ON id = user_id WHERE administrator LIMIT 1',
 } as const;
 
 export class PostgresIdentityStore implements IdentityStore {
@@ -192,6 +193,10 @@ export class PostgresIdentityStore implements IdentityStore {
 
   async isKnownNetwork(userId: string, network: string, since: Date): Promise<boolean> {
     return (await this.#rows('isKnownNetwork', userId, network, since)).length > 0;
+  }
+
+  async hasAdministratorLoggedIn(): Promise<boolean> {
+    return (await this.#rows('hasAdministratorLoggedIn')).length > 0;
   }
 
   #rows<Row extends object>(name: keyof typeof SQL, ...values: unknown[]): Promise<Row[]> {

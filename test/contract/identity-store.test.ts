@@ -282,6 +282,18 @@ describe.each([
     expect(await store.isKnownNetwork('nobody', '10.0.0.7', early)).toBe(false);
   });
 
+  it('knows whether somebody who is an administrator has logged in from anywhere', async () => {
+    const store = open();
+    // The database is shared with other tests, where nobody is one.
+    const [member, administrator] = [await savedUser(store), await savedUser(store, { administrator: true })];
+    await store.noteKnownNetwork(member.id, '10.0.0.7', new Date('2026-01-01T00:00:00Z'));
+    expect(await store.hasAdministratorLoggedIn()).toBe(false);
+    await store.noteKnownNetwork(administrator.id, '10.0.0.8', new Date('2026-01-01T00:00:00Z'));
+    expect(await store.hasAdministratorLoggedIn()).toBe(true);
+    await store.saveUser({ ...administrator, administrator: false });
+    expect(await store.hasAdministratorLoggedIn()).toBe(false);
+  });
+
   it('removes ended and unused sessions, old failures and forgotten networks, and says how many', async () => {
     const store = open();
     const owner = await savedUser(store);

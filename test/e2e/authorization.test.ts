@@ -12,6 +12,7 @@ import {
 } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { systemClock } from '../../server/domain/clock.js';
 import { Users } from '../../server/domain/users.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
 import { PlainHasher } from '../support/plain-hasher.js';
 import { TcpxClient } from '../support/tcpx-client.js';
@@ -368,7 +369,7 @@ describe('a token that may not read', () => {
 
 describe('two tokens of one name', () => {
   it('in two groups end nothing of each other', async () => {
-    const users = new Users(app.storage.identity, new PlainHasher(), systemClock);
+    const users = new Users(app.storage.identity, new PlainHasher(), new ZxcvbnJudge(), systemClock);
     const [ours, theirs] = await Promise.all(
       ['mx', 'other'].map((groupId) => users.createToken({ name: 'ci', groupId, scopes: ['register', 'read'] })),
     );

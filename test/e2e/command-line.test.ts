@@ -48,7 +48,9 @@ describe('the command line', () => {
       await taskdash(['user', 'add', 'cli', '--group', 'mx:member', '--name', 'C'], `${TEST_PASSWORD}\n`),
     ).toMatchObject({ code: 0 });
     expect((await login(TEST_PASSWORD)).user?.memberships).toHaveLength(1);
-    expect(await taskdash(['user', 'set-password', 'cli'], 'another password\n')).toMatchObject({ code: 0 });
+    const set = await taskdash(['user', 'set-password', 'cli'], 'another password\n');
+    expect(set).toMatchObject({ code: 0 });
+    expect(set.stdout).toBe('The password of "cli" is set; their sessions are ended. Its strength: good (3 of 4).\n');
     await expect(login(TEST_PASSWORD)).rejects.toThrow('unauthenticated');
     expect((await login('another password')).user?.displayName).toBe('C');
   });
@@ -145,6 +147,12 @@ describe('the command line', () => {
   it.each([
     [['user', 'set-password', 'nobody'], 'long enough', 'taskdash: The id names no user: "nobody".\n'],
     [['user', 'add', 'x'], 'short', 'taskdash: The new password must have 8 to 1024 characters.\n'],
+    [
+      ['user', 'set-password', 'admin'],
+      'taskdash1',
+      'taskdash: The new password must not be little more than the user name or the name of TaskDash; a few words that have' +
+        ' nothing to do with each other are hard to guess and easy to keep in mind.\n',
+    ],
   ])('says what is wrong with %j', async (args, input, line) => {
     expect(await taskdash(args, `${input}\n`)).toEqual({ code: 1, stdout: '', stderr: line });
   });

@@ -10,6 +10,7 @@ import { systemClock, type Clock } from '../../server/domain/clock.js';
 import type { Log } from '../../server/domain/ports.js';
 import { Users } from '../../server/domain/users.js';
 import { Argon2Hasher } from '../../server/identity/argon2-hasher.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 import { silentLog } from './silent-log.js';
@@ -58,7 +59,7 @@ export async function startTestApp(options: TestAppOptions = {}): Promise<TestAp
   const log = options.log ?? silentLog;
   const app = await startApp(config, log, options.clock);
   const storage = await openStorage({ url: database.url, nodeId: 'test', poolSize: 4, log, clock: systemClock });
-  const users = new Users(storage.identity, new Argon2Hasher(), systemClock);
+  const users = new Users(storage.identity, new Argon2Hasher(), new ZxcvbnJudge(), systemClock);
   const { http, grpc, tcp } = app.addresses;
   const transport = (door: 'grpc' | 'http'): Transport =>
     door === 'grpc'

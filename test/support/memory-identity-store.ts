@@ -133,6 +133,11 @@ export class MemoryIdentityStore implements IdentityStore {
     return Promise.resolve(at !== undefined && at >= since);
   }
 
+  hasAdministratorLoggedIn() {
+    const owners = [...this.#networks.keys()].map((key) => (JSON.parse(key) as [string, string])[0]);
+    return Promise.resolve(owners.some((owner) => this.#users.get(owner)?.administrator));
+  }
+
   get #size(): number {
     return this.#sessions.size + this.#failures.length + this.#networks.size;
   }

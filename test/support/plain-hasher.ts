@@ -7,7 +7,7 @@ export class PlainHasher implements PasswordHasher {
   /** What the next hash fails with, once. */
   failNextHashWith: Error | undefined;
   /** Runs before every verification; a test can hold it up here. */
-  beforeVerify: () => Promise<void> = () => Promise.resolve();
+  beforeVerify: () => Promise<unknown> = () => Promise.resolve();
 
   hash(password: string): Promise<string> {
     this.hashed++;

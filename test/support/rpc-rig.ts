@@ -13,6 +13,7 @@ import { TaskWatcher } from '../../server/domain/task-watch.js';
 import { TokenSealer } from '../../server/domain/token-sealer.js';
 import { Users } from '../../server/domain/users.js';
 import { WriteBatcher } from '../../server/domain/write-batcher.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { HttpServer, type HttpServerOptions } from '../../server/transports/connect-server.js';
 import { GrpcServer } from '../../server/transports/grpc-server.js';
 import { Readiness } from '../../server/transports/readiness.js';
@@ -91,6 +92,7 @@ export class RpcRig {
     const { clock = systemClock, log = silentLog } = options;
     const hints = new DirectHints();
     const { identity } = this;
+    const judge = new ZxcvbnJudge();
     const sealer = new TokenSealer(Buffer.alloc(32, 7));
     this.store = new MemoryTaskStore(this.database, clock, 'node-a');
     const list = this.store.list.bind(this.store);
@@ -99,8 +101,8 @@ export class RpcRig {
       await this.#held;
       return list(scope, query);
     };
-    this.users = new Users(identity, plainHasher, clock);
-    this.#auth = new Auth(identity, plainHasher, clock, log);
+    this.users = new Users(identity, plainHasher, judge, clock);
+    this.#auth = new Auth(identity, plainHasher, judge, clock, log);
     this.#batcher = new WriteBatcher(this.store, clock, {
       maxBatch: 1000,
       maxInFlight: 2,

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Argon2Hasher, HASHER_LIMITS } from '../../server/identity/argon2-hasher.js';
+import type { Party } from '../../server/domain/fair-queue.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 const OVERLOADED = { status: 'rejected', reason: { code: 'OVERLOADED' } };
@@ -25,6 +26,22 @@ describe('Argon2id', () => {
     expect(outcomes.filter((outcome) => outcome.status === 'fulfilled')).toHaveLength(served);
     for (const outcome of outcomes.slice(served)) expect(outcome).toMatchObject(OVERLOADED);
     expect(await hasher.verify(await hasher.hash('y'), 'y')).toBe(true);
+  });
+
+  it('gives turns by network, those first who are known, and refuses the largest crowd where it is full', async () => {
+    const hasher = new Argon2Hasher(new ManualClock(), { running: 1, waiting: 3, waitMs: 1000 });
+    const done: string[] = [];
+    const note = (name: string, party: Party) =>
+      hasher.hash('x', party).then(
+        () => done.push(name),
+        (error: { code: string }) => done.push(`${name} ${error.code}`),
+      );
+    const crowd = (n: number) => note(`crowd ${n}`, { network: 'a', account: 'x', isKnown: false });
+    const all = [0, 1, 2, 3].map(crowd);
+    all.push(note('alone', { network: 'b', account: 'x', isKnown: false }));
+    all.push(note('known', { network: 'c', account: 'x', isKnown: true }));
+    await Promise.all(all);
+    expect(done).toEqual(['crowd 3 OVERLOADED', 'crowd 0', 'known', 'crowd 1', 'alone', 'crowd 2']);
   });
 
   it('lets nobody wait beyond the deadline', async () => {

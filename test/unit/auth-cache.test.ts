@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { Auth } from '../../server/domain/auth.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { Users } from '../../server/domain/users.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryIdentityStore } from '../support/memory-identity-store.js';
 import { PlainHasher } from '../support/plain-hasher.js';
@@ -42,6 +43,8 @@ class CountingStore extends MemoryIdentityStore {
 const PASSWORD = 'correct horse';
 const HOME = { address: '10.0.0.7', userAgent: 'test' };
 
+const judge = new ZxcvbnJudge();
+
 let clock: ManualClock;
 let store: CountingStore;
 let auth: Auth;
@@ -51,8 +54,8 @@ beforeEach(async () => {
   clock = new ManualClock();
   store = new CountingStore();
   const hasher = new PlainHasher();
-  auth = new Auth(store, hasher, clock, silentLog);
-  users = new Users(store, hasher, clock);
+  auth = new Auth(store, hasher, judge, clock, silentLog);
+  users = new Users(store, hasher, judge, clock);
   await users.add({
     id: 'ssx',
     displayName: 'ssx',
@@ -110,26 +113,108 @@ describe('who a session is', () => {
     expect(store.asked).toBe(0);
   });
 
-  it('stays remembered, while it is used, through a flood of invented ones', async () => {
+  it('stays remembered, also while it is not used, through a flood of invented ones', async () => {
     const { token } = await auth.login('ssx', PASSWORD, HOME);
     await askAs(token);
-    for (let n = 0; n < 12_000; n++) {
-      await askAs(wellFormed(n));
-      if (n % 1000 === 0) await askAs(token);
-    }
+    for (let n = 0; n < 25_000; n++) await askAs(wellFormed(n), `10.${n % 250}.${(n >> 8) % 250}.1`);
     const before = store.asked;
     await askAs(token);
     expect(store.asked).toBe(before);
   });
+});
 
-  it('is refused as OVERLOADED when a thousand others are being looked up', async () => {
+describe('credentials that stand for nobody', () => {
+  const refusal = { code: 'OVERLOADED', retryAfterMs: 1000 };
+
+  /** Lets every look-up wait until the returned function is called. */
+  function holdLookUps(): () => void {
     let open = () => {};
     store.gate = new Promise((resolve) => (open = resolve));
-    const waiting = Array.from({ length: 1000 }, (_, n) => askAs(wellFormed(n)));
-    await expect(askAs(wellFormed(1001))).rejects.toMatchObject({ code: 'OVERLOADED' });
+    return open;
+  }
+
+  it('cost one query in five seconds, however often they come', async () => {
+    for (let n = 0; n < 100; n++) {
+      expect(await askAs(wellFormed(1))).toBeUndefined();
+      await expect(auth.authenticate({ bearer: wellFormed(2, 'tdt_'), address: '' })).rejects.toMatchObject({
+        code: 'NOT_LOGGED_IN',
+      });
+      clock.advance(49);
+    }
+    expect(store.asked).toBe(2);
+    clock.advance(100);
+    await askAs(wellFormed(1));
+    expect(store.asked).toBe(3);
+  });
+
+  it('cost a network twenty queries and then one a second, and the rest is refused with a time to wait', async () => {
+    for (let n = 0; n < 20; n++) expect(await askAs(wellFormed(n), '10.0.0.1')).toBeUndefined();
+    await expect(askAs(wellFormed(20), '10.0.0.1')).rejects.toMatchObject(refusal);
+    await expect(askAs(wellFormed(21), '::ffff:10.0.0.1')).rejects.toMatchObject(refusal);
+    expect(store.asked).toBe(20);
+    clock.advance(1000);
+    expect(await askAs(wellFormed(22), '10.0.0.1')).toBeUndefined();
+    await expect(askAs(wellFormed(23), '10.0.0.1')).rejects.toMatchObject(refusal);
+    expect(await askAs(wellFormed(24), '10.0.0.2')).toBeUndefined();
+    expect(store.asked).toBe(22);
+  });
+
+  it('cost no more where many come at once', async () => {
+    const outcomes = await Promise.allSettled(Array.from({ length: 500 }, (_, n) => askAs(wellFormed(n), '10.0.0.1')));
+    expect(outcomes.filter(({ status }) => status === 'rejected').length).toBeGreaterThanOrEqual(500 - 24);
+    // Four were under way when the twentieth turned out to be wrong.
+    expect(store.asked).toBeLessThanOrEqual(24);
+  });
+
+  it('are looked up four at once, and nobody who is known waits for them', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    await askAs(token);
+    const open = holdLookUps();
+    const strangers = Promise.allSettled(
+      Array.from({ length: 300 }, (_, n) => askAs(wellFormed(n), `10.1.${n % 250}.1`)),
+    );
+    await Promise.resolve();
+    expect(store.asked).toBe(1 + 4);
+    store.gate = Promise.resolve();
+    clock.advance(2000);
+    expect(await askAs(token)).toMatchObject({ id: 'ssx' });
     open();
-    await Promise.all(waiting);
-    expect(await askAs(wellFormed(1001))).toBeUndefined();
+    await strangers;
+  });
+
+  it('do not keep a known one of the same network from being asked for again, or a new login from its first call', async () => {
+    const { secret } = await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['read'] });
+    const bearer = { bearer: secret, address: HOME.address };
+    await auth.authenticate(bearer);
+    for (let n = 0; n < 20; n++) await askAs(wellFormed(n), HOME.address);
+    await expect(askAs(wellFormed(99), HOME.address)).rejects.toMatchObject({ code: 'OVERLOADED' });
+    clock.advance(2000);
+    for (let n = 0; n < 2; n++) await askAs(wellFormed(30 + n), HOME.address);
+    expect(await auth.authenticate(bearer)).toMatchObject({ name: 'ci' });
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    expect(await askAs(token, HOME.address)).toMatchObject({ id: 'ssx' });
+  });
+
+  it('are told from a thousand valid ones of one network that come at once: those all get in', async () => {
+    const secrets: string[] = [];
+    for (let n = 0; n < 1000; n++)
+      secrets.push((await users.createToken({ name: `ci-${n}`, groupId: 'mx', scopes: ['read'] })).secret);
+    const callers = await Promise.all(secrets.map((bearer) => auth.authenticate({ bearer, address: '10.0.0.1' })));
+    expect(callers.filter((caller) => caller?.kind === 'token')).toHaveLength(1000);
+  });
+
+  it('wait for a few seconds at most while the database does not answer, in a bounded number', async () => {
+    const open = holdLookUps();
+    const waiting = Promise.allSettled(
+      Array.from({ length: 1004 }, (_, n) => askAs(wellFormed(n), `10.1.${n % 250}.1`)),
+    );
+    await Promise.resolve();
+    await expect(askAs(wellFormed(2000), '10.1.7.1')).rejects.toMatchObject({ code: 'OVERLOADED' });
+    clock.advance(5000);
+    open();
+    const outcomes = await waiting;
+    expect(outcomes.filter(({ status }) => status === 'rejected')).toHaveLength(1000);
+    expect(clock.pendingTimers).toBe(0);
   });
 });
 

@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Auth } from '../../server/domain/auth.js';
 import { TaskDashError } from '../../server/domain/errors.js';
+import { FairQueue, type Party } from '../../server/domain/fair-queue.js';
 import { Users } from '../../server/domain/users.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryIdentityStore } from '../support/memory-identity-store.js';
 import { PlainHasher } from '../support/plain-hasher.js';
@@ -10,6 +12,8 @@ import { silentLog } from '../support/silent-log.js';
 const MINUTE_MS = 60_000;
 const HOME = { address: '10.0.0.7', userAgent: 'test' };
 const PASSWORD = 'correct horse';
+
+const judge = new ZxcvbnJudge();
 
 let clock: ManualClock;
 let store: MemoryIdentityStore;
@@ -21,11 +25,13 @@ beforeEach(async () => {
   clock = new ManualClock();
   store = new MemoryIdentityStore();
   hasher = new PlainHasher();
-  auth = new Auth(store, hasher, clock, silentLog);
-  users = new Users(store, hasher, clock);
+  auth = new Auth(store, hasher, judge, clock, silentLog);
+  users = new Users(store, hasher, judge, clock);
   for (const id of ['ssx', 'admin']) {
     await users.add({ id, displayName: id, password: PASSWORD, administrator: id === 'admin', memberships: new Map() });
   }
+  // Somebody who has been here: how it is before is told below.
+  await store.noteKnownNetwork('admin', '10.250.0.1', clock.now());
 });
 
 const from = (address: string) => ({ ...HOME, address });
@@ -114,6 +120,59 @@ describe('failures of an account', () => {
   });
 });
 
+describe('before the first login of an administrator', () => {
+  beforeEach(async () => {
+    store = new MemoryIdentityStore();
+    auth = new Auth(store, hasher, judge, clock, silentLog);
+    users = new Users(store, hasher, judge, clock);
+    await users.ensureFirstAdministrator({ username: 'admin', password: PASSWORD });
+    await users.add({
+      id: 'ssx',
+      displayName: 'ssx',
+      password: PASSWORD,
+      administrator: false,
+      memberships: new Map(),
+    });
+  });
+
+  it('failures from other networks keep nobody out, however long the attack lasts', async () => {
+    for (let second = 0; second < 2 * 60 * 60; second += 10) {
+      await fail('admin', `10.${second % 200}.9.9`);
+      clock.advance(10_000);
+    }
+    expect(await succeed('admin')).toBe('OK');
+    expect(await succeed('admin')).toBe('OK');
+  });
+
+  it('every network gets as few answers as ever: five of an account, and thirty of all', async () => {
+    for (let n = 0; n < 5; n++) expect(await fail('admin', '10.1.1.1')).toBe('LOGIN_FAILED');
+    expect(await fail('admin', '10.1.1.1')).toBe('LOGIN_THROTTLED');
+    for (let n = 0; n < 25; n++) expect(await fail(`user-${n}`, '10.1.1.1')).toBe('LOGIN_FAILED');
+    expect(await fail('user-26', '10.1.1.1')).toBe('LOGIN_THROTTLED');
+  });
+
+  it('a name that nobody has is answered like that of the administrator', async () => {
+    const answers = async (name: string) => {
+      const codes: string[] = [];
+      for (let n = 0; n < 12; n++) codes.push(await fail(name, `10.2.${n % 2}.1`));
+      return codes;
+    };
+    expect(await answers('admin')).toEqual(await answers('nobody'));
+  });
+
+  it('the login of somebody else changes nothing; theirs does, and strangers count together from then on', async () => {
+    const lockOut = async () => {
+      for (let n = 0; n < 5; n++) await fail('admin', `10.3.${n}.1`);
+      return fail('admin', '10.3.9.1');
+    };
+    expect(await succeed('ssx')).toBe('OK');
+    expect(await lockOut()).toBe('LOGIN_FAILED');
+    expect(await succeed('admin')).toBe('OK');
+    expect(await lockOut()).toBe('LOGIN_THROTTLED');
+    expect(await succeed('admin')).toBe('OK');
+  });
+});
+
 describe('guesses of the current password', () => {
   it('are slowed down like logins', async () => {
     const { token } = await auth.login('ssx', PASSWORD, HOME);
@@ -127,6 +186,15 @@ describe('guesses of the current password', () => {
 });
 
 describe('failures of an address', () => {
+  it('are not held against somebody who has logged in from there before, whose own failures are', async () => {
+    expect(await succeed('ssx')).toBe('OK');
+    for (let n = 0; n < 30; n++) await fail(`user-${n}`);
+    expect(await succeed('admin')).toBe('LOGIN_THROTTLED');
+    expect(await succeed('ssx')).toBe('OK');
+    for (let n = 0; n < 5; n++) expect(await fail('ssx')).toBe('LOGIN_FAILED');
+    expect(await fail('ssx')).toBe('LOGIN_THROTTLED');
+  });
+
   it('count while they are under way: a hundred guesses at once get thirty answers', async () => {
     await Promise.all(Array.from({ length: 100 }, (_, n) => fail(`user-${n}`)));
     expect(hasher.verified).toBe(30);
@@ -145,6 +213,74 @@ describe('failures of an address', () => {
   });
 });
 
+describe('a crowd of logins', () => {
+  const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+  /** Verifies one password after the other, in the fair queue of the real one, and notes when it was whose turn. */
+  class QueuedHasher extends PlainHasher {
+    readonly turns: string[] = [];
+    readonly #queue = new FairQueue(new ManualClock(), { running: 1, waiting: 64, waitMs: 10_000 });
+
+    override verify(hash: string, password: string, party?: Party): Promise<boolean> {
+      return this.#queue.run(party ?? { network: '', account: '', isKnown: true }, async () => {
+        this.turns.push(party?.account ?? '');
+        await settle();
+        return super.verify(hash, password);
+      });
+    }
+  }
+
+  it.each([
+    ['many addresses', (n: number) => `10.1.${n}.1`],
+    ['the same address', () => HOME.address],
+  ])('from %s does not keep somebody waiting who has logged in from there before', async (_which, addressOf) => {
+    expect(await succeed('ssx')).toBe('OK');
+    const queued = new QueuedHasher();
+    const busy = new Auth(store, queued, judge, clock, silentLog);
+    const crowd = Array.from({ length: 200 }, (_, n) => codeOf(busy.login(`user-${n}`, 'wrong', from(addressOf(n)))));
+    while (queued.turns.length === 0) await settle();
+    const turnsBefore = queued.turns.length;
+    expect(await codeOf(busy.login('ssx', PASSWORD, HOME))).toBe('OK');
+    // One that was being verified, and one more while the database was asked who this is.
+    expect(queued.turns.indexOf('ssx')).toBeLessThanOrEqual(turnsBefore + 2);
+    const codes = new Set(await Promise.all(crowd));
+    expect([...codes].filter((code) => !['LOGIN_FAILED', 'LOGIN_THROTTLED', 'OVERLOADED'].includes(code))).toEqual([]);
+  });
+
+  it('from many addresses keeps no place from a network that nobody else comes from', async () => {
+    const queued = new QueuedHasher();
+    const busy = new Auth(store, queued, judge, clock, silentLog);
+    const crowd = Array.from({ length: 200 }, (_, n) =>
+      codeOf(busy.login(`user-${n}`, 'wrong', from(`10.1.${n % 5}.1`))),
+    );
+    while (queued.turns.length === 0) await settle();
+    expect(await codeOf(busy.login('ssx', PASSWORD, from('10.9.9.9')))).toBe('OK');
+    expect(queued.turns.indexOf('ssx')).toBeLessThan(10);
+    await Promise.all(crowd);
+  });
+
+  it('from one address costs hardly a query once as many are under way as may fail', async () => {
+    const asked: string[] = [];
+    const failedLogins = store.failedLogins.bind(store);
+    store.failedLogins = (key, since) => {
+      asked.push(key);
+      return failedLogins(key, since);
+    };
+    let open = () => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    hasher.beforeVerify = () => gate;
+    const first = Array.from({ length: 30 }, (_, n) => fail(`user-${n}`));
+    while (hasher.verified < 30) await settle();
+    asked.length = 0;
+    expect(new Set(await Promise.all(Array.from({ length: 200 }, (_, n) => fail(`other-${n}`))))).toEqual(
+      new Set(['LOGIN_THROTTLED']),
+    );
+    expect(asked).toEqual([]);
+    open();
+    await Promise.all(first);
+  });
+});
+
 describe('the answer to an unknown user', () => {
   it('is the same when the hash to compare with could not be made at first', async () => {
     hasher.failNextHashWith = new TaskDashError('OVERLOADED');
@@ -156,7 +292,7 @@ describe('the answer to an unknown user', () => {
   it('takes as many hashes as that to a known user, from the first login on', async () => {
     const costOf = async (username: string) => {
       const fresh = new PlainHasher();
-      await new Auth(store, fresh, clock, silentLog).login(username, 'wrong', HOME).catch(() => undefined);
+      await new Auth(store, fresh, judge, clock, silentLog).login(username, 'wrong', HOME).catch(() => undefined);
       return [fresh.hashed, fresh.verified];
     };
     expect(await costOf('nobody')).toEqual(await costOf('ssx'));

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { Auth, AUTH_DEFAULTS } from '../../server/domain/auth.js';
 import { hashOf } from '../../server/domain/secrets.js';
 import { Users } from '../../server/domain/users.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryIdentityStore } from '../support/memory-identity-store.js';
 import { PlainHasher } from '../support/plain-hasher.js';
@@ -10,6 +11,8 @@ import { silentLog } from '../support/silent-log.js';
 const MINUTE = 60_000;
 const ORIGIN = { address: '10.0.0.7', userAgent: 'test' };
 const PASSWORD = 'correct horse';
+
+const judge = new ZxcvbnJudge();
 
 let clock: ManualClock;
 let store: MemoryIdentityStore;
@@ -21,8 +24,8 @@ beforeEach(async () => {
   clock = new ManualClock();
   store = new MemoryIdentityStore();
   hasher = new PlainHasher();
-  auth = new Auth(store, hasher, clock, silentLog);
-  users = new Users(store, hasher, clock);
+  auth = new Auth(store, hasher, judge, clock, silentLog);
+  users = new Users(store, hasher, judge, clock);
   await users.add({
     id: 'ssx',
     displayName: 'ssx',
@@ -105,7 +108,7 @@ describe('a login', () => {
   it('tells the log who was refused where, and no password or hash or name that nobody has', async () => {
     const lines: string[] = [];
     const info = (details: object, message: string) => void lines.push(JSON.stringify([details, message]));
-    const observed = new Auth(store, hasher, clock, { ...silentLog, info });
+    const observed = new Auth(store, hasher, judge, clock, { ...silentLog, info });
     for (const name of ['ssx', 'my-secret-password']) await observed.login(name, 'guess', ORIGIN).catch(() => {});
     expect(lines).toEqual([
       '[{"address":"10.0.0.7","user":"ssx"},"a password was refused"]',
@@ -265,14 +268,15 @@ describe('a password that has to be changed', () => {
     const own = { cookie: token, address: '' };
     const user = await auth.authenticate(own);
     if (user?.kind !== 'user') throw new Error('not logged in');
+    const longest = 'the longest that it may be'.padEnd(1024, 'x');
     for (const next of [PASSWORD, 'long user name', '1234567', 'x'.repeat(1025)]) {
       await expect(auth.changePassword(user, own, PASSWORD, next)).rejects.toMatchObject({
         code: 'REQUEST_INVALID',
         violations: [{ field: 'new_password' }],
       });
     }
-    await auth.changePassword(user, own, PASSWORD, 'x'.repeat(1024));
-    await auth.changePassword(user, own, 'x'.repeat(1024), '12345678');
+    await auth.changePassword(user, own, PASSWORD, longest);
+    await auth.changePassword(user, own, longest, 'x8Kq2mZp');
   });
 
   it('is not changed when an operator has set another meanwhile', async () => {
@@ -316,7 +320,7 @@ describe('what has ended', () => {
     const away = new MemoryIdentityStore();
     let calls = 0;
     away.deleteExpired = () => (++calls === 1 ? Promise.reject(new Error('away')) : Promise.resolve(0));
-    const observed = new Auth(away, hasher, clock, log);
+    const observed = new Auth(away, hasher, judge, clock, log);
     observed.start();
     for (let n = 0; n < 2; n++) {
       clock.advance(TEN_MINUTES_MS);
@@ -331,7 +335,7 @@ describe('what has ended', () => {
     const slow = new MemoryIdentityStore();
     let finish = () => {};
     slow.deleteExpired = () => new Promise((resolve) => (finish = () => resolve(0)));
-    const observed = new Auth(slow, hasher, clock, silentLog);
+    const observed = new Auth(slow, hasher, judge, clock, silentLog);
     observed.start();
     clock.advance(TEN_MINUTES_MS);
     let stopped = false;

@@ -1,6 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { strengthWords } from '../../server/domain/account-rules.js';
 import { Auth } from '../../server/domain/auth.js';
 import { Users, type NewUser } from '../../server/domain/users.js';
+import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryIdentityStore } from '../support/memory-identity-store.js';
 import { PlainHasher } from '../support/plain-hasher.js';
@@ -16,6 +18,8 @@ const SSX: NewUser = {
   memberships: new Map([['mx', 'member']]),
 };
 
+const judge = new ZxcvbnJudge();
+
 let clock: ManualClock;
 let store: MemoryIdentityStore;
 let hasher: PlainHasher;
@@ -26,8 +30,8 @@ beforeEach(() => {
   clock = new ManualClock();
   store = new MemoryIdentityStore();
   hasher = new PlainHasher();
-  auth = new Auth(store, hasher, clock, silentLog);
-  users = new Users(store, hasher, clock);
+  auth = new Auth(store, hasher, judge, clock, silentLog);
+  users = new Users(store, hasher, judge, clock);
 });
 
 const refusal = (field: string) => ({ code: 'REQUEST_INVALID', violations: [{ field }] });
@@ -100,6 +104,58 @@ describe('setting a password', () => {
       ...refusal('id'),
       message: 'The id names no user: "nobody".',
     });
+  });
+});
+
+describe('a password that is tried first', () => {
+  it.each([
+    [
+      '12345678',
+      'The new password must not be, or be built on, one of the passwords that are tried first; a few words',
+    ],
+    [
+      'password',
+      'The new password must not be, or be built on, one of the passwords that are tried first; a few words',
+    ],
+    [
+      'TaskDash2026',
+      'The new password must not be little more than the user name or the name of TaskDash; a few words',
+    ],
+    ['abcdefgh', 'The new password must not be a repetition, a sequence, a date or a row of keys; a few words'],
+  ])('is refused wherever one is set, with the reason and without itself: %s', async (password, reason) => {
+    await users.add({ ...SSX, id: 'known' });
+    const { token } = await auth.login('known', PASSWORD, ORIGIN);
+    const own = { cookie: token, address: '' };
+    const user = await auth.authenticate(own);
+    if (user?.kind !== 'user') throw new Error('not logged in');
+    const refusals = await Promise.all(
+      [
+        users.add({ ...SSX, password }),
+        users.setPassword('known', password),
+        auth.changePassword(user, own, PASSWORD, password),
+        new Users(new MemoryIdentityStore(), hasher, judge, clock).ensureFirstAdministrator({
+          username: 'admin',
+          password,
+        }),
+      ].map((setting: Promise<unknown>) => setting.catch((error: unknown) => error as Error)),
+    );
+    for (const refusal of refusals) {
+      expect(refusal).toMatchObject({ code: 'REQUEST_INVALID', violations: [{ field: 'new_password' }] });
+      expect((refusal as Error).message.startsWith(reason)).toBe(true);
+      expect((refusal as Error).message).not.toContain(password === 'password' ? '"password"' : password);
+    }
+  });
+
+  it('or user name in other letters is refused', async () => {
+    await expect(users.add({ ...SSX, id: 'sunxiaoxiao', password: 'SunXiaoXiao1' })).rejects.toMatchObject(
+      refusal('new_password'),
+    );
+  });
+
+  it('is no other one, of which is told how strong it is', async () => {
+    await users.add(SSX);
+    expect(strengthWords(await users.setPassword('ssx', 'x8Kq2mZp'))).toBe('fair (2 of 4)');
+    expect(strengthWords(await users.setPassword('ssx', 'correct horse battery'))).toBe('strong (4 of 4)');
   });
 });
 

@@ -3,7 +3,7 @@
  * for is conversation.ts.
  *
  *   open ──client shut down its side, server stops, or stream broken──► finishing ──all answered──► ended ──► closed
- *     └───────────── socket lost, session expired, frame timeout, defect ──────────────────────────────────────▲
+ *     └───────────── socket lost, session expired, token ended, frame timeout, defect ──────────────────────────────────────▲
  *
  * open       Frames are taken and requests begun for as long as the connection is within its limits. Beyond them it is
  *            *held*: nothing more is taken from the decoder or read from the socket until there is room again.
@@ -82,6 +82,11 @@ export class Connection implements ConversationLink, Swept, Flushable {
   /** For the conversation. */
   onExpired(): void {
     this.destroy('silent');
+  }
+
+  /** For the token watch: nothing that waits may be done any more in the name of who held it. */
+  onTokenEnded(): void {
+    this.destroy('token_ended');
   }
 
   /** For the conversation: goes on at the end of this turn. */

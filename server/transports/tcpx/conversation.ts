@@ -4,7 +4,7 @@
  *
  * With tokens required, a conversation begins unauthenticated: its requests are refused and its heartbeats restore
  * nothing. While a token is being checked no further frame may be handed over, so that what was sent behind the token is
- * done in the name of its holder.
+ * done in the name of its holder. A token that ends while the connection lives ends the connection (token-watch.ts).
  */
 import { ownerOf, type Principal } from '../../domain/access.js';
 import { TaskDashError, type Errid } from '../../domain/errors.js';
@@ -28,10 +28,8 @@ import { LARGE_REPLY_BYTES, type ReplyMemory } from './reply-memory.js';
 import { ReplyQueue, type Place } from './reply-queue.js';
 import { RequestLanes } from './request-lanes.js';
 import type { TcpxMetrics } from './tcpx-metrics.js';
+import type { TokenCheck, TokenHolder, TokenWatch } from './token-watch.js';
 import type { Gate } from './write-gate.js';
-
-/** Decides who holds a token; throws NOT_LOGGED_IN for one that is not valid. */
-export type TokenCheck = (token: string, address: string) => Promise<Principal>;
 
 /** What the conversations of one door share. */
 export interface ConversationContext {
@@ -39,6 +37,8 @@ export interface ConversationContext {
   readonly sessions: SessionHost;
   /** Present: a connection must show a token (message 1393) before it may ask for anything. */
   readonly authenticateToken: TokenCheck | undefined;
+  /** Present where tokens are: ends the connections of one that is not valid any more. */
+  readonly tokenWatch: TokenWatch | undefined;
   readonly log: Log;
   readonly metrics: TcpxMetrics;
   readonly replyMemory: ReplyMemory;
@@ -47,9 +47,7 @@ export interface ConversationContext {
 }
 
 /** The connection, as its conversation knows it. */
-export interface ConversationLink {
-  /** The client's address, without the port. */
-  readonly address: string;
+export interface ConversationLink extends TokenHolder {
   /** The session was silent for too long. */
   onExpired(): void;
   /** Replies are ready, or frames may be handed over again. */
@@ -66,6 +64,8 @@ export class Conversation {
   #principal: Principal;
   #authenticated: boolean;
   #authenticating = false;
+  /** The token that the principal holds. */
+  #token: string | undefined;
   #closed = false;
 
   constructor(
@@ -92,6 +92,7 @@ export class Conversation {
   close(): void {
     this.#closed = true;
     this.replies.close();
+    this.#watchToken(undefined);
     this.#session.close();
   }
 
@@ -203,20 +204,28 @@ export class Conversation {
         this.link.wake();
       });
     authenticate(token, this.link.address).then(
-      (principal) => conclude(() => this.#onAuthenticated(place, principal)),
+      (principal) => conclude(() => this.#onAuthenticated(place, principal, token)),
       (thrown: unknown) => conclude(() => this.#refuse(place, '', TaskDashError.from(thrown).errid)),
     );
   }
 
   /** From its first token on, the session is that of the token's holder. */
-  #onAuthenticated(place: Place, principal: Principal): void {
+  #onAuthenticated(place: Place, principal: Principal, token: string): void {
     this.#principal = principal;
+    if (!this.#closed) this.#watchToken(token);
     if (!this.#authenticated && !this.#closed) {
       this.#authenticated = true;
       this.#session.close();
       this.#session = this.#openSession(ownerOf(principal));
     }
     this.#answer(place, plainBody('', 0));
+  }
+
+  #watchToken(token: string | undefined): void {
+    const { tokenWatch } = this.context;
+    if (this.#token !== undefined) tokenWatch?.remove(this.#token, this.link);
+    if (token !== undefined) tokenWatch?.add(token, this.#principal, this.link);
+    this.#token = token;
   }
 
   #openSession(owner?: string): Session {

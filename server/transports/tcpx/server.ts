@@ -3,7 +3,6 @@ import { createServer, isIPv6, type AddressInfo, type Server, type Socket } from
 import type { Clock } from '../../domain/clock.js';
 import { allowOnly, plainAddress } from '../client-address.js';
 import { Connection, type ConnectionContext } from './connection.js';
-import type { TokenCheck } from './conversation.js';
 import { IncompleteMemory } from './incomplete-memory.js';
 import { DEFAULT_TCPX_LIMITS, type TcpxLimits } from './limits.js';
 import { Outbox } from './outbox.js';
@@ -12,6 +11,7 @@ import { RoomGate, type Room } from './room-gate.js';
 import { Sweep } from './sweep.js';
 import type { RefusalReason } from './tcpx-metrics.js';
 import { gateForAll, WriteGate, type WriteRoom } from './write-gate.js';
+import { TokenWatch, type TokenCheck } from './token-watch.js';
 
 /** What the door works with. */
 export interface TcpxServerOptions extends Pick<ConnectionContext, 'registry' | 'sessions' | 'log' | 'metrics'> {
@@ -56,6 +56,7 @@ export class TcpxServer {
       ...options,
       limits,
       authenticateToken,
+      tokenWatch: authenticateToken && new TokenWatch(clock, options.log, authenticateToken),
       sweep: this.#sweep,
       replyMemory: this.#replyMemory,
       readGate: gateForAll(new RoomGate(bothRooms(readRoom, this.#replyMemory), clock, limits.roomTimeoutMs)),

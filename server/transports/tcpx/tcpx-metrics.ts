@@ -9,6 +9,8 @@ export type CloseReason =
   | 'client'
   /** Its session expired in silence. */
   | 'silent'
+  /** The token that it showed is not valid any more. */
+  | 'token_ended'
   /** A frame stayed incomplete, or last replies unread, for too long. */
   | 'timeout'
   /** A length that cannot be right. */

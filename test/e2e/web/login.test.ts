@@ -167,6 +167,31 @@ describe('the password', () => {
     expect(new URL(page.url()).pathname).toBe('/tasks');
   });
 
+  it('is told how strong it is while it is typed, and why it must not be', async () => {
+    const { page } = open;
+    await logIn(page, 'mover');
+    await page.getByRole('button', { name: 'Menu of mover' }).click();
+    await page.getByRole('link', { name: 'Change password' }).click();
+    const next = page.getByLabel('New password', { exact: true });
+    const strength = page.getByRole('status').filter({ hasText: 'Strength' });
+    for (const [password, words] of [
+      ['12345678', 'Strength: very weak'],
+      ['x8Kq2mZp', 'Strength: fair'],
+      ['correct horse', 'Strength: good'],
+      ['lamp river seven oak', 'Strength: strong'],
+    ] as const) {
+      await next.fill(password);
+      await strength.filter({ hasText: words }).waitFor();
+    }
+    await page.getByLabel('Password so far').fill(TEST_PASSWORD);
+    await next.fill('TaskDash2026');
+    await page.getByLabel('New password again').fill('TaskDash2026');
+    await page.getByRole('button', { name: 'Change password' }).click();
+    await page.getByText('This is little more than your user name or the name of TaskDash.').waitFor();
+    await next.fill('');
+    await strength.waitFor({ state: 'detached' });
+  });
+
   it('can be changed from the menu, and returns to where one was', async () => {
     const { page } = open;
     await logIn(page, 'mover', '/tasks?sort=name');

@@ -52,6 +52,20 @@ export const en = {
   'password.busy': 'Changing…',
   'password.different': 'The two new passwords are not the same.',
   'password.short': 'The new password needs at least 8 characters.',
+  'password.weak.common':
+    'This is, or is built on, one of the passwords that are tried first. A few words that have nothing to do with each other are hard to guess.',
+  'password.weak.name':
+    'This is little more than your user name or the name of TaskDash. A few words that have nothing to do with each other are hard to guess.',
+  'password.weak.pattern':
+    'A repetition, a sequence, a date or a row of keys is soon guessed. A few words that have nothing to do with each other are not.',
+  'password.weak.simple':
+    'This is so simple that it is soon guessed. A few words that have nothing to do with each other are not.',
+  'password.strength': ({ word }: { word: string }) => `Strength: ${word}`,
+  'password.strength.0': 'very weak',
+  'password.strength.1': 'weak',
+  'password.strength.2': 'fair',
+  'password.strength.3': 'good',
+  'password.strength.4': 'strong',
   'password.same': 'The new password must not be the old one.',
   'password.wrong': 'The password so far is wrong.',
   'password.cancel': 'Back',
