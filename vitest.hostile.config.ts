@@ -6,7 +6,7 @@ const intro = `# Attacks
 \`npm run test:hostile\` does to real servers, with real sockets and a real PostgreSQL, what people who mean ill do, and writes
 this page. Each attack has a server of its own and eight seconds; beside it a client calls at a steady pace over gRPC and HTTP,
 and \`/healthz\` is asked ten times a second, over a new connection each time; it has another address than the attacker. All of
-them and the database share the machine, so that the figures from before the attack tell how busy that was anyway.
+them and the database share the machine. The figures from before the attack, and the load, tell how busy that was anyway.
 
 - **held**: the server took less than 400 MiB, \`/healthz\` answered within 200 ms (99 of 100 times), and the good client had at
   least half of the answers a second that it had before.

@@ -103,8 +103,8 @@ class BodyReading {
     this.#arrival = arrivals.begin(sender, (error) => this.#fail(error));
     this.whole = new Promise<Buffer>((resolve, reject) => {
       this.#fail = reject;
-      this.#pile.announced = Number(body.headers['content-length'] ?? 0);
-      if (this.#pile.announced > maxBytes) reject(tooLong(`has more than ${maxBytes} bytes`, maxBytes));
+      if (Number(body.headers['content-length'] ?? 0) > maxBytes)
+        reject(tooLong(`has more than ${maxBytes} bytes`, maxBytes));
       if (body.destroyed) reject(GONE);
       body.on('data', this.#take);
       body.once('end', () => resolve(this.#pile.take(this.#pile.length)));

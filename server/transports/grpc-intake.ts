@@ -137,10 +137,7 @@ class StreamIntake {
   }
 
   #hasHead(): boolean {
-    if (!this.#head && this.#pile.length >= HEAD_BYTES) {
-      this.#head = this.#pile.takeCopy(HEAD_BYTES);
-      this.#pile.announced = Math.min(this.#head.readUInt32BE(1), this.#maxBytes);
-    }
+    if (!this.#head && this.#pile.length >= HEAD_BYTES) this.#head = this.#pile.take(HEAD_BYTES);
     return this.#head !== undefined;
   }
 

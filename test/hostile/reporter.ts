@@ -1,6 +1,6 @@
 /** Prints what the attacks showed as a table, and keeps the table of a whole run in a document, held or not. */
 import { writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 import { brokenBounds, type Figures } from './scenario.js';
 
@@ -28,7 +28,8 @@ export class HostileReporter implements Reporter {
     const table = [line(HEAD), line(HEAD.map(() => '---')), ...rows.map(line)].join('\n');
     process.stdout.write(`\n${table}\n`);
     if (rows.length < tests.length) return;
-    const about = `The last whole run: Node ${process.versions.node} on ${cpus().length} cores.`;
+    const load = Math.round(loadavg()[2] ?? 0);
+    const about = `The last whole run: Node ${process.versions.node} on ${cpus().length} cores, with a load of ${load}.`;
     writeFileSync(this.document.path, `${this.document.intro}\n## ${about}\n\n${table}\n`);
   }
 }

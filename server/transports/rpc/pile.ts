@@ -1,89 +1,87 @@
-/** Whoever has sent a sixteenth of what they announced will send the rest. */
-const LIKELY_FROM = 16;
-
 /**
- * Bytes that arrived and belong together. They are copied, since a chunk is a view of a much larger piece of memory that
- * it would keep, and into one piece, since chunks may be of a byte each.
+ * Bytes that arrived and belong together. They are copied, since a chunk is a view of a much larger piece of memory that it
+ * would keep, into blocks, since chunks may be of a byte each. Blocks are used again: the collector takes its time with large
+ * pieces, and whoever begins messages and ends none would have the memory grow meanwhile.
  */
+const BLOCK_BYTES = 65_536;
+/** 32 MiB: what a connection may have unfinished. */
+const MAX_SPARE_BLOCKS = 512;
+const spareBlocks: Buffer[] = [];
+
 export class Pile {
-  /** How many bytes it is to have, if anybody said so. */
-  announced = 0;
-  #bytes: Buffer = Buffer.alloc(0);
-  /** Whether somebody has a view of the bytes. */
-  #isShared = false;
+  #blocks: Buffer[] = [];
+  /** Where the bytes begin in the first block, and end in the last one. */
   #from = 0;
   #to = 0;
+  #length = 0;
 
   get length(): number {
-    return this.#to - this.#from;
+    return this.#length;
   }
 
   /** How much memory it takes. */
   get size(): number {
-    return this.#bytes.length;
+    const [first] = this.#blocks;
+    return first ? first.length + (this.#blocks.length - 1) * BLOCK_BYTES : 0;
   }
 
   add(chunk: Uint8Array): void {
-    if (this.#to + chunk.length > this.#bytes.length) this.#makeRoom(chunk.length);
-    this.#bytes.set(chunk, this.#to);
-    this.#to += chunk.length;
+    for (let at = 0; at < chunk.length;) {
+      const block = this.#blockWithRoom(chunk.length - at);
+      const end = Math.min(chunk.length, at + block.length - this.#to);
+      block.set(chunk.subarray(at, end), this.#to);
+      this.#to += end - at;
+      at = end;
+    }
+    this.#length += chunk.length;
   }
 
   /** Takes the first bytes away, of which there must be so many. */
   take(length: number): Buffer {
-    const taken = this.#bytes.subarray(this.#from, this.#from + length);
-    this.#from += length;
-    this.#isShared = true;
-    if (this.length === 0) this.clear();
+    const taken = Buffer.allocUnsafeSlow(length);
+    for (let at = 0; at < length;) {
+      const [block = taken] = this.#blocks;
+      const copied = block.copy(taken, at, this.#from, Math.min(block.length, this.#from + length - at));
+      at += copied;
+      this.#from += copied;
+      if (this.#from === block.length) this.#dropFirst();
+    }
+    this.#length -= length;
+    if (this.#length === 0) this.clear();
     return taken;
   }
 
-  /** The same for a few, of which a copy is made. */
-  takeCopy(length: number): Buffer {
-    const taken = Buffer.from(this.#bytes.subarray(this.#from, this.#from + length));
-    this.#from += length;
-    return taken;
-  }
-
-  /** Forgets everything; what nobody has seen is good for others. */
   clear(): void {
-    if (!this.#isShared) keepSpare(this.#bytes);
-    this.#bytes = Buffer.alloc(0);
-    this.#isShared = false;
-    this.#from = this.#to = 0;
+    while (this.#blocks.length > 0) this.#dropFirst();
+    this.#from = this.#to = this.#length = 0;
   }
 
-  #makeRoom(more: number): void {
-    const { length } = this;
-    const roomy = roomFor(this.#sizeFor(length + more));
-    this.#bytes.copy(roomy, 0, this.#from, this.#to);
-    if (!this.#isShared) keepSpare(this.#bytes);
-    this.#bytes = roomy;
-    this.#isShared = false;
+  /** The last block, while it has room; small amounts have one block that grows. */
+  #blockWithRoom(bytes: number): Buffer {
+    const last = this.#blocks.at(-1);
+    if (last && this.#to < last.length) return last;
+    if (last && last.length < BLOCK_BYTES) return this.#grow(last, bytes);
+    this.#to = 0;
+    const block = last || bytes >= BLOCK_BYTES ? fullBlock() : Buffer.allocUnsafeSlow(bytes);
+    this.#blocks.push(block);
+    return block;
+  }
+
+  #grow(block: Buffer, bytes: number): Buffer {
+    const size = Math.min(BLOCK_BYTES, Math.max(2 * block.length, block.length + bytes));
+    const larger = size === BLOCK_BYTES ? fullBlock() : Buffer.allocUnsafeSlow(size);
+    block.copy(larger);
+    this.#blocks = [larger];
+    return larger;
+  }
+
+  #dropFirst(): void {
+    const block = this.#blocks.shift();
     this.#from = 0;
-    this.#to = length;
-  }
-
-  /** Twice as much each time, so that no byte is copied often; all at once where it is announced and likely. */
-  #sizeFor(length: number): number {
-    const isLikely = length <= this.announced && length * LIKELY_FROM >= this.announced;
-    return isLikely ? this.announced : Math.max(length, 2 * this.#bytes.length);
+    if (block?.length === BLOCK_BYTES && spareBlocks.length < MAX_SPARE_BLOCKS) spareBlocks.push(block);
   }
 }
 
-/**
- * Large pieces that were given up: the collector takes its time with them, and whoever begins messages and ends none would
- * have the memory grow meanwhile.
- */
-const spares: Buffer[] = [];
-const MAX_SPARES = 8;
-const LARGE_BYTES = 1_048_576;
-
-function keepSpare(bytes: Buffer): void {
-  if (bytes.length >= LARGE_BYTES && spares.length < MAX_SPARES) spares.push(bytes);
-}
-
-function roomFor(size: number): Buffer {
-  const index = size < LARGE_BYTES ? -1 : spares.findIndex(({ length }) => length >= size && length <= 2 * size);
-  return spares.splice(index, index < 0 ? 0 : 1)[0] ?? Buffer.allocUnsafeSlow(size);
+function fullBlock(): Buffer {
+  return spareBlocks.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
 }
