@@ -16,6 +16,7 @@ import type { Clock, Timer } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { addService, type CallHost } from './grpc-bridge.js';
+import { answerUnknownMethods, describeEveryStatus } from './grpc-described.js';
 import { createGrpcIntake } from './grpc-intake.js';
 import { createHealth } from './grpc-health.js';
 import { createReflection } from './grpc-reflection.js';
@@ -72,11 +73,12 @@ export class GrpcServer {
       'grpc.keepalive_time_ms': KEEP_ALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEP_ALIVE_TIMEOUT_MS,
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
-      interceptors: [createGrpcIntake(options)],
+      interceptors: [describeEveryStatus(log), createGrpcIntake(options)],
     });
+    answerUnknownMethods(this.#server, log);
     const contract = services.map(({ service }) => service);
     const names = contract.map(({ typeName }) => typeName);
-    const host: CallHost = { shutdown: this.#shutdown.signal, onCall: (change) => this.#count(change) };
+    const host: CallHost = { shutdown: this.#shutdown.signal, log, onCall: (change) => this.#count(change) };
     const mount = <S extends DescService>(service: S, implementation: ServiceImpl<S>, name?: string) =>
       addService(this.#server, service, implementation, host, name);
     for (const { service, implementation } of services) mount(service, implementation);
