@@ -17,6 +17,9 @@ export type ErrorKind =
   | 'ABORTED'
   | 'OUT_OF_RANGE'
   | 'UNAVAILABLE'
+  | 'DEADLINE_EXCEEDED'
+  | 'CANCELLED'
+  | 'UNIMPLEMENTED'
   | 'INTERNAL';
 
 /** The error numbers of the legacy door; 0 is success. */
@@ -143,6 +146,36 @@ export const ERROR_CATALOGUE = {
     errid: 1001,
     message: 'The server has more unfinished requests than it accepts.',
     hint: 'Try again a little later, or send less at once.',
+  },
+  MESSAGE_TOO_LARGE: {
+    kind: 'RESOURCE_EXHAUSTED',
+    errid: 1000,
+    message: 'The message is larger than the server takes or sends.',
+    hint: 'Send less at once, or ask for smaller pages; operators set the limit with TASKDASH_RPC_MAX_MESSAGE_BYTES.',
+  },
+  NOT_SUPPORTED: {
+    kind: 'UNIMPLEMENTED',
+    errid: 1000,
+    message: 'The server has no such method, or does not know the form of the request.',
+    hint: 'Compare the call with the contract: its path, its type of content, and how it is packed (gzip, or not at all).',
+  },
+  SERVICE_NOT_FOUND: {
+    kind: 'NOT_FOUND',
+    errid: 1000,
+    message: 'There is no such service.',
+    hint: 'Ask for a service of the contract, or with an empty name for the whole server.',
+  },
+  DEADLINE_EXCEEDED: {
+    kind: 'DEADLINE_EXCEEDED',
+    errid: 1001,
+    message: 'The call took longer than its caller wanted to wait.',
+    hint: 'Allow more time. Whether a write was done is not known: get the task and look.',
+  },
+  CANCELLED: {
+    kind: 'CANCELLED',
+    errid: 1001,
+    message: 'The caller went away.',
+    hint: 'Call again if that was not meant.',
   },
   STORAGE_UNAVAILABLE: {
     kind: 'UNAVAILABLE',

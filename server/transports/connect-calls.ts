@@ -1,17 +1,13 @@
 /** Hands calls over HTTP to Connect, with their bodies judged before it decodes them. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import {
-  Code,
-  ConnectError,
-  createConnectRouter,
-  type ConnectRouterOptions,
-  type ContextValues,
-} from '@connectrpc/connect';
+import { createConnectRouter, type ConnectRouterOptions, type ContextValues } from '@connectrpc/connect';
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import type { UniversalHandler } from '@connectrpc/connect/protocol';
 import type { Log } from '../domain/ports.js';
 import { screened } from './connect-body.js';
+import { describedResponse } from './connect-described.js';
 import type { Arrivals } from './rpc/arrivals.js';
+import { isGone } from './rpc/errors.js';
 import { callerKey } from './rpc/guard.js';
 import type { RpcService } from './rpc/services.js';
 import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
@@ -40,10 +36,9 @@ export function createConnectCalls(options: ConnectCallsOptions): Handler {
     const handler = handlers.get(request.url?.split('?', 1)[0] ?? '');
     if (!handler) return options.fallback(request, response);
     answer(handler, request, response, options).catch((thrown: unknown) => {
-      const error = ConnectError.from(thrown);
-      // Whoever went away is told nothing.
-      if (error.code === Code.Aborted) return;
-      options.log.warn({ err: error, method: handler.method.name }, 'the answer to a call could not be sent');
+      const details = { err: thrown, method: handler.method.name };
+      if (isGone(thrown)) options.log.debug(details, 'a caller went away before the answer was sent');
+      else options.log.error(details, 'the answer to a call could not be sent');
     });
   };
 }
@@ -52,13 +47,14 @@ async function answer(
   handler: UniversalHandler,
   request: IncomingMessage,
   response: ServerResponse,
-  { contextValues, readMaxBytes, arrivals }: ConnectCallsOptions,
+  { contextValues, readMaxBytes, arrivals, log }: ConnectCallsOptions,
 ): Promise<void> {
   const values = contextValues(request);
   const sender = { connection: request.socket, address: values.get(callerKey).address };
   const rules = { method: handler.method, maxBytes: readMaxBytes, arrivals, sender };
   const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-  await universalResponseToNodeResponse(await handler(screened(universal, request, rules)), response);
+  const answered = await handler(screened(universal, request, rules));
+  await universalResponseToNodeResponse(await describedResponse(answered, log, handler.method.name), response);
 }
 
 function handlersOf({ services, ...options }: ConnectCallsOptions): ReadonlyMap<string, UniversalHandler> {

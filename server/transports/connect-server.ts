@@ -8,6 +8,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
+import { errorToJsonBytes } from '@connectrpc/connect/protocol-connect';
 import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
@@ -202,7 +203,8 @@ export class HttpServer {
     if (Number(request.headers['content-length'] ?? 0) <= MAX_STRANGER_BYTES) return this.#smallRpc(request, response);
     const message = `Without valid credentials a request may have ${MAX_STRANGER_BYTES} bytes at most.`;
     response.writeHead(401, { 'content-type': 'application/json', connection: 'close' });
-    response.end(JSON.stringify({ code: 'unauthenticated', message }));
+    const error = describeError(new TaskDashError('NOT_LOGGED_IN', { message }));
+    response.end(errorToJsonBytes(error, undefined));
   }
 
   /** Whoever claims a proxy that speaks TLS and is not there only gets a cookie that browsers guard more strictly. */

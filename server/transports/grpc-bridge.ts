@@ -36,10 +36,12 @@ import {
   type handleClientStreamingCall,
   type sendUnaryData,
 } from '@grpc/grpc-js';
+import type { Log } from '../domain/ports.js';
 import { plainAddress } from './client-address.js';
 import { metadataOf, statusOf } from './grpc-status.js';
 import { flawOfBinary } from './rpc/binary-scan.js';
 import { bytesAtHand } from './rpc/encoded.js';
+import { toConnectError } from './rpc/errors.js';
 import { refusalOf } from './rpc/flaws.js';
 import { callerKey, hangUpKey, type Caller } from './rpc/guard.js';
 import { MAX_TIMEOUT_MS } from './rpc/limits.js';
@@ -68,6 +70,7 @@ const identity = (bytes: Buffer): Buffer => bytes;
 export interface CallHost {
   /** Aborts when the server stops. */
   readonly shutdown: AbortSignal;
+  readonly log: Log;
   /** A call began (1) or has been answered (-1). */
   onCall(change: 1 | -1): void;
   /** A stream was refused because its caller has too many; the caller as grpc-js names it. */
@@ -171,7 +174,7 @@ async function answer(
     callback(null, bytes, metadataOf(context.responseTrailer));
   } catch (thrown) {
     sendHeaders(call, context);
-    callback(failureOf(thrown, context));
+    callback(failureOf(thrown, context, host.log));
   } finally {
     host.onCall(-1);
     context.abort(ANSWERED);
@@ -198,7 +201,7 @@ async function sendAll(
     if (!began) sendHeaders(call, context);
     call.end(metadataOf(context.responseTrailer));
   } catch (thrown) {
-    const failure = failureOf(thrown, context);
+    const failure = failureOf(thrown, context, host.log);
     if (failure.code === status.RESOURCE_EXHAUSTED) host.onRefusedStream(call.getPeer());
     // grpc-js takes the status of a stream as an error event.
     call.emit('error', failure);
@@ -311,7 +314,10 @@ function encode(method: DescMethod, message: object): Buffer {
 }
 
 /** A failure as grpc-js wants it. */
-function failureOf(thrown: unknown, context: Context): ServerErrorResponse {
+function failureOf(thrown: unknown, context: Context, log: Log): ServerErrorResponse {
   const isEnd = context.signal.aborted && !(thrown instanceof ConnectError);
-  return statusOf(ConnectError.from(isEnd ? context.signal.reason : thrown), context.responseTrailer);
+  return statusOf(
+    toConnectError(isEnd ? context.signal.reason : thrown, log, context.method.name),
+    context.responseTrailer,
+  );
 }

@@ -16,6 +16,7 @@ import type { Clock, Timer } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { addService, type CallHost } from './grpc-bridge.js';
+import { answerUnknownMethods, describeEveryStatus } from './grpc-described.js';
 import { FloodGuard } from './grpc-floods.js';
 import { createGrpcIntake } from './grpc-intake.js';
 import { createHealth } from './grpc-health.js';
@@ -75,12 +76,14 @@ export class GrpcServer {
       'grpc.keepalive_time_ms': KEEP_ALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEP_ALIVE_TIMEOUT_MS,
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
-      interceptors: [createGrpcIntake({ ...options, floods })],
+      interceptors: [describeEveryStatus(log), createGrpcIntake({ ...options, floods })],
     });
+    answerUnknownMethods(this.#server, log);
     const contract = services.map(({ service }) => service);
     const names = contract.map(({ typeName }) => typeName);
     const host: CallHost = {
       shutdown: this.#shutdown.signal,
+      log,
       onCall: (change) => this.#count(change),
       onRefusedStream: (peer) => floods.onRefusedStream(peer),
     };

@@ -3,7 +3,7 @@ import { Metadata, type StatusObject } from '@grpc/grpc-js';
 import type { ConnectError } from '@connectrpc/connect';
 import { setTrailerStatus } from '@connectrpc/connect/protocol-grpc';
 
-const STATUS_DETAILS = 'grpc-status-details-bin';
+export const STATUS_DETAILS = 'grpc-status-details-bin';
 
 /** Headers as grpc-js sends them. */
 export function metadataOf(headers: Headers): Metadata {

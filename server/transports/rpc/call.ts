@@ -2,7 +2,7 @@
 import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
 import { TaskDashError } from '../../domain/errors.js';
 import type { Log } from '../../domain/ports.js';
-import { toConnectError } from './errors.js';
+import { isGone, toConnectError } from './errors.js';
 import { callerKey, type Caller } from './guard.js';
 import { MAX_CALLS } from './limits.js';
 
@@ -53,7 +53,7 @@ export class Calls {
       if (context.signal.aborted) throw ConnectError.from(context.signal.reason);
       code = 'OK';
     } catch (thrown) {
-      const error = toConnectError(thrown, this.log, context.method.name);
+      const error = toConnectError(causeOf(context, thrown), this.log, context.method.name);
       code = nameOf(error.code);
       throw error;
     } finally {
@@ -74,7 +74,7 @@ export class Calls {
   }
 
   #failed(context: HandlerContext, startedMs: number, thrown: unknown): ConnectError {
-    const error = toConnectError(thrown, this.log, context.method.name);
+    const error = toConnectError(causeOf(context, thrown), this.log, context.method.name);
     this.#report(context, startedMs, nameOf(error.code));
     return error;
   }
@@ -83,6 +83,11 @@ export class Calls {
     const { door } = context.values.get(callerKey);
     this.observer.onCall({ door, method: context.method.name, code, durationMs: performance.now() - startedMs });
   }
+}
+
+/** Why a call failed: what ended it explains what its streams say of their end. */
+function causeOf({ signal }: HandlerContext, thrown: unknown): unknown {
+  return signal.aborted && isGone(thrown) ? signal.reason : thrown;
 }
 
 /** The outcome of some work, or the end of the caller's patience, whichever comes first. A stop alone does not end it. */

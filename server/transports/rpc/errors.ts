@@ -8,7 +8,7 @@ import {
   RetryInfoSchema,
   type BadRequest,
 } from '../../../proto/gen/google/rpc/error_details_pb.js';
-import { TaskDashError, type ErrorKind } from '../../domain/errors.js';
+import { TaskDashError, type ErrorCode, type ErrorKind } from '../../domain/errors.js';
 import type { Log } from '../../domain/ports.js';
 
 const DOMAIN = 'taskdash';
@@ -28,17 +28,69 @@ const CODES: Readonly<Record<ErrorKind, Code>> = {
   ABORTED: Code.Aborted,
   OUT_OF_RANGE: Code.OutOfRange,
   UNAVAILABLE: Code.Unavailable,
+  DEADLINE_EXCEEDED: Code.DeadlineExceeded,
+  CANCELLED: Code.Canceled,
+  UNIMPLEMENTED: Code.Unimplemented,
   INTERNAL: Code.Internal,
 };
 
-/** Anything thrown as the error that the caller gets. What is our own fault is logged with its cause; nothing of it is told. */
+/** What the libraries beneath say with a status code alone, in the catalogue; everything else of theirs is our own fault. */
+const CATALOGUED: Readonly<Partial<Record<Code, ErrorCode>>> = {
+  [Code.Canceled]: 'CANCELLED',
+  [Code.InvalidArgument]: 'REQUEST_INVALID',
+  [Code.DeadlineExceeded]: 'DEADLINE_EXCEEDED',
+  [Code.NotFound]: 'SERVICE_NOT_FOUND',
+  [Code.PermissionDenied]: 'PERMISSION_DENIED',
+  [Code.ResourceExhausted]: 'MESSAGE_TOO_LARGE',
+  [Code.Unimplemented]: 'NOT_SUPPORTED',
+  [Code.Unauthenticated]: 'NOT_LOGGED_IN',
+};
+
+/** What Node says of a stream or a socket whose other side is gone. */
+const GONE: ReadonlySet<unknown> = new Set([
+  ...['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'ABORT_ERR', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_PREMATURE_CLOSE'],
+  ...['ERR_STREAM_WRITE_AFTER_END', 'ERR_STREAM_UNABLE_TO_PIPE', 'ERR_HTTP2_INVALID_STREAM', 'ERR_HTTP2_STREAM_ERROR'],
+]);
+
+/**
+ * Anything thrown as the error that the caller gets, with a code of the catalogue. What is our own fault is logged with its
+ * cause; nothing of it is told. A caller who went away is no fault.
+ */
 export function toConnectError(thrown: unknown, log: Log, method: string): ConnectError {
-  if (thrown instanceof ConnectError) return thrown;
-  const error = TaskDashError.from(thrown);
-  if (error.kind === 'INTERNAL') log.error({ err: error.cause ?? error, method }, 'a call failed');
-  else if (error.code === 'STORAGE_UNAVAILABLE')
-    log.warn({ err: error.cause ?? error, method }, 'a call could not be served');
+  if (isDescribed(thrown)) return thrown;
+  const error = catalogued(thrown);
+  const details = { err: error.cause ?? error, method };
+  if (error.kind === 'INTERNAL') log.error(details, 'a call failed');
+  else if (error.code === 'STORAGE_UNAVAILABLE') log.warn(details, 'a call could not be served');
+  else if (error.code === 'CANCELLED') log.debug(details, 'a caller went away');
   return describeError(error);
+}
+
+/** Whether an error says that the caller is gone. */
+export function isGone(thrown: unknown): boolean {
+  for (let error: unknown = thrown, depth = 0; error instanceof Error && depth < 8; error = error.cause, depth++) {
+    if (GONE.has((error as { code?: unknown }).code) || error.name === 'AbortError') return true;
+    if (error instanceof ConnectError && (error.code === Code.Canceled || error.code === Code.Aborted))
+      return !isDescribed(error) || reasonOf(error) === 'CANCELLED';
+  }
+  return false;
+}
+
+function catalogued(thrown: unknown): TaskDashError {
+  if (thrown instanceof TaskDashError) return thrown;
+  if (isGone(thrown)) return new TaskDashError('CANCELLED', { cause: thrown });
+  const code = thrown instanceof ConnectError ? CATALOGUED[thrown.code] : undefined;
+  if (!code) return TaskDashError.from(thrown);
+  return new TaskDashError(code, { message: (thrown as ConnectError).rawMessage, cause: (thrown as Error).cause });
+}
+
+/** Whether an error has been through here. */
+function isDescribed(thrown: unknown): thrown is ConnectError {
+  return thrown instanceof ConnectError && reasonOf(thrown) !== undefined;
+}
+
+function reasonOf(error: ConnectError): string | undefined {
+  return error.findDetails(ErrorInfoSchema)[0]?.reason;
 }
 
 /** A catalogue error with its details, bounded in size. */

@@ -1,0 +1,110 @@
+/**
+ * What Connect itself tells callers over HTTP, with a code of the catalogue as everything else has: its refusals of what it
+ * cannot decode, and failures to encode an answer, which are our own fault and logged.
+ */
+import { Code, ConnectError } from '@connectrpc/connect';
+import type { UniversalServerResponse } from '@connectrpc/connect/protocol';
+import {
+  endStreamFlag,
+  endStreamFromJson,
+  endStreamToJson,
+  errorFromJsonBytes,
+  errorToJsonBytes,
+} from '@connectrpc/connect/protocol-connect';
+import { findTrailerError, setTrailerStatus } from '@connectrpc/connect/protocol-grpc';
+import { trailerFlag, trailerParse, trailerSerialize } from '@connectrpc/connect/protocol-grpc-web';
+import type { Log } from '../domain/ports.js';
+import { toConnectError } from './rpc/errors.js';
+import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
+
+/** In front of each message of a stream: flags, and four bytes of length. */
+const HEAD_BYTES = 5;
+/** An error is a sentence and some details. */
+const MAX_ERROR_BYTES = 65_536;
+const UNREADABLE = new ConnectError('an error that cannot be read', Code.Internal);
+
+type Describe = (error: ConnectError) => ConnectError;
+
+/** The answer with its error, if it is one, described. */
+export async function describedResponse(
+  response: UniversalServerResponse,
+  log: Log,
+  method: string,
+): Promise<UniversalServerResponse> {
+  const describe: Describe = (error) => toConnectError(error, log, method);
+  const type = response.header?.get('content-type') ?? '';
+  if (response.body && /^application\/grpc-web/.test(type)) return withLast(response, trailerFlag, describedTrailer);
+  if (response.body && /^application\/connect/.test(type)) return withLast(response, endStreamFlag, describedEnd);
+  if (response.status >= 400) return describedError(response, describe);
+  return response;
+
+  function withLast(answer: UniversalServerResponse, flag: number, change: Change): UniversalServerResponse {
+    return { ...answer, body: changed(answer.body ?? noBytes(), flag, (last) => change(last, describe)) };
+  }
+}
+
+/** The error of a single answer; one without a body, as for a type of content that is not known, gets one. */
+async function describedError(response: UniversalServerResponse, describe: Describe): Promise<UniversalServerResponse> {
+  const header = new Headers(response.header);
+  const bytes = await wholeOf(response.body ?? noBytes(), header.get('content-encoding'));
+  const error = bytes.length > 0 ? errorFromJsonBytes(bytes, undefined, UNREADABLE) : refusalOf(response.status);
+  const body = errorToJsonBytes(describe(error), undefined);
+  header.delete('content-encoding');
+  header.set('content-type', 'application/json');
+  header.set('content-length', String(body.length));
+  return { ...response, header, body: only(body) };
+}
+
+function refusalOf(status: number): ConnectError {
+  const why: Record<number, string> = {
+    405: 'Calls are sent with POST.',
+    415: 'The content-type of the request is none that this method takes: application/json or application/proto, for streams application/connect+json or application/connect+proto.',
+  };
+  return new ConnectError(why[status] ?? `The request was refused with the HTTP status ${status}.`, Code.Unimplemented);
+}
+
+async function wholeOf(body: AsyncIterable<Uint8Array>, encoding: string | null): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  const bytes = Buffer.concat(chunks);
+  const packing = HTTP_COMPRESSIONS.find(({ name }) => name === encoding);
+  return packing ? packing.decompress(bytes, MAX_ERROR_BYTES) : bytes;
+}
+
+type Change = (bytes: Uint8Array, describe: Describe) => Uint8Array;
+
+/** The chunks of a body, each a message with its head, and the one with this flag changed. */
+async function* changed(
+  body: AsyncIterable<Uint8Array>,
+  flag: number,
+  change: (bytes: Uint8Array) => Uint8Array,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const chunk of body) yield chunk[0] === flag ? enveloped(flag, change(chunk.subarray(HEAD_BYTES))) : chunk;
+}
+
+function enveloped(flag: number, content: Uint8Array): Uint8Array {
+  const head = Buffer.alloc(HEAD_BYTES);
+  head[0] = flag;
+  head.writeUInt32BE(content.length, 1);
+  return Buffer.concat([head, content]);
+}
+
+function describedEnd(bytes: Uint8Array, describe: Describe): Uint8Array {
+  const { metadata, error } = endStreamFromJson(bytes);
+  return error ? Buffer.from(JSON.stringify(endStreamToJson(metadata, describe(error), undefined))) : bytes;
+}
+
+function describedTrailer(bytes: Uint8Array, describe: Describe): Uint8Array {
+  const trailer = trailerParse(bytes);
+  const error = findTrailerError(trailer);
+  return error ? trailerSerialize(setTrailerStatus(trailer, describe(error))) : bytes;
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- a body is an async iterable
+async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
+  yield bytes;
+}
+
+async function* noBytes(): AsyncGenerator<Uint8Array, void, undefined> {
+  // Nothing.
+}

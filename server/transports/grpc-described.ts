@@ -1,0 +1,59 @@
+/** What grpc-js itself tells callers, with a code of the catalogue as everything else has. */
+import { Code, ConnectError } from '@connectrpc/connect';
+import { status as Status, type Server, type ServerInterceptor, type StatusObject } from '@grpc/grpc-js';
+import type { Log } from '../domain/ports.js';
+import { STATUS_DETAILS, statusOf } from './grpc-status.js';
+import { toConnectError } from './rpc/errors.js';
+
+type PartialStatus = Partial<StatusObject> & Pick<StatusObject, 'code' | 'details'>;
+
+/** What grpc-js shows to nobody; a test notices when it no longer has it. */
+interface Inside {
+  sendStatus(status: PartialStatus): void;
+  readonly stream: { readonly destroyed: boolean; readonly closed: boolean };
+}
+interface Lookup {
+  _retrieveHandler(path: string): unknown;
+}
+
+/** The interceptor next to the wire: also what grpc-js refuses by itself goes through it. */
+export function describeEveryStatus(log: Log): ServerInterceptor {
+  return (method, call) => {
+    const inside = call as unknown as Inside;
+    const send = inside.sendStatus.bind(call);
+    inside.sendStatus = (status) => {
+      const isGone = inside.stream.destroyed || inside.stream.closed;
+      send(isGone ? status : described(status, log, method.path));
+    };
+    return call as never;
+  };
+}
+
+/** Answers methods that no service has: grpc-js would do so past every interceptor. */
+export function answerUnknownMethods(server: Server, log: Log): void {
+  const lookup = server as unknown as Lookup;
+  const retrieve = lookup._retrieveHandler.bind(server);
+  lookup._retrieveHandler = (path) => retrieve(path) ?? unknownMethod(path, log);
+}
+
+function unknownMethod(path: string, log: Log) {
+  const identity = (bytes: unknown) => bytes;
+  const error = new ConnectError(`The server has no method ${JSON.stringify(path)}.`, Code.Unimplemented);
+  return {
+    ...{ type: 'bidi', path, serialize: identity, deserialize: identity },
+    func: (call: NodeJS.EventEmitter) => call.emit('error', statusOf(toConnectError(error, log, path))),
+  };
+}
+
+function described(status: PartialStatus, log: Log, method: string): PartialStatus {
+  if (status.code === Status.OK || (status.metadata?.get(STATUS_DETAILS).length ?? 0) > 0) return status;
+  const { code, details, metadata } = statusOf(toConnectError(errorOf(status), log, method));
+  if (status.metadata) metadata.merge(status.metadata);
+  return { code, details, metadata };
+}
+
+function errorOf({ code, details }: PartialStatus): ConnectError {
+  // grpc-js takes a time-out that it cannot read for a fault of its own.
+  const isCallers = code === Status.INTERNAL && details.startsWith('Invalid grpc-timeout');
+  return new ConnectError(details, isCallers ? Code.InvalidArgument : (code as number));
+}
