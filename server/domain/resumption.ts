@@ -113,10 +113,13 @@ export class Resumption {
   onIdleHeartbeat(session: LiveSession): void {
     const { clock, settleMs, mode, visits, isProxy } = this.options;
     const { address } = session;
-    if (mode === 'off' || visits.openAt(address) > 1 || visits.isCrowded(address) || isProxy(address)) return;
+    if (mode === 'off' || visits.isCrowded(address) || isProxy(address)) return;
+    const isAlone = visits.openAt(address) <= 1;
+    // Where others are there, nothing comes back: one of them asks, so that the doubt is told, and nobody waits for it.
+    if (!isAlone && this.#awaited.has(address)) return;
     const nowMs = clock.monotonicMs();
     this.#asking.set(session.id, { session, sinceMs: nowMs, nextMs: nowMs + settleMs, isResuming: false });
-    this.#awaited.set(address, nowMs + settleMs + DECISION_MS);
+    this.#awaited.set(address, isAlone ? nowMs + settleMs + DECISION_MS : nowMs);
     this.#arm();
   }
 
@@ -204,10 +207,11 @@ export class Resumption {
     const [other] = found;
     // A node that has not renewed since the connection beats may be dead, and its sessions not taken over yet.
     if (!other) return missedForMs > waitsForMs ? 'unknown' : 'nothing';
+    // Who is written down as open may be lost: whether there is a doubt to tell of is known when that is.
+    if (found.some((one) => one.isOpen && this.#isMissed(one, waitsForMs))) return 'unknown';
     if (found.length > 1) return { doubt: 'several sessions of the address are or were there' };
     if (visits.openAt(address) > 1) return { doubt: 'several connections of the address are open' };
-    if (other.isOpen)
-      return this.#isMissed(other, waitsForMs) ? 'unknown' : { doubt: 'another session of the address is open' };
+    if (other.isOpen) return { doubt: 'another session of the address is open' };
     if (other.tasks.length === 0) return 'nothing';
     if (!other.isSameOwner) return { doubt: 'the lost session was somebody else’s' };
     if (visits.hasLeft(address, other.id, RESUMABLE_MS))

@@ -2,11 +2,13 @@
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { spawnNode } from '../support/spawn-node.js';
-import { idOf, type FleetStatus } from './fleet.js';
+import { idOf, type Fleet, type FleetStatus } from './fleet.js';
 import { LeaseFleet, type LeaseFleetPlan } from './lease-fleet.js';
+import { RoamingFleet, type RoamingFleetPlan } from './roaming-fleet.js';
 import { TcpFleet, type TcpFleetPlan } from './tcp-fleet.js';
 
-type Plan = TcpFleetPlan | LeaseFleetPlan;
+/** What a fleet in a process may be. */
+export type FleetProcessPlan = TcpFleetPlan | LeaseFleetPlan | RoamingFleetPlan;
 type Method = keyof TcpFleet;
 
 interface Answer {
@@ -23,11 +25,11 @@ export class FleetProcess {
 
   private constructor(
     private readonly child: ChildProcess,
-    private readonly plan: Plan,
+    private readonly plan: FleetProcessPlan,
   ) {}
 
   /** Starts the process, by a wrapper if there is one; it ends with this process. */
-  static async launch(plan: Plan, wrapper: readonly string[] = []): Promise<FleetProcess> {
+  static async launch(plan: FleetProcessPlan, wrapper: readonly string[] = []): Promise<FleetProcess> {
     const args = ['--import', 'tsx', fileURLToPath(import.meta.url)];
     const env = { ...process.env, TASKDASH_FLEET: JSON.stringify(plan) };
     const child = spawnNode(args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], env }, wrapper);
@@ -44,6 +46,7 @@ export class FleetProcess {
 
   start = (deadlineMs: number) => this.#call('start', deadlineMs);
   settled = (deadlineMs: number) => this.#call('settled', deadlineMs);
+  registerAgain = () => this.#call('registerAgain');
   comeBack = (spreadMs: number) => this.#call('comeBack', spreadMs);
 
   silence(from: number, to: number): Promise<unknown> {
@@ -108,14 +111,19 @@ export class FleetProcess {
 if (process.argv[1] === fileURLToPath(import.meta.url)) serve();
 
 function serve(): void {
-  const plan = JSON.parse(process.env['TASKDASH_FLEET'] ?? '{}') as Plan;
-  const fleet = plan.door === 'tcp' ? new TcpFleet(plan) : new LeaseFleet(plan);
+  const plan = JSON.parse(process.env['TASKDASH_FLEET'] ?? '{}') as FleetProcessPlan;
+  const fleet = fleetOf(plan);
   process.on('message', (call: [Method, ...unknown[]]) => void answer(fleet, call));
   process.on('disconnect', () => process.exit());
   process.send?.('ready');
 }
 
-async function answer(fleet: TcpFleet | LeaseFleet, [method, ...args]: [Method, ...unknown[]]): Promise<void> {
+function fleetOf(plan: FleetProcessPlan): Fleet {
+  if (plan.door === 'tcp') return new TcpFleet(plan);
+  return plan.door === 'grpc' ? new LeaseFleet(plan) : new RoamingFleet(plan);
+}
+
+async function answer(fleet: Fleet, [method, ...args]: [Method, ...unknown[]]): Promise<void> {
   try {
     const callable = fleet as unknown as Record<string, (...args: unknown[]) => unknown>;
     if (!(method in fleet)) throw new Error(`this fleet has no ${method}`);

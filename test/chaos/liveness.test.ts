@@ -4,6 +4,7 @@ import { scenario } from './scenario.js';
 import { behindProxy, cutOff, inNamespace, stopPostgres } from './scenarios/database.js';
 import { tellOneStory } from './scenarios/histories.js';
 import { comeBackAtOnce, loseHalfAndExpire, loseHalfForAWhile, loseHalfForGood, loseOne } from './scenarios/network.js';
+import { probeTheDead, renewInTurn, returnInDoubt, returnUnnamed } from './scenarios/returns.js';
 import {
   killOneOfThree,
   killTheOnly,
@@ -25,6 +26,22 @@ it(
 it(
   'kill -9 of one of two servers, with leases over gRPC',
   scenario((world) => killWithLeases(world, { services: 200, dying: 25 })),
+);
+it(
+  'kill -9 of one of two servers, whose services only beat at the other, each from an address of its own',
+  scenario((world) => returnUnnamed(world, { services: 200, dying: 20 })),
+);
+it(
+  'kill -9 of the only server, whose services only beat, some two by two from one address',
+  scenario((world) => returnInDoubt(world, { services: 100, pairs: 5 })),
+);
+it(
+  'something that connects, beats and leaves every second from the address of a service that died',
+  scenario((world) => probeTheDead(world, { services: 30 })),
+);
+it(
+  'leases over gRPC that are renewed through two servers in turn',
+  scenario((world) => renewInTurn(world, { services: 40, dying: 5, forMs: 60_000 })),
 );
 it(
   'a graceful stop of one of two servers',

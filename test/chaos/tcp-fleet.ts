@@ -16,8 +16,8 @@ export interface TcpFleetPlan extends FleetPlan {
   readonly startAt: 'all' | 'first';
   /** What a service does after a reconnect: register again, or believe that it is still registered. */
   readonly onReturn: 'register' | 'beat';
-  /** Each service has its own address in 127.0.0.0/8. */
-  readonly ownAddresses: boolean;
+  /** How many services in a row share an address in 127.0.0.0/8. */
+  readonly sharing: number;
 }
 
 const RETRY_MIN_MS = 200;
@@ -57,6 +57,11 @@ export class TcpFleet implements Fleet {
   /** All break their connections and come back, spread over a time. */
   comeBack(spreadMs: number): void {
     for (const service of this.#services) if (service.isExpected) service.comeBack(Math.random() * spreadMs);
+  }
+
+  /** All register what they have said before; they are settled when that is acknowledged. */
+  registerAgain(): void {
+    for (const service of this.#services) if (service.isExpected) service.registerAgain();
   }
 
   status(): FleetStatus {
@@ -135,13 +140,18 @@ class Service {
     setTimeout(() => this.#socket?.destroy(), delayMs);
   }
 
+  registerAgain(): void {
+    if (!this.#isConnected) throw new Error(`${this.id} is not connected`);
+    this.isSettled = false;
+    this.#send('register');
+  }
+
   #connect(): void {
     if (this.isDead) return;
     const server = this.plan.servers[this.#server] ?? '';
     const colon = server.lastIndexOf(':');
-    const localAddress = this.plan.ownAddresses ? addressOf(this.number) : undefined;
-    const target = { host: server.slice(0, colon), port: Number(server.slice(colon + 1)) };
-    const socket = connect({ ...target, ...(localAddress && { localAddress }) });
+    const localAddress = addressOf(Math.floor(this.number / this.plan.sharing));
+    const socket = connect({ host: server.slice(0, colon), port: Number(server.slice(colon + 1)), localAddress });
     this.#socket = socket;
     this.#rest = Buffer.alloc(0);
     this.#waitsFor = undefined;

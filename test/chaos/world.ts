@@ -18,9 +18,10 @@ import { freeLoopbackPort } from '../../server/storage/embedded/launcher.js';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../server/storage/embedded/embedded-postgres.js';
 import { postmasterPid, ServerProcess } from '../support/server-process.js';
 import { Cable } from './cable.js';
-import { FleetProcess } from './fleet-process.js';
+import { FleetProcess, type FleetProcessPlan } from './fleet-process.js';
 import type { LeaseFleetPlan } from './lease-fleet.js';
 import { Namespace } from './namespace.js';
+import type { RoamingFleetPlan } from './roaming-fleet.js';
 import type { TcpFleetPlan } from './tcp-fleet.js';
 
 /** How long everything takes in a scenario, in milliseconds. */
@@ -149,7 +150,7 @@ export class World {
 
   /** Services on the legacy door. */
   launch(plan: Partial<TcpFleetPlan> & Pick<TcpFleetPlan, 'count' | 'servers'>, inside?: Namespace) {
-    const usual = { door: 'tcp', onReturn: 'register', startAt: 'all', ownAddresses: true } as const;
+    const usual = { door: 'tcp', onReturn: 'register', startAt: 'all', sharing: 1 } as const;
     return this.#launch({ ...FLEET, ...usual, beatMs: this.timing.beatMs, ...plan }, inside);
   }
 
@@ -157,6 +158,14 @@ export class World {
   async launchLeases(plan: Partial<LeaseFleetPlan> & Pick<LeaseFleetPlan, 'count' | 'url'>): Promise<FleetProcess> {
     this.#token ??= this.createToken('fleet', 'register');
     return this.#launch({ ...FLEET, door: 'grpc', token: await this.#token, ...plan });
+  }
+
+  /** Services that hold leases, whose calls go through several servers in turn. */
+  async launchRoaming(
+    plan: Partial<RoamingFleetPlan> & Pick<RoamingFleetPlan, 'count' | 'urls'>,
+  ): Promise<FleetProcess> {
+    this.#token ??= this.createToken('fleet', 'register');
+    return this.#launch({ ...FLEET, door: 'roaming', beatMs: this.timing.beatMs, token: await this.#token, ...plan });
   }
 
   /** A proxy whose black hole swallows bytes. */
@@ -197,7 +206,7 @@ export class World {
     await rm(this.folder, { recursive: true, force: true });
   }
 
-  async #launch(plan: TcpFleetPlan | LeaseFleetPlan, inside?: Namespace): Promise<FleetProcess> {
+  async #launch(plan: FleetProcessPlan, inside?: Namespace): Promise<FleetProcess> {
     const fleet = await FleetProcess.launch(plan, inside?.wrapper);
     this.fleets.push(fleet);
     return fleet;

@@ -148,8 +148,22 @@ describe('somebody else may be meant, and nothing is given back', () => {
     const both = [restarted.open(), restarted.open()];
     await bench.passBeating(120_000, both);
     expect(lapsed().sort()).toEqual(['a', 'b']);
+    expect(doubts()).toMatchObject([{ details: { address: '10.0.0.1' } }]);
     await restarted.register(both[0] as Session, 'a');
     expect(marksOf('a', restarted)).toEqual([]);
+  });
+
+  it('when two were lost with their server and come back one after the other, which is told once', async () => {
+    await node.openWith('a');
+    await node.openWith('b');
+    await bench.pass(1000);
+    node.kill();
+    const restarted = await bench.startNode();
+    const first = restarted.open();
+    await bench.passBeating(500, [first]);
+    await bench.passBeating(120_000, [first, restarted.open()]);
+    expect(lapsed().sort()).toEqual(['a', 'b']);
+    expect(doubts()).toMatchObject([{ details: { address: '10.0.0.1' } }]);
   });
 
   it('when two were lost and one comes back', async () => {
