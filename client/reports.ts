@@ -90,7 +90,9 @@ export class Reports {
 /** Whether a batch was refused as a whole: its question or its answer does not fit into a message. */
 function isTooLong(error: ConnectError): boolean {
   if (error.code === Code.InvalidArgument) return true;
-  return error.code === Code.ResourceExhausted && reasonOf(error) === undefined;
+  const reason = reasonOf(error);
+  // What refuses it on the way, or was there before the code, has none.
+  return error.code === Code.ResourceExhausted && (reason === undefined || reason === 'MESSAGE_TOO_LARGE');
 }
 
 /** Waits for all, then throws the first failure. */

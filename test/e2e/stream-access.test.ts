@@ -13,6 +13,7 @@ import { TaskDashError } from '../../server/domain/errors.js';
 import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
 import { framed } from '../support/rpc-raw.js';
 import { RpcRig } from '../support/rpc-rig.js';
+import { silentLog } from '../support/silent-log.js';
 
 const WITHIN_MS = 5_000;
 const DOORS = ['grpc', 'http'] as const;
@@ -105,9 +106,12 @@ describe('with a real database', () => {
 describe('a reader who takes nothing', () => {
   let rig: RpcRig;
   let token: string;
+  let logged: string[];
 
   beforeEach(async () => {
-    rig = await RpcRig.start();
+    logged = [];
+    const note = (_details: object, message: string) => void logged.push(message);
+    rig = await RpcRig.start({ log: { ...silentLog, warn: note, error: note } });
     token = await rig.token();
   });
   afterEach(() => rig.stop());
@@ -156,6 +160,7 @@ describe('a reader who takes nothing', () => {
   it('over HTTP leaves nothing behind when it goes', async () => {
     (await unread()).destroy();
     await expect.poll(() => [rig.openStreams, rig.feed.watchers]).toEqual([0, 0]);
+    expect(logged).toEqual([]);
   });
 
   it('over gRPC is told no more', async () => {

@@ -83,6 +83,37 @@ describe('an event as a message', () => {
   });
 });
 
+describe('what cannot be sent', () => {
+  const nan = new Date(NaN);
+  const late = new Date(8e15);
+  it.each([
+    ['name', { name: 'half \ud800' }],
+    ['addr', { addr: '\udc00' }],
+    ['created_at', { createdAt: nan }],
+    ['updated_at', { updatedAt: late }],
+    ['status_changed_at', { statusChangedAt: Infinity as unknown as Date }],
+    ['revision', { revision: NaN }],
+  ])('is a task whose %s has no form, in words that name both', (field, change) => {
+    const words = new RegExp(`^The task "133" cannot be sent: ${field} is .*\\.$`);
+    expect(() => taskMessage({ ...task, ...change }, () => [])).toThrow(words);
+  });
+
+  it.each([
+    ['at', { at: nan }],
+    ['actor', { actor: '\ud800' }],
+    ['gap', { gapMs: Infinity }],
+    ['gap', { gapMs: 1e15 }],
+  ])('is an event whose %s has no form', (field, change) => {
+    const words = new RegExp(`^The event 4 of the task "133" cannot be sent: ${field} is .*\\.$`);
+    expect(() => eventMessage({ ...event, ...change })).toThrow(words);
+  });
+
+  it('is no start or stop: the instant is left out, and the text tells it', () => {
+    const { startedAt, stoppedAt } = taskMessage({ ...task, startedAt: nan, stoppedAt: late }, () => []);
+    expect([startedAt, stoppedAt]).toEqual([undefined, undefined]);
+  });
+});
+
 describe('the texts of an update', () => {
   const message = create(TaskSchema, { name: 'n', status: '', description: 'd' });
 
