@@ -2,6 +2,7 @@
 import { it } from 'vitest';
 import { scenario } from './scenario.js';
 import { behindProxy, cutOff, inNamespace, stopPostgres } from './scenarios/database.js';
+import { failOver } from './scenarios/failover.js';
 import { tellOneStory } from './scenarios/histories.js';
 import { comeBackAtOnce, loseHalfAndExpire, loseHalfForAWhile, loseHalfForGood, loseOne } from './scenarios/network.js';
 import { probeTheDead, renewInTurn, returnInDoubt, returnUnnamed } from './scenarios/returns.js';
@@ -62,6 +63,10 @@ it(
 it(
   'PostgreSQL stopped for 60 s',
   scenario((world) => stopPostgres(world, { services: 1000, dying: 20, forMs: 60_000 })),
+);
+it(
+  'kill -9 of PostgreSQL, and a standby that lacks the last commits in its place, while 12 clients write and read',
+  scenario((world) => failOver(world, { callers: 2, services: 100, dying: 4, behindMs: 1500 })),
 );
 it(
   'a network namespace cut between one of two servers and the database',

@@ -26,11 +26,17 @@ export class Watcher {
   listedAgain = 0;
   /** In the order in which they were told; undefined stands where it was said to list again. */
   readonly #told: (Change | undefined)[] = [];
+  /** What a page that lists and follows would show: by task, its version and url. */
+  readonly #shown = new Map<string, { readonly revision: number; readonly url: string }>();
   #token = '';
   #lastId = 0;
   readonly #stop = new AbortController();
 
-  constructor(private readonly open: OpenTasks) {}
+  /** `lists`: whether it lists, as a page does, where it begins and where it is told to list again. */
+  constructor(
+    private readonly open: OpenTasks,
+    private readonly lists = false,
+  ) {}
 
   /** Watches until `end`. */
   begin(): void {
@@ -56,11 +62,37 @@ export class Watcher {
     );
   }
 
+  /**
+   * The same where one history took the place of another, both of which begin alike: up to where it was said to list again,
+   * that is told what was written before, and from there what is written now. Without being said so, it is only told of now.
+   * And what a page shows in the end, from lists and changes, is what is written. `now` may go further than was told.
+   */
+  flawsAcross(before: readonly Change[], now: readonly Change[]): string[] {
+    const seen = now.filter(({ id }) => id <= this.#lastId);
+    const flaws = this.#shownOtherwise(seen);
+    const turn = this.#told.indexOf(undefined);
+    if (turn < 0) return [...flaws, ...flawsOf(this.#told, seen)];
+    const old = this.#told.slice(0, turn);
+    const places = new Set(old.map((change) => change?.id));
+    const last = before.findLastIndex(({ id }) => places.has(id));
+    return [...flaws, ...flawsOf(old, before.slice(0, last + 1)), ...flawsOf(this.#told.slice(turn), seen)];
+  }
+
+  #shownOtherwise(seen: readonly Change[]): string[] {
+    const written = new Map(seen.map(({ taskId, revision, url }) => [taskId, `version ${revision}, ${url}`]));
+    const ids = new Set([...written.keys(), ...this.#shown.keys()]);
+    return [...ids].flatMap((id) => {
+      const shown = this.#shown.get(id);
+      const words = shown && `version ${shown.revision}, ${shown.url}`;
+      return words === written.get(id) ? [] : `shows ${id} as ${words} instead of ${written.get(id)}`;
+    });
+  }
+
   async #watch(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       try {
         const stream = this.open.tasks.watchTasks({ resumeToken: this.#token }, { signal: this.#stop.signal });
-        for await (const response of stream) this.#onMessage(response);
+        for await (const response of stream) await this.#onMessage(response);
       } catch (thrown) {
         this.#onBroken(ConnectError.from(thrown));
       }
@@ -68,17 +100,34 @@ export class Watcher {
     }
   }
 
-  #onMessage({ resumeToken, message }: WatchTasksResponse): void {
+  async #onMessage({ resumeToken, message }: WatchTasksResponse): Promise<void> {
     if (message.case === 'snapshot') {
-      this.isOpen = true;
       if (message.value.resumed) this.resumed++;
+      else if (this.lists) await this.#list();
+      this.isOpen = true;
     }
     if (message.case === 'change') {
       const change = changeOf(message.value);
       this.#told.push(change);
       this.#lastId = change.id;
+      this.#show(change.taskId, change);
     }
     this.#token = resumeToken;
+  }
+
+  async #list(): Promise<void> {
+    this.#shown.clear();
+    let pageToken = '';
+    do {
+      const page = await this.open.tasks.listTasks({ pageSize: 1000, pageToken }, { signal: this.#stop.signal });
+      for (const { id, revision, url } of page.tasks) this.#show(id, { revision: Number(revision), url });
+      pageToken = page.nextPageToken;
+    } while (pageToken !== '');
+  }
+
+  /** What is listed may be newer than what is told after it. */
+  #show(id: string, { revision, url }: { readonly revision: number; readonly url: string }): void {
+    if ((this.#shown.get(id)?.revision ?? 0) <= revision) this.#shown.set(id, { revision, url });
   }
 
   #onBroken(error: ConnectError): void {

@@ -22,6 +22,7 @@ import { FleetProcess, type FleetProcessPlan } from './fleet-process.js';
 import type { LeaseFleetPlan } from './lease-fleet.js';
 import { Namespace } from './namespace.js';
 import type { RoamingFleetPlan } from './roaming-fleet.js';
+import { FOLLOWED, Standby } from './standby.js';
 import type { TcpFleetPlan } from './tcp-fleet.js';
 
 /** How long everything takes in a scenario, in milliseconds. */
@@ -69,14 +70,14 @@ export class World {
   readonly #cables: Cable[] = [];
   readonly #namespaces: Namespace[] = [];
   #postgres: EmbeddedPostgres | undefined;
+  #standby: Standby | undefined;
   #client: pg.Client | undefined;
   #token: Promise<string> | undefined;
 
   private constructor(
     readonly timing: Timing,
     private readonly folder: string,
-    /** host:port of PostgreSQL. */
-    readonly databaseAt: string,
+    private readonly firstDatabaseAt: string,
   ) {}
 
   static async begin(timing: Timing): Promise<World> {
@@ -88,9 +89,15 @@ export class World {
 
   // ── The database ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async startPostgres(): Promise<void> {
-    const pickPort = () => Promise.resolve(Number(this.databaseAt.split(':')[1]));
-    this.#postgres = await startEmbeddedPostgres({ ...POSTGRES, dataDir: join(this.folder, 'data') }, { pickPort });
+  /** host:port of PostgreSQL. */
+  get databaseAt(): string {
+    return this.#postgres ? new URL(this.#url).host : this.firstDatabaseAt;
+  }
+
+  async startPostgres(settings: Readonly<Record<string, string>> = {}): Promise<void> {
+    const pickPort = () => Promise.resolve(Number(this.firstDatabaseAt.split(':')[1]));
+    const options = { ...POSTGRES, dataDir: this.#firstFolder, settings };
+    this.#postgres = await startEmbeddedPostgres(options, { pickPort });
   }
 
   async stopPostgres(): Promise<void> {
@@ -100,16 +107,44 @@ export class World {
 
   /** PostgreSQL ends at once, in the middle of whatever it does, and finds everything again from its log when it is started. */
   async crashPostgres(): Promise<void> {
-    const postgres = this.#postgres;
-    if (!postgres) throw new Error('PostgreSQL was never started');
-    this.#client = undefined;
-    let isLost = false;
-    postgres.onUnexpectedExit(() => (isLost = true));
-    process.kill(postmasterPid(join(this.folder, 'data')), 'SIGQUIT');
-    await until(CRASH_MS, () => Promise.resolve(isLost), 20);
-    if (!isLost) throw new Error('PostgreSQL does not end');
-    // What the server held is given back.
-    await postgres.stop();
+    await this.#endPostgres('SIGQUIT');
+  }
+
+  /** Gives PostgreSQL a standby, to which its log flows through a cable. Only while no server runs. */
+  async addStandby(): Promise<Standby> {
+    await this.stopPostgres();
+    const folder = join(this.folder, 'standby');
+    await Standby.copy(this.#firstFolder, folder);
+    await this.startPostgres(FOLLOWED);
+    const cable = await this.lay(() => this.firstDatabaseAt);
+    this.#standby = await Standby.start(folder, cable, POSTGRES);
+    return this.#standby;
+  }
+
+  /** kill -9 of PostgreSQL. */
+  async killPostgres(): Promise<void> {
+    await this.#endPostgres('SIGKILL');
+  }
+
+  /** The standby takes PostgreSQL's place, with what it has received. */
+  async promoteStandby(): Promise<void> {
+    if (!this.#standby) throw new Error('there is no standby');
+    await this.#standby.promote();
+    this.#postgres = this.#standby.postgres;
+    this.#standby = undefined;
+  }
+
+  /** What the PostgreSQL had written that was killed before the standby took its place. */
+  async rowsOfFormer<Row extends object>(text: string): Promise<Row[]> {
+    const former = await startEmbeddedPostgres({ ...POSTGRES, dataDir: this.#firstFolder });
+    const client = new pg.Client({ connectionString: former.connectionString });
+    try {
+      await client.connect();
+      return (await client.query<Row & Record<string, unknown>>(text)).rows;
+    } finally {
+      await client.end();
+      await former.stop();
+    }
   }
 
   async rows<Row extends object>(text: string): Promise<Row[]> {
@@ -202,6 +237,7 @@ export class World {
     await Promise.all(this.#cables.map((cable) => cable.remove()));
     await Promise.all(this.#namespaces.map((namespace) => namespace.remove()));
     await this.#client?.end().catch(() => {});
+    await this.#standby?.postgres.stop();
     await this.#postgres?.stop();
     await rm(this.folder, { recursive: true, force: true });
   }
@@ -212,12 +248,29 @@ export class World {
     return fleet;
   }
 
+  async #endPostgres(signal: 'SIGQUIT' | 'SIGKILL'): Promise<void> {
+    const postgres = this.#postgres;
+    if (!postgres) throw new Error('PostgreSQL was never started');
+    this.#client = undefined;
+    let isLost = false;
+    postgres.onUnexpectedExit(() => (isLost = true));
+    process.kill(postmasterPid(this.#firstFolder), signal);
+    await until(CRASH_MS, () => Promise.resolve(isLost), 20);
+    if (!isLost) throw new Error('PostgreSQL does not end');
+    // What the server held is given back.
+    await postgres.stop();
+  }
+
   async #connect(): Promise<pg.Client> {
     const client = new pg.Client({ connectionString: this.#url });
     // A scenario stops the database: what is asked then fails by itself.
     client.on('error', () => {});
     await client.connect();
     return client;
+  }
+
+  get #firstFolder(): string {
+    return join(this.folder, 'data');
   }
 
   get #url(): string {

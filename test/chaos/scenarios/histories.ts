@@ -36,7 +36,7 @@ export interface Size {
 }
 
 /** Everything that takes part. */
-interface Cast {
+export interface Cast {
   readonly world: World;
   readonly seats: readonly [Seat, Seat];
   readonly callers: readonly Caller[];
@@ -88,10 +88,11 @@ export async function tellOneStory(world: World, size: Size, faults: readonly Fa
   return figuresOf(cast, await conclude(world, cast.fleet ? [sinceSilence(world)] : []));
 }
 
-async function gather(world: World, size: Size): Promise<Cast> {
+/** `lists`: whether the watchers list, as a page does. */
+export async function gather(world: World, size: Size, lists = false): Promise<Cast> {
   const seats = [await Seat.take(world), await Seat.take(world)] as const;
   const token = await world.createToken('callers', 'register', 'read');
-  const watchers = [watch(seats[0], 'grpc', token), watch(seats[1], 'http', token)];
+  const watchers = [watch(seats[0], 'grpc', token, lists), watch(seats[1], 'http', token, lists)];
   await until(START_MS, () => Promise.resolve(watchers.every(({ isOpen }) => isOpen)));
   const board = newBoard();
   const lines = seats.flatMap((seat, i) => linesTo(seat, 'AB'[i] ?? '', size.callers, token));
@@ -102,8 +103,8 @@ async function gather(world: World, size: Size): Promise<Cast> {
   return { world, seats, callers, doors: lines.map(({ door }) => door), watchers, fleet, board };
 }
 
-function watch({ doors }: Seat, door: 'grpc' | 'http', token: string): Watcher {
-  const watcher = new Watcher(openTasks(door, doors[door].at, token));
+function watch({ doors }: Seat, door: 'grpc' | 'http', token: string, lists: boolean): Watcher {
+  const watcher = new Watcher(openTasks(door, doors[door].at, token), lists);
   watcher.begin();
   return watcher;
 }
@@ -131,7 +132,7 @@ function newBoard(): Cast['board'] {
 }
 
 /** When all services have come back and none is waited for any longer, every caller looks at every task once more. */
-async function settle({ world, callers, doors, fleet, board }: Cast): Promise<void> {
+export async function settle({ world, callers, doors, fleet, board }: Cast): Promise<void> {
   await fleet?.settled(START_MS);
   if (fleet) await delay(world.timing.failoverGraceMs + world.timing.ttlMs);
   const ids = board.everyId();
@@ -229,7 +230,7 @@ class Written {
   }
 }
 
-function isAcknowledged({ input, output }: TaskOperation): boolean {
+export function isAcknowledged({ input, output }: TaskOperation): boolean {
   return input.verb !== 'find' && output?.outcome === 'done';
 }
 
@@ -238,10 +239,10 @@ function stampsOf(history: readonly TaskOperation[]): string[] {
 }
 
 /** Every event, in its order. */
+export const EVENTS = `SELECT seq::float8 AS id, task_id AS "taskId", revision::float8, url FROM task_event ORDER BY seq`;
+
 function eventsOf(world: World): Promise<Change[]> {
-  return world.rows<Change>(
-    `SELECT seq::float8 AS id, task_id AS "taskId", revision::float8, url FROM task_event ORDER BY seq`,
-  );
+  return world.rows<Change>(EVENTS);
 }
 
 async function repeatedly(times: number, everyMs: number, act: () => void): Promise<void> {
