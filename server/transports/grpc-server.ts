@@ -46,7 +46,7 @@ const FORMER_REFLECTION = 'grpc.reflection.v1alpha.ServerReflection';
 const KEEP_ALIVE_MS = 30_000;
 const KEEP_ALIVE_TIMEOUT_MS = 10_000;
 /** Each takes a third of a millisecond to begin, and all of a connection may begin in one turn of the event loop. */
-const MAX_STREAMS_PER_CONNECTION = 256;
+const MAX_STREAMS_PER_CONNECTION = 128;
 /** How long clients may keep connections open while the server stops and has answered everything. */
 const LINGER_MS = 500;
 

@@ -15,6 +15,9 @@ import { logins, manyLeases, randomTokens, smuggling, unreadFinds, updatesOfOne 
 import { healthWatches, reflection, slowCalls, slowHeaders, taskWatches } from './attacks/streams.js';
 import { scenario } from './scenario.js';
 
+/** What has no bound of its own yet: its figures are shown and not judged. */
+const SHOWN = { notJudged: 'no bound of its own yet' };
+
 it('JSON of 1.4 million elements, with a good token', scenario(manyElements));
 it('JSON that is nested 4 million deep, with a good token', scenario(deepNesting));
 it('10 MB of JSON that is nested without end', scenario(tooDeepNesting));
@@ -35,8 +38,8 @@ it('HTTP/2 PING whose answers are not read', scenario(unreadPings));
 it('HTTP/2 CONTINUATION', scenario(continuationFlood));
 it('HPACK that unpacks to very much', scenario(hpackBomb));
 it('requests that two readers would cut apart differently', scenario(smuggling));
-it('300 legacy connections that ask for 66 kB and never read', scenario(unreadFinds));
-it('160 legacy connections that update one task', scenario(updatesOfOne));
-it('12 callers with random tokens', scenario(randomTokens));
-it('200 logins at once', scenario(logins));
-it('20,000 leases of one token', scenario(manyLeases));
+it('300 legacy connections that ask for 66 kB and never read', scenario(unreadFinds, SHOWN));
+it('160 legacy connections that update one task', scenario(updatesOfOne, SHOWN));
+it('12 callers with random tokens', scenario(randomTokens, SHOWN));
+it('200 logins at once', scenario(logins, SHOWN));
+it('20,000 leases of one token', scenario(manyLeases, SHOWN));
