@@ -8,6 +8,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
+import type { FleetProcess } from '../fleet-process.js';
 import { conclude, sinceSilence, type Figures } from '../scenario.js';
 import type { Standby } from '../standby.js';
 import type { TaskOperation } from '../task-model.js';
@@ -15,6 +16,9 @@ import type { Change } from '../watcher.js';
 import { until, type World } from '../world.js';
 import { EVENTS, gather, isAcknowledged, settle, type Cast } from './histories.js';
 
+const START_MS = 60_000;
+/** Over how long those are spread who come back while the standby falls behind. */
+const COMING_BACK_MS = 300;
 /** How long writes may take to work again. */
 const WRITES_AGAIN_MS = 30_000;
 const TOLD_MS = 30_000;
@@ -31,7 +35,7 @@ interface Times {
 
 export async function failOver(
   world: World,
-  size: { callers: number; services: number; dying: number; behindMs: number },
+  size: { callers: number; services: number; dying: number; behindMs: number; returning?: number },
 ): Promise<Figures> {
   const standby = await world.addStandby();
   const cast = await gather(world, { callers: size.callers, beside: size }, true);
@@ -39,27 +43,44 @@ export async function failOver(
   const calling = Promise.all(cast.callers.map((caller) => caller.call()));
   // An answer that nothing explains is heard of at the end.
   calling.catch(() => {});
+  const returning = size.returning ? await launchReturning(cast, size.services, size.returning) : undefined;
   await delay(WRITING_MS);
-  const times = await loseDatabase(cast, standby, size.behindMs);
+  const times = await loseDatabase(cast, standby, async () => {
+    await returning?.comeBack(COMING_BACK_MS);
+    await delay(size.behindMs);
+  });
   const againMs = await writesAgain(cast, times);
   await delay(WRITING_MS);
   for (const caller of cast.callers) caller.stop();
   await calling;
   await settle(cast);
   await cast.fleet?.silence(0, size.dying);
+  await returning?.silence(size.services, size.services + size.dying);
   const figures = await conclude(world, [sinceSilence(world)]);
   expect(cast.seats.map(({ server }) => server.pid)).toEqual(pids);
   for (const pid of pids) expect(() => process.kill(pid, 0), 'a server has ended').not.toThrow();
   return figuresOf(cast, figures, times, againMs);
 }
 
+/** Services that come back while the standby falls behind: that they did is not on it. */
+async function launchReturning({ world, seats }: Cast, first: number, count: number): Promise<FleetProcess> {
+  const servers = seats.map(({ doors }) => doors.tcp.at);
+  const fleet = await world.launch({ first, count, servers, workEvery: 1_000_000 });
+  await fleet.start(START_MS);
+  return fleet;
+}
+
 /** The standby falls behind, the database is killed, the standby takes over, and the servers' cables lead to it. */
-async function loseDatabase({ world, seats, board }: Cast, standby: Standby, behindMs: number): Promise<Times> {
+async function loseDatabase(
+  { world, seats, board }: Cast,
+  standby: Standby,
+  meanwhile: () => Promise<void>,
+): Promise<Times> {
   const coveredAt = board.now();
   const [row] = await world.rows<{ place: string }>('SELECT pg_current_wal_lsn()::text AS place');
   await standby.received(row?.place ?? '');
   standby.cable.pull();
-  await delay(behindMs);
+  await meanwhile();
   await world.killPostgres();
   const goneAt = board.now();
   standby.cable.cut();
