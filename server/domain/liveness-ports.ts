@@ -130,6 +130,11 @@ export interface HeldTask {
   readonly epoch: number;
 }
 
+/** A task that a session vouches for. */
+export interface ClaimedTask extends HeldTask {
+  readonly sessionId: string;
+}
+
 /** A version of a task. */
 export interface TaskVersion {
   readonly taskId: string;
@@ -264,6 +269,13 @@ export interface SessionStore {
   holderOf(id: string, owner: string): Promise<LeaseHolder | undefined>;
   /** What lapsed for these sessions' sake and is still as it was then. */
   lapsedOf(ids: readonly string[]): Promise<ReadonlyMap<string, readonly TaskVersion[]>>;
+  /**
+   * Of these claims those that a failover has undone, with the version of the task as it is now: it has another session and
+   * no later epoch, and runs, or lapsed for that other session's sake.
+   */
+  undone(claims: readonly ClaimedTask[]): Promise<(TaskVersion & { sessionId: string })[]>;
+  /** Sessions of this node on record that are none of these, some of them, with their running tasks. */
+  strays(nodeId: string, knownIds: readonly string[]): Promise<{ id: string; address: string; tasks: HeldTask[] }[]>;
   /** Tasks of sessions that this node opened and that nobody has written down. */
   unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]>;
   /** For each of these sessions whether another node holds it now, and whether any task is still its own. */

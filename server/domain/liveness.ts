@@ -197,7 +197,7 @@ export class Liveness implements SessionHost {
     return new NodeLease({
       ...{ store: nodes, clock, log, node, leaseMs, ttlMs },
       report: () => this.#report(),
-      onRenewed: (renewal, regained) => this.#onRenewed(renewal, regained),
+      onRenewed: (renewal, regained, wasAway) => this.#onRenewed(renewal, regained, wasAway),
       onLost: () => {
         log.error(
           {},
@@ -349,14 +349,14 @@ export class Liveness implements SessionHost {
     this.#note('limit_reached', { owner, limit });
   }
 
-  #onRenewed(renewal: NodeRenewal, regained: boolean): void {
+  #onRenewed(renewal: NodeRenewal, regained: boolean, wasAway: boolean): void {
     if (regained) this.#onRegained();
     this.#peers = renewal.peers;
     this.leases.onRenewed();
     if (renewal.order) this.#engine.decide(renewal.order.decision, renewal.order.actor);
     void this.marks.onRenewed(renewal.peers);
     for (const { report } of renewal.peers) this.#takeover.onTakenElsewhere(report.taken);
-    this.#takeover.onRenewed(regained);
+    this.#takeover.onRenewed(regained, wasAway);
   }
 
   #onRegained(): void {

@@ -29,8 +29,8 @@ export interface NodeLeaseOptions {
   readonly ttlMs: number;
   /** What to tell the other nodes. */
   readonly report: () => NodeReport;
-  /** Told after every renewal; `regained`: the lease had been lost. */
-  readonly onRenewed: (renewal: NodeRenewal, regained: boolean) => void;
+  /** Told after every renewal; `regained`: the lease had been lost; `wasAway`: renewals before it had failed. */
+  readonly onRenewed: (renewal: NodeRenewal, regained: boolean, wasAway: boolean) => void;
   /** Told once when the lease is found lost. */
   readonly onLost: () => void;
 }
@@ -133,7 +133,7 @@ export class NodeLease {
     this.#heldUntilMs = sentAtMs + this.options.leaseMs;
     this.#watchEnd();
     if (this.#stopped) return;
-    this.options.onRenewed(renewal, regained);
+    this.options.onRenewed(renewal, regained, this.#failed > 0);
     this.#carriedOut = renewal.order;
   }
 

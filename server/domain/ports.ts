@@ -41,7 +41,10 @@ export type TaskWriteResult =
   | { outcome: 'written'; revision: number; epoch: number; task?: Task }
   | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' };
 
-/** A shutdown that the registry decided, holding only while session and epoch are still the ones it was decided for. */
+/**
+ * A shutdown that the registry decided, holding only while session and epoch are still the ones it was decided for, or the
+ * stored epoch is an earlier one: then the claim was lost with the end of the database's history.
+ */
 export interface Lapse {
   readonly taskId: string;
   readonly sessionId: string;

@@ -9,10 +9,12 @@
  * refresh   Sessions that are silent or waiting here may have gone elsewhere meanwhile: then nothing is to be decided
  *           about them here.
  * audit     A write whose answer was lost may have claimed a task without anybody noting it.
+ * reassert  The database was away, and may be another one now: a standby that lacks the last of the history. What living
+ *           sessions hold here is claimed again where that was undone, and sessions on record that are over are judged.
  *
  * Whatever moves raises the epochs of its tasks, so that verdicts of where it came from are void.
  */
-import type { MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
+import type { ClaimedTask, MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { Log } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
@@ -51,13 +53,18 @@ export class Takeover {
   /** Leases that came here, and how many renewals are still to tell of them. */
   readonly #taken = new Map<string, number>();
   #auditDue = false;
+  #reassertDue = false;
   #stopped = false;
 
   constructor(private readonly options: TakeoverOptions) {}
 
-  /** One round after each renewal of the lease; a round that is still under way is enough. */
-  onRenewed(regained: boolean): void {
+  /**
+   * One round after each renewal of the lease; a round that is still under way is enough. `regained`: the lease had been lost;
+   * `wasAway`: renewals had failed.
+   */
+  onRenewed(regained: boolean, wasAway: boolean): void {
     if (regained) this.#onRegained();
+    if (regained || wasAway) this.#reassertDue = true;
     if (this.#isBusy || this.#stopped) return;
     this.#isBusy = true;
     this.#round = this.#runRound().finally(() => (this.#isBusy = false));
@@ -123,6 +130,7 @@ export class Takeover {
     try {
       await this.#reclaim();
       await this.#repair();
+      await this.#reassert();
       await this.#refresh();
       await this.#adopt();
       await this.#audit();
@@ -237,6 +245,51 @@ export class Takeover {
     else this.options.engine.forget(session);
   }
 
+  async #reassert(): Promise<void> {
+    if (!this.#reassertDue) return;
+    const { engine, onUncertain } = this.options;
+    this.#reassertDue = false;
+    try {
+      for (const claims of inParts(claimsOf(engine.all()))) await this.#claimUndone(claims);
+      await this.#judgeStrays();
+    } catch (error) {
+      this.#reassertDue = true;
+      throw error;
+    }
+    for (const session of engine.all()) if (session.isWrittenDown || session.hasClaimed) onUncertain(session);
+  }
+
+  async #claimUndone(claims: readonly ClaimedTask[]): Promise<void> {
+    const { store, engine, log } = this.options;
+    const undone = await store.undone(claims);
+    if (undone.length === 0) return;
+    log.warn({ tasks: undone.length }, 'the database has lost claims of sessions that live here; they are made again');
+    for (const { sessionId, taskId, revision } of undone) {
+      const session = engine.get(sessionId);
+      const epoch = session?.tasks.get(taskId);
+      if (session?.state !== 'open' || epoch === undefined) continue;
+      // Its epochs begin anew where the history ends.
+      engine.release(session, taskId, epoch);
+      const { failed } = await this.options.claims.claim(session, [{ taskId, revision }]);
+      if (failed === 0) continue;
+      session.claimed(taskId, epoch);
+      this.#reassertDue = true;
+    }
+  }
+
+  /** Sessions that ended here, of whose end the database does not know any more. */
+  async #judgeStrays(): Promise<void> {
+    const { store, nodeId, engine, onUncertain } = this.options;
+    const known = [...engine.all()].map(({ id }) => id);
+    for (const { id, address, tasks } of await store.strays(nodeId, known)) {
+      if (engine.get(id)) continue;
+      const session = engine.revive(id, address);
+      session.isWrittenDown = true;
+      for (const { taskId, epoch } of tasks) session.claimed(taskId, epoch);
+      onUncertain(session);
+    }
+  }
+
   async #audit(): Promise<void> {
     if (!this.#auditDue) return;
     const { store, nodeId, engine } = this.options;
@@ -250,4 +303,21 @@ export class Takeover {
       session.claimed(taskId, epoch);
     }
   }
+}
+
+/** What open sessions hold. */
+function* claimsOf(sessions: Iterable<LiveSession>): Generator<ClaimedTask> {
+  for (const { id, state, tasks } of sessions) {
+    if (state === 'open') for (const [taskId, epoch] of tasks) yield { sessionId: id, taskId, epoch };
+  }
+}
+
+function* inParts(claims: Iterable<ClaimedTask>): Generator<ClaimedTask[]> {
+  let part: ClaimedTask[] = [];
+  for (const claim of claims) {
+    if (part.push(claim) < MAX_AT_ONCE.tasks) continue;
+    yield part;
+    part = [];
+  }
+  if (part.length > 0) yield part;
 }

@@ -202,6 +202,25 @@ export const LAPSED_OF: Statement = {
 WHERE lapsed_session_id = ANY ($1::uuid[]) AND ${IS_LAPSED} GROUP BY lapsed_session_id`,
 };
 
+/** $1 claims as JSON. Epochs only grow, so that only a lost end of the history leaves a task as it is looked for here. */
+export const UNDONE: Statement = {
+  name: 'session_undone',
+  text: `SELECT t.id, t.revision, i.session_id
+FROM json_to_recordset($1::json) AS i (id text, session_id uuid, epoch bigint)
+CROSS JOIN LATERAL (SELECT * FROM task WHERE task.id = i.id) AS t
+WHERE t.epoch <= i.epoch AND t.session_id IS DISTINCT FROM i.session_id AND (t.${RUNS} OR ${IS_LAPSED})
+  AND t.lapsed_session_id IS DISTINCT FROM i.session_id`,
+};
+
+/** $1 node, $2 ids that it knows, $3 how many. */
+export const STRAYS: Statement = {
+  name: 'session_strays',
+  text: `SELECT s.id, s.address, (
+  SELECT coalesce(jsonb_agg(jsonb_build_array(t.id, t.epoch)), '[]') FROM task t WHERE t.session_id = s.id AND t.${RUNS}
+) AS tasks
+FROM session s WHERE s.node_id = $1 AND s.state <> 'ended' AND NOT (s.id = ANY ($2::uuid[])) ORDER BY s.id LIMIT $3`,
+};
+
 export const UNATTENDED: Statement = {
   name: 'session_unattended',
   text: `SELECT id, session_id, epoch, addr FROM task WHERE session_id BETWEEN ${idRange('$1')} AND ${RUNS}

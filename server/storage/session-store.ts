@@ -9,6 +9,7 @@
 import type { Scope } from '../domain/access.js';
 import {
   RESUMABLE_MS,
+  type ClaimedTask,
   type EndedSession,
   type HeldTask,
   type LeaseHolder,
@@ -32,6 +33,8 @@ import { compareTexts } from './text-order.js';
 
 /** How many tasks a statement changes; each takes some 0.1 ms. */
 const PART_SIZE = 5000;
+/** Sessions that are asked for at once. */
+const MAX_STRAYS = 1000;
 
 export class PostgresSessionStore implements SessionStore {
   constructor(
@@ -111,6 +114,30 @@ export class PostgresSessionStore implements SessionStore {
   async lapsedOf(ids: readonly string[]): Promise<ReadonlyMap<string, readonly TaskVersion[]>> {
     const rows = await this.postgres.rows<VersionsRow>(sql.LAPSED_OF, [ids]);
     return new Map(rows.map((row) => [row.id, versionsOf(row)]));
+  }
+
+  async undone(claims: readonly ClaimedTask[]): Promise<(TaskVersion & { sessionId: string })[]> {
+    const input = JSON.stringify(
+      claims.map(({ taskId, sessionId, epoch }) => ({ id: taskId, session_id: sessionId, epoch })),
+    );
+    const rows = await this.postgres.rows<{ id: string; revision: string; session_id: string }>(sql.UNDONE, [input]);
+    return rows.map(({ id, revision, session_id }) => ({
+      taskId: id,
+      revision: Number(revision),
+      sessionId: session_id,
+    }));
+  }
+
+  async strays(nodeId: string, knownIds: readonly string[]) {
+    const rows = await this.postgres.rows<VersionsRow & { address: string }>(sql.STRAYS, [
+      nodeId,
+      knownIds,
+      MAX_STRAYS,
+    ]);
+    return rows.map(({ id, address, tasks }) => ({
+      ...{ id, address },
+      tasks: tasks.map(([taskId, epoch]) => ({ taskId, epoch })),
+    }));
   }
 
   async unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]> {

@@ -128,7 +128,10 @@ SELECT ${FEED_COLUMNS} FROM task_event, (
 WHERE seq BETWEEN first AND first + $3::bigint AND lane = $1::bigint AND batch = $2::bigint`,
 };
 
-/** $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own. */
+/**
+ * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own. Epochs only grow: a task with an earlier
+ * one than the verdict's is in a history from which a failover has taken the claim, and nobody else vouches for it.
+ */
 export const LAPSE: Statement = {
   name: 'task_lapse',
   text: `
@@ -138,8 +141,8 @@ WITH input AS MATERIALIZED (
 ), verdict AS MATERIALIZED (
   SELECT i.*, t.status AS old_status, n.at FROM input i
   CROSS JOIN LATERAL (
-    SELECT status FROM task WHERE task.id = i.task_id AND task.session_id = i.session_id AND task.epoch = i.epoch
-      AND status NOT IN ('finish', 'shutdown') FOR NO KEY UPDATE
+    SELECT status FROM task WHERE task.id = i.task_id
+      AND (task.epoch < i.epoch OR task.epoch = i.epoch AND task.session_id = i.session_id) AND status NOT IN ('finish', 'shutdown') FOR NO KEY UPDATE
   ) AS t
   CROSS JOIN LATERAL (SELECT CASE WHEN t.status IS NOT NULL THEN ${NOW} END AS at) AS n
 ), lapsed AS (

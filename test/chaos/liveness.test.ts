@@ -68,10 +68,7 @@ it(
   'kill -9 of PostgreSQL, and a standby that lacks the last commits in its place, while 12 clients write and read',
   scenario((world) => failOver(world, { callers: 2, services: 100, dying: 4, behindMs: 1500 })),
 );
-// Known: a claim that the standby lacks is one of which only the server knows that has the session. Its verdicts hold for
-// that claim, which the database does not have: who came back meanwhile, and dies later, is shown running for good. And
-// the session from before, which the database has again, may be taken for lost, and its task for one that nobody keeps.
-it.fails(
+it(
   'kill -9 of PostgreSQL, and a standby in its place that lacks that some services came back',
   scenario((world) => failOver(world, { callers: 1, services: 100, returning: 12, dying: 4, behindMs: 2000 })),
 );

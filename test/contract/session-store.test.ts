@@ -692,6 +692,51 @@ describe.each([
     });
   });
 
+  it('claims that a failover has undone are told with the version as it is now', async () => {
+    const node = await startNode(bench);
+    const [here, before] = [sessionIdOf(node), sessionIdOf(node)];
+    await bench.putTask('same', here);
+    await bench.putTask('undone', before);
+    await bench.putTask('nobody', null);
+    await bench.putTask('lapsed', before);
+    await bench.lapseTask('lapsed');
+    await bench.putTask('own', here);
+    await bench.lapseTask('own');
+    await bench.putTask('ended', before, { status: 'finish' });
+    await bench.putTask('taken', before);
+    await bench.putTask('taken', before);
+    await bench.putTask('taken', before);
+    const ids = ['same', 'undone', 'nobody', 'lapsed', 'own', 'ended', 'taken', 'gone'];
+    const found = await bench.sessions.undone(ids.map((taskId) => ({ taskId, sessionId: here, epoch: 2 })));
+    const told = found.map(({ taskId, sessionId, revision }) => [taskId, sessionId === here, revision]);
+    expect(told.sort()).toEqual([
+      ['lapsed', true, 2],
+      ['nobody', true, 1],
+      ['undone', true, 1],
+    ]);
+  });
+
+  it('sessions on record that their node does not know are told with their running tasks', async () => {
+    const [node, other] = [await startNode(bench), await startNode(bench)];
+    const [known, stray, empty, foreign] = [
+      sessionIdOf(node),
+      sessionIdOf(node),
+      sessionIdOf(node),
+      sessionIdOf(other),
+    ];
+    await bench.sessions.save(node.id, [recordOf(known), recordOf(stray), recordOf(empty)]);
+    await bench.sessions.save(other.id, [recordOf(foreign)]);
+    await bench.putTask('a', stray);
+    await bench.putTask('done', stray, { status: 'finish' });
+    const strays = await bench.sessions.strays(node.id, [known]);
+    expect(new Map(strays.map(({ id, ...rest }) => [id, rest]))).toEqual(
+      new Map([
+        [stray, { address: '10.0.0.1', tasks: [{ taskId: 'a', epoch: 1 }] }],
+        [empty, { address: '10.0.0.1', tasks: [] }],
+      ]),
+    );
+  });
+
   it('the tasks of a session are those that still run', async () => {
     const node = await startNode(bench);
     const session = sessionIdOf(node);

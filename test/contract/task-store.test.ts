@@ -330,12 +330,19 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
     it.each([
       ['another session', { sessionId: OTHER_SESSION }],
       ['an earlier epoch', { epoch: 0 }],
-      ['a later epoch', { epoch: 2 }],
       ['an unknown task', { taskId: 'nobody' }],
     ])('that was decided for %s changes nothing', async (_what, changes) => {
       expect(await lapse('a', changes)).toEqual([]);
       expect(await stored('a')).toMatchObject({ status: 'running', revision: 1 });
     });
+
+    it.each([SESSION, OTHER_SESSION])(
+      'that was decided for a later epoch (of %s) holds: the claim was lost with the end of a history',
+      async (sessionId) => {
+        expect(await lapse('a', { epoch: 2, sessionId })).toEqual(['a']);
+        expect(await stored('a')).toMatchObject({ status: 'shutdown', statusBefore: 'running' });
+      },
+    );
 
     it.each(['finish', 'shutdown'])('leaves a task alone that reported %s', async (status) => {
       await write(update('a', { status }));

@@ -5,6 +5,7 @@ import type { Clock } from '../../server/domain/clock.js';
 import type { TaskDashError } from '../../server/domain/errors.js';
 import {
   RESUMABLE_MS,
+  type ClaimedTask,
   type EndedSession,
   type HeldTask,
   type LeaseBeats,
@@ -333,6 +334,29 @@ class MemorySessionStore implements SessionStore {
     return this.connection.run(
       (database) =>
         new Map(ids.map((id) => [id, lapsedFor(database, id)] as const).filter(([, tasks]) => tasks.length)),
+    );
+  }
+
+  undone(claims: readonly ClaimedTask[]): Promise<(TaskVersion & { sessionId: string })[]> {
+    return this.connection.run((database) =>
+      claims.flatMap(({ taskId, sessionId, epoch }) => {
+        const task = database.tasks.get(taskId);
+        if (!task || task.epoch > epoch || task.sessionId === sessionId) return [];
+        const isLapsed = task.statusBefore !== '' && task.lapsedSessionId !== sessionId;
+        return !hasEnded(task.status) || isLapsed ? [{ taskId, sessionId, revision: task.revision }] : [];
+      }),
+    );
+  }
+
+  strays(nodeId: string, knownIds: readonly string[]) {
+    return this.connection.run((database) =>
+      [...database.sessions.values()]
+        .filter((session) => session.nodeId === nodeId && session.state !== 'ended')
+        .filter(({ record }) => !knownIds.includes(record.id))
+        .map(({ record: { id, address } }) => ({
+          ...{ id, address },
+          tasks: runningTasksOf(database, id).map((task) => ({ taskId: task.id, epoch: task.epoch })),
+        })),
     );
   }
 

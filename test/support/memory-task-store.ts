@@ -71,7 +71,8 @@ export function applyWrite(stored: StoredTask | undefined, write: TaskWrite, at:
 
 /** The task after a lapse, or undefined where the verdict does not hold any more. */
 export function applyLapse(stored: StoredTask | undefined, lapse: Lapse, at: Date): Change | undefined {
-  if (!stored || stored.sessionId !== lapse.sessionId || stored.epoch !== lapse.epoch) return undefined;
+  if (!stored || stored.epoch > lapse.epoch) return undefined;
+  if (stored.epoch === lapse.epoch && stored.sessionId !== lapse.sessionId) return undefined;
   if (stored.status === 'finish' || stored.status === 'shutdown') return undefined;
   const task: StoredTask = {
     ...stored,
