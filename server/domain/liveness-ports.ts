@@ -120,6 +120,8 @@ export interface SessionRecord {
   /** `closing`: the connection is gone; `orphan`: its node died and its service has not come back. */
   readonly state: 'open' | 'closing' | 'orphan';
   readonly isProtected: boolean;
+  /** It vouched for a task at some time. */
+  readonly hasClaimed: boolean;
   /** How long nothing has been heard; null while the session is open and not protected. */
   readonly silentMs: number | null;
 }

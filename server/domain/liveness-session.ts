@@ -37,6 +37,8 @@ export interface SessionBirth {
   readonly openedAtMs: number;
   /** The latest sign of life, in patient time. */
   readonly lastSeenMs: number;
+  /** It had vouched for a task before it came here. */
+  readonly hasClaimed?: boolean;
 }
 
 const NO_TASKS: ReadonlyMap<string, number> = new Map();
@@ -85,6 +87,7 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   /** Until when it is awaited that a new connection turns out to be its return, in patient time; 0: it was never asked. */
   awaitedUntilMs = 0;
   #isClosed = false;
+  readonly #hadClaimed: boolean;
   /** Made at the first claim: most connections of a crowd that only looks have none. */
   #tasks: Map<string, number> | undefined;
 
@@ -100,6 +103,7 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     this.onExpired = birth.onExpired;
     this.openedAtMs = birth.openedAtMs;
     this.lastSeenMs = birth.lastSeenMs;
+    this.#hadClaimed = birth.hasClaimed ?? false;
     // One interval is a third of the TTL; half a one more is the network's.
     this.suspectAfterMs = birth.ttlMs / 2;
   }
@@ -175,10 +179,11 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   /** The session as it is to be written down, at a monotonic time. */
   record(monotonicMs: number): SessionRecord {
     const { id, door, address, owner, ttlMs } = this;
+    const hasClaimed = this.hasClaimed || this.#hadClaimed;
     const state = this.state === 'closing' || this.state === 'orphan' ? this.state : 'open';
     const isProtected = this.hearing === 'held';
     return {
-      ...{ id, door, address, owner, ttlMs, state, isProtected },
+      ...{ id, door, address, owner, ttlMs, state, isProtected, hasClaimed },
       openedAgoMs: Math.round(monotonicMs - this.openedAtMs),
       silentMs: state === 'open' && !isProtected ? null : this.silentMs(),
     };

@@ -111,7 +111,7 @@ export class SessionEngine implements SessionKeeper {
   readonly #held = new Set<LiveSession>();
   /** The sessions that vouch for a task. */
   readonly #holders = new Set<LiveSession>();
-  /** Sessions with tasks that came from dead nodes, and when: those who have come back since are among them. */
+  /** Sessions that came from dead nodes and had tasks, and when: those who have come back since are among them. */
   readonly #adopted = new Map<string, number>();
   readonly #time: PatientTime;
   readonly #wheel: DeadlineWheel<LiveSession>;
@@ -185,7 +185,8 @@ export class SessionEngine implements SessionKeeper {
     if (moved.lapsed.length > 0) session.isDoubtful = true;
     this.#holdAll(session, moved.tasks);
     if (session.state !== 'orphan') return session;
-    if (session.tasks.size > 0) this.#noteAdopted(session);
+    // One whose tasks others have by now had come back before it was taken over.
+    if (moved.hasClaimed || session.tasks.size > 0) this.#noteAdopted(session);
     this.#settle(session);
     return session;
   }

@@ -55,6 +55,7 @@ export const sessionEntity = new EntitySchema<Record<string, unknown>>({
     ttl_ms: { type: 'integer' },
     state: text,
     is_protected: flag,
+    has_claimed: flag,
     opened_at: instant,
     silent_since: { ...instant, nullable: true },
     ended_at: { ...instant, nullable: true },

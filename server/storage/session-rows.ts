@@ -2,7 +2,7 @@
 import type { SessionRecord, TaskVersion } from '../domain/liveness-ports.js';
 
 /** A session's record, as columns. */
-export const RECORD = `id, door, address, owner, ttl_ms, state, is_protected,
+export const RECORD = `id, door, address, owner, ttl_ms, state, is_protected, has_claimed,
   round(extract(epoch FROM now() - opened_at) * 1000)::float8 AS opened_ago_ms,
   round(extract(epoch FROM now() - silent_since) * 1000)::float8 AS silent_ms`;
 
@@ -15,6 +15,7 @@ export interface SessionRow {
   readonly ttl_ms: number;
   readonly state: SessionRecord['state'];
   readonly is_protected: boolean;
+  readonly has_claimed: boolean;
   readonly opened_ago_ms: number;
   readonly silent_ms: number | null;
 }
@@ -35,6 +36,7 @@ export function recordOf(row: SessionRow): SessionRecord {
     openedAgoMs: row.opened_ago_ms,
     state: row.state,
     isProtected: row.is_protected,
+    hasClaimed: row.has_claimed,
     silentMs: row.silent_ms,
   };
 }

@@ -43,16 +43,18 @@ UPDATE task t SET ${change} FROM locked l WHERE t.id = l.id RETURNING t.id, t.se
 export const SAVE: Statement = {
   name: 'session_save',
   text: `
-INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, opened_at, silent_since)
-SELECT id, $1::uuid, door, address, owner, ttl_ms, state, is_protected,
+INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, has_claimed, opened_at, silent_since)
+SELECT id, $1::uuid, door, address, owner, ttl_ms, state, is_protected, has_claimed,
        now() - opened_ago_ms * interval '1 ms', now() - silent_ms * interval '1 ms'
-FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::boolean[], $9::float8[], $10::float8[])
-  AS r (id, door, address, owner, ttl_ms, state, is_protected, opened_ago_ms, silent_ms)
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::boolean[], $9::float8[], $10::float8[],
+  $11::boolean[]) AS r (id, door, address, owner, ttl_ms, state, is_protected, opened_ago_ms, silent_ms, has_claimed)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
-  state = excluded.state, is_protected = excluded.is_protected, silent_since = excluded.silent_since, ended_at = NULL
+  state = excluded.state, is_protected = excluded.is_protected, has_claimed = excluded.has_claimed,
+  silent_since = excluded.silent_since, ended_at = NULL
 WHERE session.node_id = $1::uuid
-  AND (session.state, session.is_protected) IS DISTINCT FROM (excluded.state, excluded.is_protected)`,
+  AND (session.state, session.is_protected, session.has_claimed)
+    IS DISTINCT FROM (excluded.state, excluded.is_protected, excluded.has_claimed)`,
 };
 
 /** A session r that no node but $1 holds. */
@@ -110,8 +112,8 @@ WITH n AS MATERIALIZED (
   SELECT id, started_at, renewed_at FROM node WHERE lease_until < now() AND NOT is_settled
   AND NOT EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')
 )
-INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, opened_at, silent_since)
-SELECT t.session_id, n.id, 'tcp', max(t.addr), '', 0, 'open', false, n.started_at, n.renewed_at
+INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, has_claimed, opened_at, silent_since)
+SELECT t.session_id, n.id, 'tcp', max(t.addr), '', 0, 'open', false, true, n.started_at, n.renewed_at
 FROM n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
 WHERE NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id)
 GROUP BY t.session_id, n.id, n.started_at, n.renewed_at

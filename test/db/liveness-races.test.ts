@@ -42,7 +42,9 @@ async function serverWithTask(taskId: string) {
   await storage.nodes.renew(node, LEASE_MS, report);
   const sessionId = node.id.slice(0, 13) + randomUUID().slice(13);
   const record = { id: sessionId, door: 'tcp', address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 0 } as const;
-  await storage.sessions.save(node.id, [{ ...record, state: 'open', isProtected: false, silentMs: null }]);
+  await storage.sessions.save(node.id, [
+    { ...record, state: 'open', isProtected: false, hasClaimed: true, silentMs: null },
+  ]);
   await storage.tasks.writeBatch([registration(taskId, {}, { sessionId })]);
   const verdict: Lapse = { taskId, sessionId, epoch: 1, cause: 'heartbeat_timeout', silentMs: 30_000 };
   return { node, sessionId, verdict };

@@ -552,7 +552,15 @@ function recordOf(database: MemoryDatabase, session: MemorySession): SessionReco
 function writeDownUnrecorded(database: MemoryDatabase, node: MemoryNode): void {
   for (const { sessionId, addr } of unrecorded(database, node.id)) {
     const id = sessionId as string;
-    const record = { id, door: 'tcp', address: addr, owner: '', ttlMs: 30_000, openedAgoMs: 0 } as const;
+    const record = {
+      id,
+      door: 'tcp',
+      address: addr,
+      owner: '',
+      ttlMs: 30_000,
+      openedAgoMs: 0,
+      hasClaimed: true,
+    } as const;
     database.sessions.set(
       id,
       sessionOf(database, node.id, { ...record, state: 'open', isProtected: false, silentMs: null }),

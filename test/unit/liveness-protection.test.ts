@@ -284,6 +284,17 @@ describe('sessions of a dead server', () => {
     expect(lapsed()).toHaveLength(protects ? 0 : count - back);
   });
 
+  it('count as back also where they were so before the server was missed', async () => {
+    const dying = await bench.startNode();
+    for (let i = 0; i < 80; i++) await dying.openWith(`orphan-${i}`, `10.8.0.${i}`);
+    await bench.pass(11_000);
+    dying.kill();
+    const back = await comeBack(69);
+    await bench.passBeating(100_000, back);
+    expect(node.heard).toEqual([]);
+    expect(lapsed()).toHaveLength(11);
+  });
+
   it('count among themselves: a crowd that lives here does not hide them, and they hide none of it', async () => {
     const crowd = await Crowd.of(200, 0);
     await orphans(20);

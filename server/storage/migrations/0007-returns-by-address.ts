@@ -8,11 +8,15 @@ export class ReturnsByAddress0007 implements MigrationInterface {
     for (const table of ['task', 'task_event']) {
       await queryRunner.query(`ALTER TABLE ${table} ADD COLUMN unconfirmed_since timestamptz(3)`);
     }
+    // Who had claimed before this version is taken for one that had.
+    await queryRunner.query('ALTER TABLE session ADD COLUMN has_claimed boolean NOT NULL DEFAULT true');
+    await queryRunner.query('ALTER TABLE session ALTER COLUMN has_claimed DROP DEFAULT');
     await queryRunner.query('DROP INDEX session_lost');
     await queryRunner.query('CREATE INDEX session_address ON session (address, silent_since)');
   }
 
   async down(queryRunner: QueryRunner): Promise<void> {
+    await queryRunner.query('ALTER TABLE session DROP COLUMN has_claimed');
     await queryRunner.query('DROP INDEX session_address');
     await queryRunner.query(`CREATE INDEX session_lost ON session (address, silent_since) WHERE state <> 'open'`);
     for (const table of ['task_event', 'task']) {
