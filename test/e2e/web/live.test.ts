@@ -181,6 +181,8 @@ describe('with the keyboard', () => {
     await help.getByLabel('Shortcuts of one key').uncheck();
     await page.keyboard.press('Escape');
     await help.waitFor({ state: 'hidden' });
+    // The browser takes the focus off the hidden box with the next frame.
+    await eventually(() => page.locator('input:focus').count()).toBe(0);
     await page.keyboard.press('/');
     await page.keyboard.press('j');
     expect(await page.locator('input:focus, a[data-row]:focus').count()).toBe(0);
