@@ -64,7 +64,7 @@ const MAX_WRITE_BATCH = 256;
 const MAX_BATCHES_IN_FLIGHT = 2;
 const FEED_OPTIONS = {
   pollMs: 1_000,
-  pageSize: 1_000,
+  page: { records: 1_000, bytes: 2 * 1024 * 1024 },
   ringSize: 20_000,
   ringBytes: 64 * 1024 * 1024,
   maxCatchUp: 200_000,

@@ -18,7 +18,13 @@ const COLUMNS = [
   'stop_time',
   'url',
 ] as const satisfies (keyof Task)[];
-const FEED = { pollMs: 500, pageSize: 500, ringSize: 2_000, ringBytes: 16 * 1024 * 1024, maxCatchUp: 100_000 };
+const FEED = {
+  pollMs: 500,
+  page: { records: 500, bytes: 2 * 1024 * 1024 },
+  ringSize: 2_000,
+  ringBytes: 16 * 1024 * 1024,
+  maxCatchUp: 100_000,
+};
 
 /** Prints tasks, the latest change first. */
 export function listTasks(
@@ -33,7 +39,7 @@ export function listTasks(
     ...(options.text && { words: options.text.split(/\s+/) }),
   };
   return withStorage(config, async (storage) => {
-    const query = { filter, orderBy: 'updatedAt', ascending: false, limit } as const;
+    const query = { filter, orderBy: 'updatedAt', ascending: false, limit, maxBytes: Number.MAX_SAFE_INTEGER } as const;
     const tasks = await storage.tasks.list('everything', query);
     if (options.json) for (const task of tasks) printJson(task);
     else printTable(COLUMNS, tasks);

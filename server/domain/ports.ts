@@ -85,6 +85,14 @@ export interface TaskPageQuery {
   readonly ascending: boolean;
   readonly after?: TaskPosition;
   readonly limit: number;
+  /** The page ends with the record by which its texts reach so many bytes (storedBytesOf). */
+  readonly maxBytes: number;
+}
+
+/** How much is read at once: so many records at most, ending with the one by which their texts reach so many bytes. */
+export interface PageLimits {
+  readonly records: number;
+  readonly bytes: number;
 }
 
 /** Counts of one group. */
@@ -156,11 +164,11 @@ export interface FeedStore {
   /** The place after the latest event. */
   head(): Promise<FeedPosition>;
   /**
-   * The events after a place, oldest first, at most `limit`. Throws RESUME_TOKEN_INVALID when this database's history
+   * The events after a place, oldest first, within the limits. Throws RESUME_TOKEN_INVALID when this database's history
    * does not have that place, and RESUME_TOKEN_EXPIRED, before reading, when its latest event is more than `maxBehind`
    * numbers away.
    */
-  after(position: FeedPosition, limit: number, maxBehind: number): Promise<FeedEvent[]>;
+  after(position: FeedPosition, limits: PageLimits, maxBehind: number): Promise<FeedEvent[]>;
 }
 
 /** Tells nodes that there may be something new. Only ever a hint: lost, doubled or late hints are harmless. */

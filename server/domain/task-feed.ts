@@ -17,8 +17,8 @@
  */
 import type { Clock, Timer } from './clock.js';
 import { TaskDashError } from './errors.js';
-import type { ChangeHints, FeedEvent, FeedPosition, FeedStore, Log } from './ports.js';
-import { sentBytesOf } from './task.js';
+import type { ChangeHints, FeedEvent, FeedPosition, FeedStore, Log, PageLimits } from './ports.js';
+import { sentBytesOf, storedBytesOf } from './task.js';
 
 /** Some events in order, at least one. */
 export interface FeedSegment {
@@ -31,8 +31,8 @@ export interface FeedSegment {
 export interface TaskFeedOptions {
   /** How long a change waits at most when its hint was lost, in milliseconds. */
   readonly pollMs: number;
-  /** Events in one read. */
-  readonly pageSize: number;
+  /** What is read at once. */
+  readonly page: PageLimits;
   /** Events that the ring keeps, and how many bytes their records may have together. */
   readonly ringSize: number;
   readonly ringBytes: number;
@@ -107,8 +107,8 @@ export class TaskFeed {
     if (this.#head && isSame(position, this.#head)) return undefined;
     const inRing = this.#ringAfter(position);
     if (inRing) return segmentOf(inRing);
-    const { pageSize, maxCatchUp } = this.options;
-    const events = await this.store.after(position, pageSize, maxCatchUp);
+    const { page, maxCatchUp } = this.options;
+    const events = await this.store.after(position, page, maxCatchUp);
     return events.length === 0 ? undefined : segmentOf(events);
   }
 
@@ -132,7 +132,7 @@ export class TaskFeed {
     const next = firstAfter(this.#ring, position.id);
     const before = next === 0 ? this.#ringStart : positionAfter(this.#ring[next - 1] as FeedEvent);
     if (!before || !isSame(before, position) || next === this.#ring.length) return undefined;
-    return this.#ring.slice(next, next + this.options.pageSize);
+    return this.#ring.slice(next, next + this.options.page.records);
   }
 
   async #ensureHead(): Promise<FeedPosition> {
@@ -174,8 +174,9 @@ export class TaskFeed {
 
   async #readPage(): Promise<void> {
     const head = await this.#ensureHead();
-    const events = await this.store.after(head, this.options.pageSize, this.options.maxCatchUp);
-    if (events.length === this.options.pageSize) this.#pumpAgain = true;
+    const { page, maxCatchUp } = this.options;
+    const events = await this.store.after(head, page, maxCatchUp);
+    if (isFull(events, page)) this.#pumpAgain = true;
     if (this.#head === head && events.length > 0) this.#append(events);
   }
 
@@ -275,6 +276,11 @@ function segmentOf(events: readonly FeedEvent[]): FeedSegment {
 
 function isSame(one: FeedPosition, other: FeedPosition): boolean {
   return one.id === other.id && one.batch === other.batch;
+}
+
+/** Whether a page is as long as it may be, so that more may follow. */
+function isFull(events: readonly FeedEvent[], { records, bytes }: PageLimits): boolean {
+  return events.length >= records || events.reduce((sum, { task }) => sum + storedBytesOf(task), 0) >= bytes;
 }
 
 /** Whether the history no longer has the place that was asked for, or too much follows it. */

@@ -52,6 +52,18 @@ export function sentBytesOf(task: TaskTexts & { readonly id: string }): number {
   return texts.reduce((sum, text) => sum + Buffer.byteLength(JSON.stringify(text)), SENT_BESIDE_TEXTS_BYTES);
 }
 
+/** How long texts are together, in UTF-16 units: a cheap measure of the work that they make. */
+export function textsLengthOf(texts: Partial<TaskTexts>): number {
+  let length = 0;
+  for (const field of TASK_TEXT_FIELDS) length += texts[field]?.length ?? 0;
+  return length;
+}
+
+/** How many bytes the texts of a record take where it is stored, UTF-8. */
+export function storedBytesOf(task: TaskTexts & { readonly id: string }): number {
+  return TASK_TEXT_FIELDS.reduce((sum, field) => sum + Buffer.byteLength(task[field]), Buffer.byteLength(task.id));
+}
+
 /** The documented statuses; any other text is kept and shown as sent. */
 export const DOCUMENTED_STATUSES = ['running', 'finish', 'shutdown', 'restart'] as const;
 

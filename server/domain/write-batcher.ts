@@ -27,11 +27,14 @@ import type { Clock, Timer } from './clock.js';
 import { delay } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type { TaskStore, TaskWrite, TaskWriteResult } from './ports.js';
+import { textsLengthOf } from './task.js';
 
 /** Settings of a batcher. */
 export interface WriteBatcherOptions {
   /** Writes in one transaction at most. */
   readonly maxBatch: number;
+  /** How long the texts of a transaction may be together, in UTF-16 units; one write may be longer. Undefined: 524,288. */
+  readonly maxBatchLength?: number;
   /** Batches in flight at most. */
   readonly maxInFlight: number;
   /** Writes that may wait or be in flight. */
@@ -70,6 +73,8 @@ function hasWrites({ batch }: Attempt): boolean {
 }
 
 const CAPACITY_PER_ID = 256;
+/** Turned into a statement in few milliseconds, whatever the texts. */
+const MAX_BATCH_LENGTH = 524_288;
 const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 500;
 
@@ -174,10 +179,19 @@ export class WriteBatcher {
   }
 
   #start(): void {
-    while (this.#inFlight < this.options.maxInFlight && this.#ready.length > 0) {
-      const batch = this.#ready.splice(0, this.options.maxBatch);
-      void this.#run(batch);
+    while (this.#inFlight < this.options.maxInFlight && this.#ready.length > 0) void this.#run(this.#nextBatch());
+  }
+
+  /** The first writes that are ready, as many as one transaction takes. */
+  #nextBatch(): Waiting[] {
+    const { maxBatch, maxBatchLength = MAX_BATCH_LENGTH } = this.options;
+    let count = 1;
+    let length = lengthOf(this.#ready[0]);
+    for (; count < maxBatch && count < this.#ready.length; count++) {
+      length += lengthOf(this.#ready[count]);
+      if (length > maxBatchLength) break;
     }
+    return this.#ready.splice(0, count);
   }
 
   async #run(batch: Waiting[]): Promise<void> {
@@ -311,6 +325,10 @@ export class WriteBatcher {
   #wake(waiters: (() => void)[]): void {
     for (const wake of waiters.splice(0)) wake();
   }
+}
+
+function lengthOf(waiting: Waiting | undefined): number {
+  return waiting ? textsLengthOf(waiting.write.texts) : 0;
 }
 
 /** What an answer says when an earlier run may still arrive. Versions only grow, so `changed` stays true. */

@@ -8,10 +8,18 @@ import type {
   TaskOrderField,
   TaskPageQuery,
 } from '../domain/ports.js';
-import type { Task, TaskEvent } from '../domain/task.js';
+import { storedBytesOf, type Task, type TaskEvent } from '../domain/task.js';
 import type { Postgres, Statement } from './postgres.js';
 import { filterCondition, Parameters, scopeCondition } from './task-conditions.js';
-import { EVENT_COLUMNS, TASK_COLUMNS, taskEventOf, taskOf, type TaskEventRow, type TaskRow } from './task-rows.js';
+import {
+  EVENT_COLUMNS,
+  storedBytes,
+  TASK_COLUMNS,
+  taskEventOf,
+  taskOf,
+  type TaskEventRow,
+  type TaskRow,
+} from './task-rows.js';
 
 /** Finds are the hot path of services, which see everything: prepared. */
 const FIND_MANY: Statement = {
@@ -67,17 +75,23 @@ export class TaskQueries {
   async list(scope: Scope, query: TaskPageQuery): Promise<Task[]> {
     const inUnvalued = query.after?.value === null;
     const valued = inUnvalued ? [] : await this.#page(scope, query, valuedPart);
-    if (!ORDER_COLUMNS[query.orderBy].isOptional || valued.length === query.limit) return valued;
+    const limit = query.limit - valued.length;
+    const maxBytes = query.maxBytes - valued.reduce((sum, task) => sum + storedBytesOf(task), 0);
+    if (!ORDER_COLUMNS[query.orderBy].isOptional || limit === 0 || maxBytes <= 0) return valued;
     const { after, ...whole } = query;
-    const rest = { ...whole, limit: query.limit - valued.length, ...(inUnvalued && after && { after }) };
+    const rest = { ...whole, limit, maxBytes, ...(inUnvalued && after && { after }) };
     return [...valued, ...(await this.#page(scope, rest, unvaluedPart))];
   }
 
   async #page(scope: Scope, query: TaskPageQuery, part: (query: TaskPageQuery, parameters: Parameters) => string) {
     const parameters = new Parameters();
     const conditions = [scopeCondition(scope, parameters), filterCondition(query.filter, this.unicode, parameters)];
-    const text = `SELECT ${TASK_COLUMNS} FROM task WHERE ${conditions.join(' AND ')} AND ${part(query, parameters)}
+    const page = `SELECT ${TASK_COLUMNS} FROM task WHERE ${conditions.join(' AND ')} AND ${part(query, parameters)}
       LIMIT ${parameters.add(query.limit)}`;
+    const text = `SELECT ${TASK_COLUMNS} FROM (
+        SELECT *, sum(${storedBytes('id')}) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+        FROM (SELECT *, row_number() OVER () AS place FROM (${page}) AS page) AS placed
+      ) AS measured WHERE COALESCE(bytes_before, 0) < ${parameters.add(query.maxBytes)}::bigint ORDER BY place`;
     return (await this.postgres.adHocRows<TaskRow>(text, parameters.values)).map(taskOf);
   }
 

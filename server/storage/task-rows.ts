@@ -81,6 +81,12 @@ export interface FeedRow extends TaskEventRow, Omit<RecordRow, 'status' | 'revis
 
 export const TASK_COLUMNS = ['id', ...RECORD_COLUMNS, ...TASK_ONLY_COLUMNS].join(', ');
 
+/** What the texts of a record measure (storedBytesOf), as an expression; `id` is the column of its id. */
+export function storedBytes(id: 'id' | 'task_id'): string {
+  const texts = [id, 'name', 'url', 'user_id', 'group_id', 'description', 'status', 'start_time', 'stop_time'];
+  return `(${texts.map((column) => `octet_length(${column})`).join(' + ')})`;
+}
+
 const EVENT_ONLY_COLUMNS = 'seq, task_id, kind, from_status, event_cause, actor, node, at, gap_ms';
 export const EVENT_COLUMNS = `${EVENT_ONLY_COLUMNS}, status, revision`;
 export const FEED_COLUMNS = `${EVENT_ONLY_COLUMNS}, previous_user_id, previous_group_id, lane, batch, ${RECORD_COLUMNS.join(', ')}`;

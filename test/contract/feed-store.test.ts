@@ -1,11 +1,16 @@
 /** What every change feed tells. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { FeedEvent, FeedPosition } from '../../server/domain/ports.js';
+import { storedBytesOf } from '../../server/domain/task.js';
 import { positionAfter } from '../../server/domain/task-feed.js';
+import { upTo } from '../support/page-limits.js';
 import { taskStoreBenches, type TaskStoreBench } from '../support/task-store-bench.js';
 import { registration, update } from '../support/task-writes.js';
 
 const SESSION = '00000000-0000-4000-8000-000000000001';
+
+/** Two bytes a character. */
+const LONG = 'é'.repeat(100);
 
 describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
   let bench: TaskStoreBench;
@@ -19,7 +24,7 @@ describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
   });
   afterAll(() => bench.close());
 
-  const since = (from: FeedPosition): Promise<FeedEvent[]> => bench.feed.after(from, 100, 1000);
+  const since = (from: FeedPosition): Promise<FeedEvent[]> => bench.feed.after(from, upTo(100), 1000);
   const idsIn = (events: readonly FeedEvent[]) => events.map(({ event }) => event.taskId);
 
   it('has nothing to tell while nothing changes', async () => {
@@ -41,6 +46,22 @@ describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
       { event: firstEvent, task: first, ...more },
       { event: secondEvent, task: second, ...more },
     ]);
+  });
+
+  it('ends a page with the record that fills it, whatever the place itself measures', async () => {
+    for (const id of ['a', 'b', 'c', 'd']) await bench.tasks.writeBatch([registration(id, { description: LONG })]);
+    const whole = await since(start);
+    const bytes = storedBytesOf((whole[0] as FeedEvent).task);
+    for (const [from, rest] of [
+      [start, whole] as const,
+      [positionAfter(whole[0] as FeedEvent), whole.slice(1)] as const,
+    ]) {
+      const read = async (limit: number) => bench.feed.after(from, { records: 100, bytes: limit }, 1000);
+      expect(await read(1)).toEqual(rest.slice(0, 1));
+      expect(await read(bytes)).toEqual(rest.slice(0, 1));
+      expect(await read(bytes + 1)).toEqual(rest.slice(0, 2));
+      expect(await read(2 * bytes + 1)).toEqual(rest.slice(0, 3));
+    }
   });
 
   it('tells whose a task was before it moved', async () => {
@@ -79,9 +100,9 @@ describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
     await bench.tasks.writeBatch([registration('later')]);
     const whole = await since(start);
     expect(whole).toHaveLength(4);
-    expect(await bench.feed.after(start, 2, 1000)).toEqual(whole.slice(0, 2));
+    expect(await bench.feed.after(start, upTo(2), 1000)).toEqual(whole.slice(0, 2));
     for (const [index, event] of whole.entries()) {
-      expect(await bench.feed.after(positionAfter(event), 2, 1000)).toEqual(whole.slice(index + 1, index + 3));
+      expect(await bench.feed.after(positionAfter(event), upTo(2), 1000)).toEqual(whole.slice(index + 1, index + 3));
     }
     expect(await bench.feed.head()).toEqual(positionAfter(whole.at(-1) as FeedEvent));
   });
@@ -90,8 +111,8 @@ describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
     await bench.tasks.writeBatch([registration('a')]);
     const place = await bench.feed.head();
     await bench.tasks.writeBatch(['b', 'c', 'd'].map((id) => registration(id)));
-    expect(await bench.feed.after(place, 1, 3)).toHaveLength(1);
-    await expect(bench.feed.after(place, 1, 2)).rejects.toMatchObject({ code: 'RESUME_TOKEN_EXPIRED' });
+    expect(await bench.feed.after(place, upTo(1), 3)).toHaveLength(1);
+    await expect(bench.feed.after(place, upTo(1), 2)).rejects.toMatchObject({ code: 'RESUME_TOKEN_EXPIRED' });
   });
 
   it('refuses a place that its history does not have: ahead of it, or of another batch', async () => {
@@ -101,6 +122,6 @@ describe.each(taskStoreBenches)('the change feed on %s', (_name, open) => {
       { id: id + 1_000_000, batch },
       { id, batch: '1.1' },
     ])
-      await expect(bench.feed.after(place, 10, 1000)).rejects.toMatchObject({ code: 'RESUME_TOKEN_INVALID' });
+      await expect(bench.feed.after(place, upTo(10), 1000)).rejects.toMatchObject({ code: 'RESUME_TOKEN_INVALID' });
   });
 });

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FeedPosition } from '../../server/domain/ports.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import type { Task, TaskEvent, TaskTexts } from '../../server/domain/task.js';
+import { upTo } from '../support/page-limits.js';
 import { openOnMemory, openOnPostgres, type TaskStoreBench } from '../support/task-store-bench.js';
 import { PLAIN_TEXTS } from '../support/task-writes.js';
 
@@ -100,11 +101,12 @@ async function everything(bench: TaskStoreBench, from: FeedPosition) {
     orderBy: 'id',
     ascending: true,
     limit: 100,
+    maxBytes: Number.MAX_SAFE_INTEGER,
   });
   const histories = await Promise.all(
     IDS.map(async (id) => (await bench.tasks.events('everything', id, undefined, 1000)).map(withoutId)),
   );
-  const events = await bench.feed.after(from, 10_000, 10_000);
+  const events = await bench.feed.after(from, upTo(10_000), 10_000);
   const feed = IDS.map((id) =>
     events
       .filter(({ task }) => task.id === id)

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Scope } from '../../server/domain/access.js';
 import type { TaskFilter, TaskOrderField, TaskPageQuery } from '../../server/domain/ports.js';
-import type { Task } from '../../server/domain/task.js';
+import { storedBytesOf, type Task } from '../../server/domain/task.js';
 import { positionOf } from '../../server/domain/task-registry.js';
 import { taskStoreBenches, type TaskStoreBench } from '../support/task-store-bench.js';
 import { registration, update } from '../support/task-writes.js';
@@ -49,7 +49,14 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
   afterAll(() => bench.close());
 
   const list = (scope: Scope, query: Partial<TaskPageQuery> = {}): Promise<Task[]> =>
-    bench.tasks.list(scope, { filter: {}, orderBy: 'id', ascending: true, limit: 100, ...query });
+    bench.tasks.list(scope, {
+      filter: {},
+      orderBy: 'id',
+      ascending: true,
+      limit: 100,
+      maxBytes: Number.MAX_SAFE_INTEGER,
+      ...query,
+    });
   const idsOf = async (filter: TaskFilter): Promise<string[]> =>
     (await list('everything', { filter })).map((task) => task.id);
 
@@ -106,6 +113,18 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
         for (let limit = 1; limit <= TASKS.length; limit++) {
           expect(await allPages(orderBy, ascending, limit)).toEqual(whole.map((task) => task.id));
         }
+      }
+    });
+
+    it('ends a page with the record that fills it', async () => {
+      for (const orderBy of ORDERS) {
+        const whole = await list('everything', { orderBy });
+        for (let count = 1; count <= whole.length; count++) {
+          const maxBytes = whole.slice(0, count).reduce((sum, task) => sum + storedBytesOf(task), 0);
+          expect(await list('everything', { orderBy, maxBytes })).toEqual(whole.slice(0, count));
+          expect(await list('everything', { orderBy, maxBytes: maxBytes - 1 })).toEqual(whole.slice(0, count));
+        }
+        expect(await list('everything', { orderBy, maxBytes: 1 })).toEqual(whole.slice(0, 1));
       }
     });
 

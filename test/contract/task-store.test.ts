@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Scope } from '../../server/domain/access.js';
 import type { Task, TaskEvent } from '../../server/domain/task.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
+import { upTo } from '../support/page-limits.js';
 import { taskStoreBenches, type TaskStoreBench } from '../support/task-store-bench.js';
 import { registration, update } from '../support/task-writes.js';
 
@@ -152,7 +153,8 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       await write(update('a', {}, { sessionId: SESSION, guess: 'kept' }));
       expect(await doubt()).toEqual(since);
       expect(
-        (await bench.feed.after({ id: 0, batch: '' }, 100, Number.MAX_SAFE_INTEGER)).at(-1)?.task.unconfirmedSince,
+        (await bench.feed.after({ id: 0, batch: '' }, upTo(100), Number.MAX_SAFE_INTEGER)).at(-1)?.task
+          .unconfirmedSince,
       ).toEqual(since);
       await write(update('a', { status: 'running' }, { sessionId: SESSION }));
       expect(await doubt()).toBeNull();

@@ -7,6 +7,7 @@ import { positionAfter } from '../../server/domain/task-feed.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
 import { AFTER } from '../../server/storage/task-feed-store.js';
 import { WRITE } from '../../server/storage/task-write-statements.js';
+import { upTo } from '../support/page-limits.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { silentLog } from '../support/silent-log.js';
 import { registration } from '../support/task-writes.js';
@@ -51,7 +52,7 @@ let batches = 0;
 
 const write = (...ids: string[]) => nodes[0].tasks.writeBatch(ids.map((id) => registration(id)));
 const idsAfter = async (place: FeedPosition, node = nodes[0]) =>
-  (await node.feed.after(place, 1000, 100_000)).map(({ event }) => event.taskId);
+  (await node.feed.after(place, upTo(1000), 100_000)).map(({ event }) => event.taskId);
 
 async function untilSomebodyWaitsForALock(): Promise<void> {
   const text = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
@@ -92,13 +93,14 @@ describe('the feed', () => {
 
   it('reads for a page what it returns, however many follow', async () => {
     await nodes[0].tasks.writeBatch(Array.from({ length: 1000 }, (_, index) => registration(`task-${index}`)));
-    const [first] = await nodes[0].feed.after({ id: 0, batch: '' }, 1, 100_000);
+    const [first] = await nodes[0].feed.after({ id: 0, batch: '' }, upTo(1), 100_000);
     // As autovacuum does sooner or later: without statistics the planner takes the table for empty.
     await nodes[0].dataSource.query('ANALYZE task_event');
     const plan = await nodes[0].dataSource.query<{ 'QUERY PLAN': string }[]>(`EXPLAIN (ANALYZE) ${AFTER.text}`, [
       first?.event.id,
       10,
       100_000,
+      1_000_000,
     ]);
     const lines = plan.map((line) => line['QUERY PLAN']);
     const rows = lines
@@ -138,7 +140,7 @@ describe('the feed', () => {
         const isLast = writers === 0;
         const limit = 1 + ((turn * 37) % 400);
         const node = turn % 2 === 0 ? nodes[0] : nodes[1];
-        const events = await node.feed.after(position, limit, 100_000);
+        const events = await node.feed.after(position, upTo(limit), 100_000);
         // A cut in the middle of a page, like a connection that is lost: the rest is read again from there.
         const kept = turn % 5 === 0 ? events.slice(0, Math.ceil(events.length / 2)) : events;
         told.push(...kept.map(({ event }) => event.id));

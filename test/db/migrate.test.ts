@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../server/domain/clock.js';
 import { migrate, SchemaError } from '../../server/storage/migrate.js';
 import { openStorage } from '../../server/storage/storage.js';
+import { upTo } from '../support/page-limits.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { silentLog } from '../support/silent-log.js';
 import { registration } from '../support/task-writes.js';
@@ -101,11 +102,11 @@ describe('a database that was set back to an earlier state', () => {
     await run(database, `SELECT setval(pg_get_serial_sequence('task_event', 'seq'), ${kept.id})`);
 
     const storage = await openStorage(settings);
-    await expect(storage.feed.after(lost, 10, 1000)).rejects.toMatchObject({ code: 'RESUME_TOKEN_INVALID' });
+    await expect(storage.feed.after(lost, upTo(10), 1000)).rejects.toMatchObject({ code: 'RESUME_TOKEN_INVALID' });
     await storage.tasks.writeBatch([registration('new')]);
     expect((await storage.feed.head()).id).toBe(lost.id);
-    await expect(storage.feed.after(lost, 10, 1000)).rejects.toMatchObject({ code: 'RESUME_TOKEN_INVALID' });
-    const events = await storage.feed.after(kept, 10, 1000);
+    await expect(storage.feed.after(lost, upTo(10), 1000)).rejects.toMatchObject({ code: 'RESUME_TOKEN_INVALID' });
+    const events = await storage.feed.after(kept, upTo(10), 1000);
     expect(events.map(({ event }) => event.taskId)).toEqual(['new']);
     await storage.close();
   });

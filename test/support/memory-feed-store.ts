@@ -1,8 +1,9 @@
 /** The change feed in memory: the event with id n stands at index n − 1. */
 import { TaskDashError } from '../../server/domain/errors.js';
-import type { FeedEvent, FeedPosition, FeedStore } from '../../server/domain/ports.js';
+import type { FeedEvent, FeedPosition, FeedStore, PageLimits } from '../../server/domain/ports.js';
 import { positionAfter } from '../../server/domain/task-feed.js';
 import type { MemoryTaskDatabase } from './memory-task-store.js';
+import { withinLimits } from './page-limits.js';
 
 export class MemoryFeedStore implements FeedStore {
   constructor(private readonly database: Pick<MemoryTaskDatabase, 'history'>) {}
@@ -11,12 +12,12 @@ export class MemoryFeedStore implements FeedStore {
     return Promise.resolve(this.#placeAfter(this.database.history.length));
   }
 
-  after(position: FeedPosition, limit: number, maxBehind: number): Promise<FeedEvent[]> {
+  after(position: FeedPosition, limits: PageLimits, maxBehind: number): Promise<FeedEvent[]> {
     const { history } = this.database;
     if (history.length - position.id > maxBehind) return refused('RESUME_TOKEN_EXPIRED');
     if (position.id > 0 && this.#placeAfter(position.id).batch !== position.batch)
       return refused('RESUME_TOKEN_INVALID');
-    return Promise.resolve(history.slice(position.id, position.id + limit));
+    return Promise.resolve(withinLimits(history.slice(position.id), limits, ({ task }) => task));
   }
 
   #placeAfter(id: number): FeedPosition {

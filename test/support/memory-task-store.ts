@@ -20,6 +20,7 @@ import type {
 } from '../../server/domain/ports.js';
 import { parseInstant } from '../../server/domain/reported-time.js';
 import { LAPSE_CAUSES, type Cause, type Task, type TaskEvent } from '../../server/domain/task.js';
+import { withinLimits } from './page-limits.js';
 
 /** A task with what only storage knows of it. */
 export interface StoredTask extends Task {
@@ -210,7 +211,8 @@ export class MemoryTaskStore implements TaskStore {
     const sorted = placed.sort((one, other) => order(one.position, other.position));
     const { after } = query;
     const rest = after ? sorted.filter(({ position }) => order(position, after) > 0) : sorted;
-    return Promise.resolve(rest.slice(0, query.limit).map(({ task }) => task));
+    const limits = { records: query.limit, bytes: query.maxBytes };
+    return Promise.resolve(withinLimits(rest, limits, ({ task }) => task).map(({ task }) => task));
   }
 
   count(scope: Scope, filter: TaskFilter, bound: number): Promise<number> {

@@ -20,6 +20,7 @@ import { Readiness } from '../../server/transports/readiness.js';
 import { Arrivals } from '../../server/transports/rpc/arrivals.js';
 import type { CallReport } from '../../server/transports/rpc/call.js';
 import { createRpcServices, type RpcService } from '../../server/transports/rpc/services.js';
+import { upTo } from './page-limits.js';
 import { MemoryFeedStore } from './memory-feed-store.js';
 import { MemoryIdentityStore } from './memory-identity-store.js';
 import { MemoryConnection, MemoryDatabase } from './memory-liveness-stores.js';
@@ -114,7 +115,7 @@ export class RpcRig {
       feedStore,
       hints,
       clock,
-      { pollMs: 200, pageSize: 1_000, ringSize: 20_000, ringBytes: 1e8, maxCatchUp: 200_000 },
+      { pollMs: 200, page: upTo(1_000), ringSize: 20_000, ringBytes: 1e8, maxCatchUp: 200_000 },
       log,
     );
     const { nodes, sessions, beats } = new MemoryConnection(new MemoryDatabase(clock));

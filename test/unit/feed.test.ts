@@ -3,13 +3,14 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { TaskDashError } from '../../server/domain/errors.js';
 import type { FeedPosition, FeedStore } from '../../server/domain/ports.js';
 import { TaskFeed, type FeedWatch, type TaskFeedOptions } from '../../server/domain/task-feed.js';
+import { upTo } from '../support/page-limits.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryFeedStore } from '../support/memory-feed-store.js';
 import { MemoryTaskDatabase, MemoryTaskStore } from '../support/memory-task-store.js';
 import { silentLog } from '../support/silent-log.js';
 import { registration } from '../support/task-writes.js';
 
-const OPTIONS: TaskFeedOptions = { pollMs: 1000, pageSize: 4, ringSize: 12, ringBytes: 1e6, maxCatchUp: 1000 };
+const OPTIONS: TaskFeedOptions = { pollMs: 1000, page: upTo(4), ringSize: 12, ringBytes: 1e6, maxCatchUp: 1000 };
 const never = new AbortController().signal;
 
 let clock: ManualClock;
@@ -233,9 +234,21 @@ describe('a history that was set back, as by a failover to a standby that had no
   });
 });
 
+describe('long records', () => {
+  it('are read in short pages, one right after the other', async () => {
+    const node = new Node({ page: { records: 100, bytes: 20 } });
+    const watcher = await new Watcher().begin(node);
+    await write(...range(50));
+    node.hint();
+    for (let round = 0; round < 5; round++) await settle();
+    expect(watcher.told).toHaveLength(50);
+    await watcher.end();
+  });
+});
+
 describe('a thousand watchers', () => {
   it('cost one read of the database for all', async () => {
-    const node = new Node({ pageSize: 100, ringSize: 1000 });
+    const node = new Node({ page: upTo(100), ringSize: 1000 });
     const watchers = await Promise.all(Array.from({ length: 1000 }, () => new Watcher().begin(node)));
     await settle();
     const { reads } = node.store;
@@ -250,7 +263,7 @@ describe('a thousand watchers', () => {
   });
 
   it('that come from another node cost a few reads, and then none but the one for all', async () => {
-    const node = new Node({ pageSize: 100, ringSize: 1000 });
+    const node = new Node({ page: upTo(100), ringSize: 1000 });
     const beside = await new Watcher().begin(node);
     const watchers: Watcher[] = [];
     for (let count = 0; count < 1000; count++) {
@@ -294,7 +307,7 @@ describe('the ring', () => {
   });
 
   it('is bounded by the bytes of its records too', async () => {
-    const node = new Node({ ringSize: 1000, ringBytes: 100_000, pageSize: 100 });
+    const node = new Node({ ringSize: 1000, ringBytes: 100_000, page: upTo(100) });
     const slow = await node.feed.open();
     const fast = await new Watcher().begin(node);
     await tasks.writeBatch(range(60).map((id) => registration(id, { description: 'x'.repeat(8000) })));
@@ -331,7 +344,7 @@ it('every change is told once, in order, to watchers that are cut off at random 
       clock = new ManualClock();
       database = new MemoryTaskDatabase();
       tasks = new MemoryTaskStore(database, clock, 'node-a');
-      const nodes = [new Node(), new Node({ ringSize: 4 }), new Node({ pageSize: 1 })];
+      const nodes = [new Node(), new Node({ ringSize: 4 }), new Node({ page: upTo(1) })];
       const told: string[][] = [[], [], []];
       const places: FeedPosition[] = Array.from({ length: 3 }, () => ({ id: 0, batch: '' }));
       const watchers: (Watcher | undefined)[] = [];

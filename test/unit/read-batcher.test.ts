@@ -50,6 +50,22 @@ describe('the read batcher', () => {
     expect(reader.pending).toBe(0);
   });
 
+  it('answers no more in one turn than a loop can take, and all of it', async () => {
+    const { store, find } = bench();
+    store.tasks.set('long', { id: 'long', description: 'x'.repeat(150_000) } as Task);
+    let answered = 0;
+    const answers = Array.from({ length: 9 }, () => find('long').then(() => answered++));
+    await settle();
+    store.asked[0]?.answer();
+    await settle();
+    expect(answered).toBe(2);
+    await new Promise((resolve) => setImmediate(resolve));
+    await settle();
+    expect(answered).toBe(4);
+    await Promise.all(answers);
+    expect(answered).toBe(9);
+  });
+
   it('never lets a find join a query that is under way', async () => {
     const { store, find } = bench();
     const early = find('a');

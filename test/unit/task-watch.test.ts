@@ -5,6 +5,7 @@ import { Standing } from '../../server/domain/standing.js';
 import { TaskFeed } from '../../server/domain/task-feed.js';
 import { requireSameSight, TaskWatcher, type WatchMessage } from '../../server/domain/task-watch.js';
 import { TokenSealer } from '../../server/domain/token-sealer.js';
+import { upTo } from '../support/page-limits.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryFeedStore } from '../support/memory-feed-store.js';
 import { MemoryTaskDatabase, MemoryTaskStore } from '../support/memory-task-store.js';
@@ -31,7 +32,7 @@ beforeEach(async () => {
   tasks = new MemoryTaskStore(database, clock, 'node-a');
   feedStore = new MemoryFeedStore(database);
   const hints = { announce: () => {}, listen: (listener: () => void) => ((onHint = listener), () => {}) };
-  const limits = { pollMs: 1000, pageSize: 100, ringSize: 5, ringBytes: 1e6, maxCatchUp: 1000 };
+  const limits = { pollMs: 1000, page: upTo(100), ringSize: 5, ringBytes: 1e6, maxCatchUp: 1000 };
   const feed = new TaskFeed(feedStore, hints, clock, limits, silentLog);
   feed.start();
   access = () => TOKEN;

@@ -98,6 +98,15 @@ describe('batches', () => {
     ]);
   });
 
+  it('end before their texts are longer than allowed, with one write at least', async () => {
+    const batcher = open({ maxBatchLength: 100 });
+    for (const [index, length] of [200, 30, 30, 30, 50].entries())
+      void batcher.submit(registration(`${index}`, { status: '', description: 'x'.repeat(length) }));
+    await turns();
+    for (let batch = 0; batch < 2; batch++) await store.answer();
+    expect(store.ids).toEqual([['0'], ['1', '2', '3'], ['4']]);
+  });
+
   it('never hold an id twice, and keep the order of its writes', async () => {
     const batcher = open();
     const order: string[] = [];

@@ -6,6 +6,7 @@ import type { FeedPosition } from '../../../server/domain/ports.js';
 import { positionAfter } from '../../../server/domain/task-feed.js';
 import { WriteBatcher } from '../../../server/domain/write-batcher.js';
 import { openStorage, type Storage } from '../../../server/storage/storage.js';
+import { upTo } from '../../support/page-limits.js';
 import { silentLog } from '../../support/silent-log.js';
 import { registration } from '../../support/task-writes.js';
 import { until } from './process-list.js';
@@ -78,7 +79,7 @@ async function watch(storage: Storage, told: string[], isOver: () => boolean): P
   let place: FeedPosition = { id: 0, batch: '' };
   for (;;) {
     const isLast = isOver();
-    const events = await whenBack(() => storage.feed.after(place, 100, 1_000_000));
+    const events = await whenBack(() => storage.feed.after(place, upTo(100), 1_000_000));
     told.push(...events.map(({ task }) => task.id));
     const last = events.at(-1);
     if (last) place = positionAfter(last);
