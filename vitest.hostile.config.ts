@@ -10,6 +10,7 @@ them and the database share the machine. The figures from before the attack, and
 
 - **held**: the server took less than 400 MiB, \`/healthz\` answered within 200 ms (99 of 100 times), and the good client had at
   least half of the answers a second that it had before.
+- **longest turn**: how long the server's event loop was late at most, waiting for a core included.
 - **its worst second**: the fewest answers that the good client had in one second.
 `;
 

@@ -12,11 +12,9 @@ import {
   unfinishedCalls,
 } from './attacks/messages.js';
 import { logins, manyLeases, randomTokens, smuggling, unreadFinds, updatesOfOne } from './attacks/others.js';
+import { longBatches, longCatchUps, longPages } from './attacks/records.js';
 import { healthWatches, reflection, slowCalls, slowHeaders, taskWatches } from './attacks/streams.js';
 import { scenario } from './scenario.js';
-
-/** What has no bound of its own yet: its figures are shown and not judged. */
-const SHOWN = { notJudged: 'no bound of its own yet' };
 
 it('JSON of 1.4 million elements, with a good token', scenario(manyElements));
 it('JSON that is nested 4 million deep, with a good token', scenario(deepNesting));
@@ -38,8 +36,11 @@ it('HTTP/2 PING whose answers are not read', scenario(unreadPings));
 it('HTTP/2 CONTINUATION', scenario(continuationFlood));
 it('HPACK that unpacks to very much', scenario(hpackBomb));
 it('requests that two readers would cut apart differently', scenario(smuggling));
-it('300 legacy connections that ask for 66 kB and never read', scenario(unreadFinds, SHOWN));
-it('160 legacy connections that update one task', scenario(updatesOfOne, SHOWN));
-it('12 callers with random tokens', scenario(randomTokens, SHOWN));
-it('200 logins at once', scenario(logins, SHOWN));
-it('20,000 leases of one token', scenario(manyLeases, SHOWN));
+it('300 legacy connections that ask for 66 kB and never read', scenario(unreadFinds));
+it('160 legacy connections that update one task', scenario(updatesOfOne));
+it('4 readers of pages of the longest records', scenario(longPages));
+it('4 watchers that read the longest records again and again', scenario(longCatchUps));
+it('4 writers of batches of the longest records', scenario(longBatches));
+it('12 callers with random tokens', scenario(randomTokens));
+it('200 logins at once', scenario(logins));
+it('20,000 leases of one token', scenario(manyLeases));

@@ -38,18 +38,14 @@ export interface Figures {
   readonly healthP99Ms: number;
   /** Before the attack: how busy the machine was anyway. */
   readonly healthP99BeforeMs: number;
+  /** The longest time that the server's event loop was late, the attack apart and during it. */
+  readonly longestTurnBeforeMs: number;
+  readonly longestTurnMs: number;
   readonly before: number;
   readonly during: number;
   readonly worstSecond: number;
   readonly failures: number;
   readonly saw: string;
-}
-
-/** How a scenario may differ. */
-export interface ScenarioOptions {
-  readonly settings?: Readonly<Record<string, string>>;
-  /** Why its figures are shown and not judged. */
-  readonly notJudged?: string;
 }
 
 export const BOUNDS = { rssMib: 400, healthP99Ms: 200, rate: 0.5 } as const;
@@ -59,39 +55,36 @@ export const ADMIN_PASSWORD = 'correct horse battery';
 const MAIN = fileURLToPath(new URL('../../dist/server/main.js', import.meta.url));
 
 /** Plays an attack on a server of its own; all of its figures must be within the bounds. */
-export function scenario(attack: Attack, options: ScenarioOptions = {}) {
+export function scenario(attack: Attack) {
   return async ({ task }: TestContext): Promise<void> => {
     const database = await createTestDatabase();
     const undo: (() => Promise<unknown> | void)[] = [() => database.drop()];
     try {
-      const figures = await play(attack, database.url, options, undo);
+      const figures = await play(attack, database.url, undo);
       task.meta.hostile = figures;
-      if (options.notJudged === undefined) expectHeld(figures);
+      expectHeld(figures);
     } finally {
       for (const step of undo.reverse()) await step();
     }
   };
 }
 
-async function play(
-  attack: Attack,
-  databaseUrl: string,
-  { settings }: ScenarioOptions,
-  undo: (() => Promise<unknown> | void)[],
-): Promise<Figures> {
+async function play(attack: Attack, databaseUrl: string, undo: (() => Promise<unknown> | void)[]): Promise<Figures> {
   const env = {
     TASKDASH_DATABASE_URL: databaseUrl,
     TASKDASH_ADMIN_PASSWORD: ADMIN_PASSWORD,
     TASKDASH_LOG_LEVEL: 'error',
   };
-  const server = await ServerProcess.start({ ...env, ...settings });
+  const server = await ServerProcess.start(env);
   undo.push(() => server.kill());
   const token = await createToken(databaseUrl);
   const good = await GoodClient.launch({ ...server.ready, token });
   undo.push(() => good.end());
   // Once unmeasured: the first calls of a process are slow.
   await good.measure(1_000);
+  await longestTurnMs(server.ready);
   const before = await good.measure(BEFORE_MS);
+  const longestTurnBeforeMs = await longestTurnMs(server.ready);
   const endsAt = performance.now() + DURING_MS;
   const isOn = () => performance.now() < endsAt;
   const measuring = good.measure(DURING_MS);
@@ -101,6 +94,8 @@ async function play(
     rssMib: peakMemory(server.pid),
     healthP99Ms: during.healthP99Ms,
     healthP99BeforeMs: before.healthP99Ms,
+    longestTurnBeforeMs,
+    longestTurnMs: await longestTurnMs(server.ready),
     before: before.callsPerSecond,
     during: during.callsPerSecond,
     worstSecond: during.worstSecond,
@@ -126,6 +121,12 @@ function expectHeld(figures: Figures): void {
 function peakMemory(pid: number): number {
   const kib = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
   return Number(kib) / 1024;
+}
+
+/** The longest turn of the server's event loop since this was asked last. */
+async function longestTurnMs({ http }: ReadyLine): Promise<number> {
+  const metrics = await (await fetch(`${http}/metrics`)).text();
+  return Number(/^nodejs_eventloop_lag_max_seconds (\S+)/m.exec(metrics)?.[1]) * 1000;
 }
 
 async function createToken(databaseUrl: string): Promise<string> {
