@@ -30,6 +30,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** Resolves in the next turn of the event loop, when others have had theirs. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
 /** Resolves after `delayMs`, or at once when the signal aborts. */
 export function delay(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

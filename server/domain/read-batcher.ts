@@ -15,9 +15,8 @@
  * - No more than `capacity` finds wait or are being read; beyond that OVERLOADED. Doors that can push back ask `hasRoom`
  *   first and resume on `whenRoom`.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Scope } from './access.js';
-import { delay, type Clock, type Timer } from './clock.js';
+import { delay, nextTurn, type Clock, type Timer } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type { TaskStore } from './ports.js';
 import { textsLengthOf, type Task } from './task.js';

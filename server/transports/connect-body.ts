@@ -22,8 +22,8 @@ const PACKED = 1;
 const REQUEST_BYTES = 1_024;
 /** Larger messages are decoded in a turn after that in which they were looked through, so that neither takes long. */
 const LARGE_BYTES = 65_536;
-/** How many portions of large bodies are read in a turn of the event loop: 512 kB, some two milliseconds. */
-const PORTIONS_A_TURN = 8;
+/** How many portions of large bodies are read in a turn of the event loop: 128 kB, half a millisecond. */
+const PORTIONS_A_TURN = 2;
 const GONE = new ConnectError('the caller went away', Code.Canceled);
 
 /** What a body is by the headers in front of it. */

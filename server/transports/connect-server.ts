@@ -20,8 +20,9 @@ import type { Readiness } from './readiness.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js';
-import { MAX_CONNECTIONS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
+import { CALLS_A_TURN, MAX_CONNECTIONS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
+import { TurnQueue } from './rpc/turn-queue.js';
 import { createPageHandler, plain, type PageHandler } from './static-files.js';
 
 /** What the door works with. */
@@ -80,6 +81,7 @@ export class HttpServer {
   readonly #rpc: Handler;
   /** For what is small in any case, and for strangers. */
   readonly #smallRpc: Handler;
+  readonly #turns = new TurnQueue(CALLS_A_TURN);
   readonly #shutdown = new AbortController();
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -92,7 +94,9 @@ export class HttpServer {
     this.#smallRpc = this.#adapter(Math.min(maxMessageBytes, MAX_STRANGER_BYTES));
     // Every call listens for the stop; Node warns of more than ten as of a leak.
     setMaxListeners(Infinity, this.#shutdown.signal);
-    this.#server = createListener(options.tls, (request, response) => this.#guard(request, response));
+    this.#server = createListener(options.tls, (request, response) =>
+      this.#guard(request, response, () => this.#answer(request, response)),
+    );
     this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
@@ -155,9 +159,9 @@ export class HttpServer {
   }
 
   /** Keeps a defect in answering one request from ending the server. */
-  #guard(request: IncomingMessage, response: ServerResponse): void {
+  #guard(request: IncomingMessage, response: ServerResponse, work: () => void): void {
     try {
-      this.#answer(request, response);
+      work();
     } catch (defect) {
       this.#failed(defect, request, response);
     }
@@ -183,6 +187,11 @@ export class HttpServer {
     if (!namesHost(request)) return plain(response, 400, 'The Host header does not name a host.');
     if (!this.#isMeant(request)) return plain(response, 421, notMeant(request));
     if (request.method === 'POST') for (const [name, value] of PASSED_AT_ONCE) response.setHeader(name, value);
+    this.#turns.enter(() => this.#guard(request, response, () => this.#begin(request, response)));
+  }
+
+  #begin(request: IncomingMessage, response: ServerResponse): void {
+    if (response.destroyed) return;
     if (request.method !== 'POST' || isSmall(request)) return this.#smallRpc(request, response);
     this.#admit(request, response).catch((defect: unknown) => this.#failed(defect, request, response));
   }

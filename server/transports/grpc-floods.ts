@@ -1,13 +1,13 @@
 /**
  * Connections of the gRPC door that send much and say little: frames that carry no message (PING, SETTINGS, headers that
- * unpack to very much), and streams that are refused again and again. HTTP/2 answers and unpacks such things before anybody
+ * unpack to very much), calls that are reset as soon as they are begun, and streams that are refused again and again. HTTP/2 answers and unpacks such things before anybody
  * here sees them, some milliseconds for each piece that is read; so the connection is closed, and its address has to wait.
  */
 import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../domain/clock.js';
 import { networkOf } from '../domain/network.js';
 import type { Log } from '../domain/ports.js';
-import { MAX_FLOOD } from './rpc/limits.js';
+import { CALL_BYTES, MAX_FLOOD } from './rpc/limits.js';
 
 /** What an open connection did since it was looked at last. */
 interface Record {
@@ -17,6 +17,8 @@ interface Record {
   /** Bytes that calls account for. */
   usefulBytes: number;
   refusedStreams: number;
+  /** Calls that began in the present turn of the event loop. */
+  callsThisTurn: number;
 }
 
 export class FloodGuard {
@@ -37,13 +39,23 @@ export class FloodGuard {
     if (this.clock.monotonicMs() < untilMs) return false;
     this.#waiting.delete(network);
     const peer = peerOf(socket);
-    this.#records.set(peer, { socket, network, bytesRead: 0, usefulBytes: 0, refusedStreams: 0 });
+    this.#records.set(peer, { socket, network, bytesRead: 0, usefulBytes: 0, refusedStreams: 0, callsThisTurn: 0 });
     socket.once('close', () => this.#records.delete(peer));
     if (!this.#timer) this.#lookSoon();
     return true;
   }
 
-  /** A call began, which may have headers, or brought bytes of a message. */
+  /** A call began, which may have headers. More of them than may be open, in one turn, are not meant to be answered. */
+  onCall(peer: string): void {
+    const record = this.#records.get(peer);
+    if (!record) return;
+    record.usefulBytes += CALL_BYTES;
+    if (record.callsThisTurn === 0) setImmediate(() => (record.callsThisTurn = 0));
+    if (++record.callsThisTurn === MAX_FLOOD.callsATurn)
+      this.#close(record, { calls: record.callsThisTurn }, 'closed a gRPC connection that resets its calls at once');
+  }
+
+  /** A call brought bytes of a message. */
   onUseful(peer: string, bytes: number): void {
     const record = this.#records.get(peer);
     if (record) record.usefulBytes += bytes;
@@ -64,7 +76,8 @@ export class FloodGuard {
     for (const record of this.#records.values()) {
       const { bytesRead } = record.socket;
       const idleBytes = bytesRead - record.bytesRead - record.usefulBytes;
-      if (idleBytes > MAX_FLOOD.idleBytes) this.#close(record, idleBytes);
+      if (idleBytes > MAX_FLOOD.idleBytes)
+        this.#close(record, { bytes: idleBytes }, 'closed a gRPC connection that sent much and called little');
       record.bytesRead = bytesRead;
       record.usefulBytes = 0;
     }
@@ -72,8 +85,8 @@ export class FloodGuard {
     else this.#forget();
   }
 
-  #close({ socket, network }: Record, idleBytes: number): void {
-    this.log.warn({ address: network, bytes: idleBytes }, 'closed a gRPC connection that sent much and called little');
+  #close({ socket, network }: Record, details: object, why: string): void {
+    this.log.warn({ address: network, ...details }, why);
     this.#waiting.set(network, this.clock.monotonicMs() + MAX_FLOOD.waitMs);
     socket.destroy();
   }

@@ -17,14 +17,15 @@ import { statusOf } from './grpc-status.js';
 import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { toConnectError } from './rpc/errors.js';
 import { credentialsIn } from './rpc/guard.js';
-import { CALL_BYTES, MAX_STRANGER_BYTES, type RpcLimits } from './rpc/limits.js';
+import { CALLS_A_TURN, MAX_STRANGER_BYTES, type RpcLimits } from './rpc/limits.js';
 import { Pile } from './rpc/pile.js';
+import { TurnQueue } from './rpc/turn-queue.js';
 import { canUnpack, tooLong, unpack } from './rpc/unpacking.js';
 
 /** What is needed to judge what arrives. */
 export interface GrpcIntakeOptions {
   readonly arrivals: Arrivals;
-  readonly floods: Pick<FloodGuard, 'onUseful'>;
+  readonly floods: Pick<FloodGuard, 'onCall' | 'onUseful'>;
   readonly auth: Pick<Authenticator, 'authenticate'>;
   readonly limits: RpcLimits;
   readonly log: Log;
@@ -48,6 +49,7 @@ interface Peer extends Sender {
 
 /** The interceptor that stands between the streams of a server and grpc-js. */
 export function createGrpcIntake(options: GrpcIntakeOptions): ServerInterceptor {
+  const turns = new TurnQueue(CALLS_A_TURN);
   return (method, call) => {
     const { stream, incomingEncoding } = call as unknown as Inside;
     const refuse = (thrown: unknown) => call.sendStatus(statusOf(toConnectError(thrown, options.log, method.path)));
@@ -57,7 +59,7 @@ export function createGrpcIntake(options: GrpcIntakeOptions): ServerInterceptor 
         next({
           onReceiveMetadata: (metadata, pass) => {
             intake.metadata = metadata;
-            pass(metadata);
+            turns.enter(() => pass(metadata));
           },
           // By this name it tells of every end of a call.
           onCancel: () => intake.answered(),
@@ -90,7 +92,7 @@ class StreamIntake {
     // Messages of a stream are beats and questions; whatever is large comes alone.
     this.#maxBytes = hasManyMessages ? MAX_STRANGER_BYTES : options.limits.maxMessageBytes;
     this.#sender = senderOf(stream);
-    options.floods.onUseful(this.#sender.peer, CALL_BYTES);
+    options.floods.onCall(this.#sender.peer);
     this.#deliver = takeOver(stream, 'data', (chunk: Buffer) => this.#take(chunk));
     this.#deliverEnd = takeOver(stream, 'end', () => this.#end());
     stream.once('close', () => this.#close());

