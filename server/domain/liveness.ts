@@ -51,7 +51,7 @@ import type { WriteBatcher } from './write-batcher.js';
 /** What liveness needs. */
 export interface LivenessOptions {
   readonly node: NodeIdentity;
-  readonly lapses: Pick<TaskStore, 'lapse'>;
+  readonly lapses: Pick<TaskStore, 'lapse' | 'hasLostWrites'>;
   readonly writes: Pick<WriteBatcher, 'submit'>;
   readonly nodes: NodeStore;
   readonly sessions: SessionStore;
@@ -151,6 +151,7 @@ export class Liveness implements SessionHost {
     });
     this.#takeover = new Takeover({
       ...{ nodeId: node.id, store: sessions, engine: this.#engine, claims: this.#claims, log },
+      history: options.lapses,
       mayAdopt: () => this.#lease.mayAdopt,
       onAdopted: (count, tasks) => this.#onAdopted(count, tasks),
       onUncertain: (session) => this.#journal.note(session),

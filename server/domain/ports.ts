@@ -125,6 +125,11 @@ export interface TaskStore {
   writeBatch(writes: readonly TaskWrite[], batch?: BatchId): Promise<TaskWriteResult[]>;
   /** Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown; returns the ids it changed. */
   lapse(lapses: readonly Lapse[]): Promise<string[]>;
+  /**
+   * Whether the history no longer has what this store was last told it had written: a failover to a standby that lacks it, or
+   * a restore. Said once of each loss.
+   */
+  hasLostWrites(): Promise<boolean>;
   find(scope: Scope, id: string): Promise<Task | undefined>;
   /** Several at once, in no order; ids outside of the scope are left out. */
   findMany(scope: Scope, ids: readonly string[]): Promise<Task[]>;

@@ -9,14 +9,15 @@
  * refresh   Sessions that are silent or waiting here may have gone elsewhere meanwhile: then nothing is to be decided
  *           about them here.
  * audit     A write whose answer was lost may have claimed a task without anybody noting it.
- * reassert  The database was away, and may be another one now: a standby that lacks the last of the history. What living
- *           sessions hold here is claimed again where that was undone, and sessions on record that are over are judged.
+ * reassert  The database was away, and may be another one now: a standby that lacks the last of the history. Or it has lost
+ *           what was written here, so quickly that nobody saw it go. What living sessions hold here is claimed again where
+ *           that was undone, and sessions on record that are over are judged.
  *
  * Whatever moves raises the epochs of its tasks, so that verdicts of where it came from are void.
  */
 import type { ClaimedTask, MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
-import type { Log } from './ports.js';
+import type { Log, TaskStore } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
 import type { TaskClaims } from './task-claims.js';
 
@@ -24,6 +25,7 @@ import type { TaskClaims } from './task-claims.js';
 export interface TakeoverOptions {
   readonly nodeId: string;
   readonly store: SessionStore;
+  readonly history: Pick<TaskStore, 'hasLostWrites'>;
   readonly engine: SessionEngine;
   readonly claims: TaskClaims;
   readonly log: Log;
@@ -246,8 +248,15 @@ export class Takeover {
   }
 
   async #reassert(): Promise<void> {
+    const { engine, history, log, nodeId, onUncertain } = this.options;
+    if (await history.hasLostWrites()) {
+      log.warn(
+        { node: nodeId },
+        'the database has lost writes that it had acknowledged; sessions that live here are claimed again',
+      );
+      this.#reassertDue = true;
+    }
     if (!this.#reassertDue) return;
-    const { engine, onUncertain } = this.options;
     this.#reassertDue = false;
     try {
       for (const claims of inParts(claimsOf(engine.all()))) await this.#claimUndone(claims);

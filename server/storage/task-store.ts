@@ -35,6 +35,10 @@ export class PostgresTaskStore implements TaskStore {
     return this.#writes.lapse(lapses);
   }
 
+  hasLostWrites() {
+    return this.#writes.hasLostWrites();
+  }
+
   async find(scope: Scope, id: string): Promise<Task | undefined> {
     return (await this.#queries.findMany(scope, [id]))[0];
   }

@@ -128,6 +128,14 @@ SELECT ${FEED_COLUMNS} FROM task_event, (
 WHERE seq BETWEEN first AND first + $3::bigint AND lane = $1::bigint AND batch = $2::bigint`,
 };
 
+/** $1 lanes, $2 numbers of batches that wrote events: how many of them the history does not have. */
+export const LOST: Statement = {
+  name: 'task_lost',
+  text: `
+SELECT count(*)::int AS lost FROM unnest($1::bigint[], $2::bigint[]) AS written (lane, batch)
+WHERE NOT EXISTS (SELECT FROM task_event e WHERE e.lane = written.lane AND e.batch = written.batch AND e.leads)`,
+};
+
 /**
  * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own. Epochs only grow: a task with an earlier
  * one than the verdict's is in a history from which a failover has taken the claim, and nobody else vouches for it.

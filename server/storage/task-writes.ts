@@ -7,7 +7,7 @@ import { parseInstant } from '../domain/reported-time.js';
 import { codeOf } from './postgres-errors.js';
 import type { Postgres } from './postgres.js';
 import { feedEventOf, taskOf, type FeedRow, type TaskRow } from './task-rows.js';
-import { LAPSE, RECALL, WRITE, WRITE_AND_RETURN } from './task-write-statements.js';
+import { LAPSE, LOST, RECALL, WRITE, WRITE_AND_RETURN } from './task-write-statements.js';
 import { compareTexts } from './text-order.js';
 
 /** How often a batch is run again because another, or itself, inserted one of its ids meanwhile. */
@@ -15,12 +15,17 @@ const RACE_RETRIES = 5;
 /** More events than a batch has. */
 const MAX_BATCH = 10_000;
 const DUPLICATE_KEY = '23505';
+/** The history is kept or lost from its end, so that the latest batches tell of all; as many as may be in flight together. */
+const WITNESSES = 4;
 
 type AnswerRow =
   | ({ readonly n: number; readonly outcome: 'written' } & Pick<TaskRow, 'revision' | 'epoch'> & Partial<TaskRow>)
   | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'repeated' };
 
 export class TaskWrites {
+  /** The latest batches of which the database said that it has written them. */
+  #witnesses: BatchId[] = [];
+
   constructor(
     private readonly postgres: Postgres,
     /** Stands in for the database's. */
@@ -37,7 +42,9 @@ export class TaskWrites {
       try {
         const values = [input, this.nodeId, this.clock?.now(), batch.lane, batch.number];
         const rows = await this.postgres.rows<AnswerRow>(statement, values);
-        return rows[0]?.outcome === 'repeated' ? await this.#recall(writes, batch) : resultsOf(writes, rows);
+        if (rows[0]?.outcome === 'repeated') return await this.#recall(writes, batch);
+        if (rows.some(({ outcome }) => outcome === 'written')) this.#witness(batch);
+        return resultsOf(writes, rows);
       } catch (error) {
         if (!isRace(error)) throw error;
         if (retries === RACE_RETRIES) return writes.map(() => ({ outcome: 'raced' }));
@@ -72,8 +79,26 @@ export class TaskWrites {
         silent_ms: Math.round(silentMs),
       }))
       .sort(byId);
-    const values = [JSON.stringify(input), this.nodeId, this.clock?.now(), singleBatch().lane];
-    return (await this.postgres.rows<{ id: string }>(LAPSE, values)).map((row) => row.id);
+    const batch = singleBatch();
+    const values = [JSON.stringify(input), this.nodeId, this.clock?.now(), batch.lane];
+    const rows = await this.postgres.rows<{ id: string }>(LAPSE, values);
+    if (rows.length > 0) this.#witness(batch);
+    return rows.map((row) => row.id);
+  }
+
+  /** See TaskStore.hasLostWrites. */
+  async hasLostWrites(): Promise<boolean> {
+    const witnesses = [...this.#witnesses];
+    if (witnesses.length === 0) return false;
+    const values = [witnesses.map(({ lane }) => lane), witnesses.map(({ number }) => number)];
+    const [row] = await this.postgres.rows<{ lost: number }>(LOST, values);
+    if (!row?.lost) return false;
+    this.#witnesses = this.#witnesses.filter((batch) => !witnesses.includes(batch));
+    return true;
+  }
+
+  #witness(batch: BatchId): void {
+    if (this.#witnesses.push(batch) > WITNESSES) this.#witnesses.shift();
   }
 }
 

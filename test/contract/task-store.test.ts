@@ -39,6 +39,31 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       { taskId: id, sessionId: SESSION, epoch: 1, cause: 'heartbeat_timeout', silentMs: 30_000, ...changes },
     ]);
 
+  describe('a loss of what was written', () => {
+    beforeEach(() => Promise.all([bench.tasks.hasLostWrites(), bench.otherNode.hasLostWrites()]));
+
+    it.each([
+      ['a batch', () => write(update('a', { status: 'running' }, { sessionId: SESSION }))],
+      ['a verdict', () => lapse('a')],
+    ])('is told once: %s', async (_what, change) => {
+      await write(registration('a', {}, { sessionId: SESSION }));
+      await change();
+      expect(await bench.tasks.hasLostWrites()).toBe(false);
+      expect(await bench.otherNode.hasLostWrites()).toBe(false);
+      await bench.clear();
+      expect(await bench.tasks.hasLostWrites()).toBe(true);
+      expect(await bench.tasks.hasLostWrites()).toBe(false);
+      expect(await bench.otherNode.hasLostWrites()).toBe(false);
+    });
+
+    it('is none where nothing was written', async () => {
+      await write(update('nobody'));
+      await lapse('nobody');
+      await bench.clear();
+      expect(await bench.tasks.hasLostWrites()).toBe(false);
+    });
+  });
+
   describe('a history after a move between groups', () => {
     it('shows each group what happened while the task was theirs', async () => {
       await write(registration('a', { user: 'ssx', group_id: 'mx', name: 'acquisition-of-acme' }));

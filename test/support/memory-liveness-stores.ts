@@ -131,6 +131,10 @@ export class MemoryTaskWrites {
     });
   }
 
+  hasLostWrites(): Promise<boolean> {
+    return this.connection.run(() => this.#store.hasLostWrites());
+  }
+
   lapse(lapses: readonly Lapse[]): Promise<string[]> {
     return this.connection.run(async (database) => {
       const changed = await this.#store.lapse(lapses);

@@ -160,6 +160,9 @@ export class MemoryTaskDatabase {
 
 /** A task store on such a database. */
 export class MemoryTaskStore implements TaskStore {
+  /** The latest batch that wrote something. */
+  #latest: string | undefined;
+
   constructor(
     private readonly database: MemoryTaskDatabase,
     private readonly clock: Clock,
@@ -174,7 +177,10 @@ export class MemoryTaskStore implements TaskStore {
     const results = writes.map((write) => this.#write(write, name));
     const written = results.map((result, index) => [writes[index]?.id ?? '', result] as const);
     const changed = written.filter(([, { outcome }]) => outcome === 'written');
-    if (changed.length > 0) batches.set(name, new Map(changed));
+    if (changed.length > 0) {
+      batches.set(name, new Map(changed));
+      this.#latest = name;
+    }
     return Promise.resolve(results);
   }
 
@@ -191,10 +197,18 @@ export class MemoryTaskStore implements TaskStore {
     const changed = lapses.filter((lapse) => {
       const before = this.database.tasks.get(lapse.taskId);
       const change = applyLapse(before, lapse, this.clock.now());
-      if (change) this.database.commit(before, change, 'server', this.nodeId, singleBatch().lane);
+      if (change) this.database.commit(before, change, 'server', this.nodeId, (this.#latest = singleBatch().lane));
       return change;
     });
     return Promise.resolve(changed.map((lapse) => lapse.taskId));
+  }
+
+  hasLostWrites(): Promise<boolean> {
+    const latest = this.#latest;
+    if (latest === undefined || this.database.history.some(({ batch }) => batch === latest))
+      return Promise.resolve(false);
+    this.#latest = undefined;
+    return Promise.resolve(true);
   }
 
   async find(scope: Scope, id: string): Promise<Task | undefined> {

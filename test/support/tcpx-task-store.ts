@@ -55,6 +55,10 @@ export class TcpxTaskStore implements TaskStore {
     return Promise.resolve([]);
   }
 
+  hasLostWrites(): Promise<boolean> {
+    return Promise.resolve(false);
+  }
+
   list(): Promise<Task[]> {
     return notHere();
   }
