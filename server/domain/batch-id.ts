@@ -1,9 +1,8 @@
 /**
  * Which batch of writes this is, so that one whose answer was lost can be sent again without being written twice.
  *
- * A *lane* writes one batch after the other and numbers them upwards. A store writes a batch only while it has seen
- * neither that number nor a later one of the lane: the second run of a batch finds the first, and a batch that was given
- * up cannot arrive behind its successor.
+ * A *lane* numbers its batches. A store writes a batch only while it has not seen that number of the lane: the second run of
+ * a batch finds the first.
  */
 import { randomBytes } from 'node:crypto';
 
@@ -11,7 +10,7 @@ import { randomBytes } from 'node:crypto';
 export interface BatchId {
   /** A random positive 63-bit integer, as decimal text. */
   readonly lane: string;
-  /** Larger than that of every earlier batch of the lane. */
+  /** No other batch of the lane has it. */
   readonly number: number;
 }
 

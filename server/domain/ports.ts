@@ -39,7 +39,7 @@ export interface TaskWrite {
 /** What became of one write. `raced`: nothing yet, because another was at it at the same moment; write it in a new batch. */
 export type TaskWriteResult =
   | { outcome: 'written'; revision: number; epoch: number; task?: Task }
-  | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' };
+  | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' | 'late' };
 
 /**
  * A shutdown that the registry decided, holding only while session and epoch are still the ones it was decided for, or the
@@ -121,8 +121,12 @@ export interface TaskStore {
    * After STORAGE_UNAVAILABLE the same writes, or some of them, may be sent again with the same `batch`: what the first
    * run wrote is not written again but answered as it was then, and what it did not write is `raced`. Without `batch` a
    * second run is another batch.
+   *
+   * `withinMs`: what the database comes to later than so long from now, by its own clock, is not written but `late`, so that
+   * a batch that was given up overwrites nothing that was written since. Whatever the answer, or without any, nothing is
+   * written after that.
    */
-  writeBatch(writes: readonly TaskWrite[], batch?: BatchId): Promise<TaskWriteResult[]>;
+  writeBatch(writes: readonly TaskWrite[], batch?: BatchId, withinMs?: number): Promise<TaskWriteResult[]>;
   /** Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown; returns the ids it changed. */
   lapse(lapses: readonly Lapse[]): Promise<string[]>;
   /**

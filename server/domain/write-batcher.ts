@@ -16,11 +16,14 @@
  *   took the statement but before it answered says "unknown", never "written".
  * - A batch whose answer was lost is sent again with the same identity (batch-id.ts), by which the store finds what it
  *   wrote the first time, whatever others have written since. A definite answer ends the identity. A refusal is none when
- *   the second run wrote nothing at all: nothing then keeps the first one from arriving late, when the task may be there.
+ *   the second run wrote nothing at all: the first one may still arrive, when the task is there or the database accepts it.
+ * - Nothing is written after its caller was told that the outcome is unknown: each batch says until when it may be written,
+ *   which is the earliest deadline in it. What the store comes to later is sent again where there is time left.
  * - No more than `capacity` writes wait, and no more than `capacityPerId` of one id, so that nobody holds up the others by
  *   one id; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask `hasRoom` and `hasRoomFor` first and
  *   resume on `whenRoom` and `whenRoomFor`.
- * - A refused batch is split until the write that the database refuses is alone; the others are not harmed.
+ * - A batch that is refused when it is first sent is split until the write that the database refuses is alone; the others
+ *   are not harmed.
  */
 import { BatchLane, type BatchId } from './batch-id.js';
 import type { Clock, Timer } from './clock.js';
@@ -240,7 +243,7 @@ export class WriteBatcher {
   async #attempt(attempt: Attempt, lane: BatchLane): Promise<Attempt[]> {
     const { batch, id } = attempt;
     const startedMs = this.clock.monotonicMs();
-    const outcome = await this.#write(batch, id);
+    const outcome = await this.#write(batch, id, startedMs);
     const failed = outcome instanceof TaskDashError;
     this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
     if (failed) return this.#handleFailure(attempt, outcome, lane);
@@ -249,15 +252,16 @@ export class WriteBatcher {
     return undecided.length === 0 ? [] : [{ batch: undecided, id: lane.next(), isRepeat: false }];
   }
 
-  #write(batch: readonly Waiting[], id: BatchId): Promise<TaskWriteResult[] | TaskDashError> {
+  #write(batch: readonly Waiting[], id: BatchId, nowMs: number): Promise<TaskWriteResult[] | TaskDashError> {
     const writes = batch.map((waiting) => waiting.write);
-    return this.store.writeBatch(writes, id).catch((thrown) => TaskDashError.from(thrown));
+    const withinMs = Math.min(...batch.map((waiting) => waiting.deadlineAtMs)) - nowMs;
+    return this.store.writeBatch(writes, id, withinMs).catch((thrown) => TaskDashError.from(thrown));
   }
 
   /** Sends all again as the same batch while nothing is known of it; else finds the refused write by halving. */
   async #handleFailure(attempt: Attempt, error: TaskDashError, lane: BatchLane): Promise<Attempt[]> {
     const { batch } = attempt;
-    if (error.code === 'STORAGE_UNAVAILABLE') return [{ ...attempt, isRepeat: true }];
+    if (error.code === 'STORAGE_UNAVAILABLE' || attempt.isRepeat) return [{ ...attempt, isRepeat: true }];
     if (batch.length === 1) {
       for (const waiting of batch) this.#fail(waiting, error);
       return [];
@@ -280,7 +284,7 @@ export class WriteBatcher {
       this.#fail(waiting, TaskDashError.from(new Error(`the store gave no result for ${waiting.write.id}`)));
       return true;
     }
-    if (result.outcome === 'raced') return false;
+    if (result.outcome === 'raced' || result.outcome === 'late') return false;
     if (this.#close(waiting)) waiting.resolve(result);
     return true;
   }
@@ -331,9 +335,12 @@ function lengthOf(waiting: Waiting | undefined): number {
   return waiting ? textsLengthOf(waiting.write.texts) : 0;
 }
 
-/** What an answer says when an earlier run may still arrive. Versions only grow, so `changed` stays true. */
+/** What an earlier run that is still under way may make untrue, or may have made true by itself: the version has changed. */
+const MAY_BE_WRITTEN: ReadonlySet<string> = new Set(['not_found', 'forbidden', 'late', 'changed']);
+
+/** What an answer says when an earlier run may still arrive. */
 function knownOf(result: TaskWriteResult | undefined): TaskWriteResult | 'unknown' | undefined {
-  return result?.outcome === 'not_found' || result?.outcome === 'forbidden' ? 'unknown' : result;
+  return result && MAY_BE_WRITTEN.has(result.outcome) ? 'unknown' : result;
 }
 
 function tooManyOf(id: string): TaskDashError {

@@ -27,8 +27,8 @@ export class PostgresTaskStore implements TaskStore {
     this.#queries = new TaskQueries(postgres, settings.unicodeCollation);
   }
 
-  writeBatch(writes: readonly TaskWrite[], batch?: BatchId) {
-    return this.#writes.writeBatch(writes, batch);
+  writeBatch(writes: readonly TaskWrite[], batch?: BatchId, withinMs?: number) {
+    return this.#writes.writeBatch(writes, batch, withinMs);
   }
 
   lapse(lapses: readonly Lapse[]) {

@@ -16,6 +16,8 @@
  *   That costs nothing where nobody races, which ON CONFLICT would (a second probe and a second WAL record each row).
  * - After a wait for a lock PostgreSQL looks at the newest version of the row again, so old values are exact. The clock is
  *   read after it, so that the times of a task's history go the way of its revisions.
+ * - A batch may get its locks long after its callers were told that its outcome is unknown. Whether it is too late is asked
+ *   after each lock: who writes the task next waits for that lock, so what is late overwrites nothing newer.
  * - The first event of a batch names it in a unique index, so that a batch is written once: a second run finds the fence
  *   closed, or, when the first is under way, fails by the index and is run again. Then RECALL answers from the events.
  *   A batch without events changed nothing and leaves no fence: its second run may find what the first did not. Whoever
@@ -37,11 +39,17 @@ const EVENT_TARGET = `task_event (task_id, kind, from_status, event_cause, actor
 /** When something is written: by the database's clock, since several servers write one history, unless $3 says otherwise. */
 const NOW = `COALESCE($3::timestamptz, date_trunc('milliseconds', clock_timestamp()))`;
 
-/** $1 writes as JSON, sorted by id; $2 node; $3 now, or null; $4 lane and $5 number of the batch. */
+/** Whether it is later than $6 allows, which may be null. */
+const IS_LATE = `COALESCE(clock_timestamp() > $6::timestamptz, false)`;
+
+/**
+ * $1 writes as JSON, sorted by id; $2 node; $3 now, or null; $4 lane and $5 number of the batch; $6 when it is too late, or
+ * null. A registration that is not answered was too late.
+ */
 function writing(answer: string): string {
   return `
 WITH fence AS MATERIALIZED (
-  SELECT NOT EXISTS (SELECT FROM task_event WHERE lane = $4::bigint AND batch >= $5::bigint AND leads) AS is_open
+  SELECT NOT EXISTS (SELECT FROM task_event WHERE lane = $4::bigint AND batch = $5::bigint AND leads) AS is_open
 ), input AS MATERIALIZED (
   SELECT i.* FROM fence CROSS JOIN json_to_recordset($1::json) AS i (n int, id text, registers bool, name text, url text, user_id text,
     group_id text, description text, status text, start_time text, stop_time text, started_at timestamptz,
@@ -49,7 +57,8 @@ WITH fence AS MATERIALIZED (
     expected_revision bigint) WHERE fence.is_open
 ), existing AS MATERIALIZED (
   SELECT i.*, n.at, r.restores, t.status AS old_status, t.user_id AS old_user_id, t.group_id AS old_group_id,
-    CASE WHEN i.groups IS NOT NULL AND t.group_id <> ALL (i.groups) THEN 'forbidden'
+    CASE WHEN n.is_late THEN 'late'
+         WHEN i.groups IS NOT NULL AND t.group_id <> ALL (i.groups) THEN 'forbidden'
          WHEN i.expected_revision <> t.revision THEN 'changed' ELSE 'written' END AS outcome,
     COALESCE(i.status, CASE WHEN r.restores THEN t.status_before END, t.status) AS new_status,
     CASE WHEN r.restores THEN
@@ -57,7 +66,9 @@ WITH fence AS MATERIALIZED (
     END::bigint AS gap_ms
   FROM input i
   CROSS JOIN LATERAL (SELECT * FROM task WHERE task.id = i.id FOR NO KEY UPDATE) AS t
-  CROSS JOIN LATERAL (SELECT CASE WHEN t.id IS NOT NULL THEN ${NOW} END AS at) AS n
+  CROSS JOIN LATERAL (
+    SELECT CASE WHEN t.id IS NOT NULL THEN ${NOW} END AS at, CASE WHEN t.id IS NOT NULL THEN ${IS_LATE} END AS is_late
+  ) AS n
   CROSS JOIN LATERAL (
     SELECT i.session_id IS NOT NULL AND t.status_before <> '' AND t.cause IN (${LAPSES}) AS restores
   ) AS r
@@ -92,7 +103,8 @@ WITH fence AS MATERIALIZED (
     COALESCE(i.addr, '') AS addr, i.cause, '' AS status_before, n.at AS status_changed_at,
     n.at AS created_at, i.session_id, NULL::timestamptz AS unconfirmed_since, COALESCE(i.claims, false)::int::bigint AS epoch, 1::bigint AS revision,
     n.at AS updated_at, i.started_at, i.stopped_at, i.n, i.actor
-  FROM input i CROSS JOIN (SELECT ${NOW} AS at) AS n WHERE i.registers AND i.id NOT IN (SELECT id FROM existing)
+  FROM input i CROSS JOIN (SELECT ${NOW} AS at) AS n 
+  WHERE i.registers AND i.id NOT IN (SELECT id FROM existing) AND NOT ${IS_LATE}
 ), inserted AS (
   INSERT INTO task (${WRITTEN.join(', ')}) SELECT ${WRITTEN.join(', ')} FROM fresh RETURNING 1
 ), ${orderedCte('(SELECT count(*) FROM changed) + (SELECT count(*) FROM inserted)')}, events AS (

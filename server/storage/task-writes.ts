@@ -4,6 +4,7 @@ import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../domain/ports.js';
 import { parseInstant } from '../domain/reported-time.js';
+import { DatabaseClock } from './database-clock.js';
 import { codeOf } from './postgres-errors.js';
 import type { Postgres } from './postgres.js';
 import { feedEventOf, taskOf, type FeedRow, type TaskRow } from './task-rows.js';
@@ -20,9 +21,10 @@ const WITNESSES = 4;
 
 type AnswerRow =
   | ({ readonly n: number; readonly outcome: 'written' } & Pick<TaskRow, 'revision' | 'epoch'> & Partial<TaskRow>)
-  | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'repeated' };
+  | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'late' | 'repeated' };
 
 export class TaskWrites {
+  readonly #databaseClock: DatabaseClock;
   /** The latest batches of which the database said that it has written them. */
   #witnesses: BatchId[] = [];
 
@@ -31,22 +33,36 @@ export class TaskWrites {
     /** Stands in for the database's. */
     private readonly clock: Clock | undefined,
     private readonly nodeId: string,
-  ) {}
+  ) {
+    this.#databaseClock = new DatabaseClock(postgres);
+  }
 
   /** See TaskStore.writeBatch. */
-  async writeBatch(writes: readonly TaskWrite[], batch: BatchId = singleBatch()): Promise<TaskWriteResult[]> {
+  async writeBatch(
+    writes: readonly TaskWrite[],
+    batch: BatchId = singleBatch(),
+    withinMs?: number,
+  ): Promise<TaskWriteResult[]> {
     if (writes.length === 0) return [];
+    const lateFrom = withinMs === undefined ? undefined : await this.#databaseClock.inMs(withinMs);
     const statement = writes.some((write) => write.returnsTask) ? WRITE_AND_RETURN : WRITE;
     const input = JSON.stringify(writes.map(inputOf).sort(byId));
     for (let retries = 0; ; retries++) {
       try {
-        const values = [input, this.nodeId, this.clock?.now(), batch.lane, batch.number];
+        const values = [input, this.nodeId, this.clock?.now(), batch.lane, batch.number, lateFrom];
         const rows = await this.postgres.rows<AnswerRow>(statement, values);
         if (rows[0]?.outcome === 'repeated') return await this.#recall(writes, batch);
         if (rows.some(({ outcome }) => outcome === 'written')) this.#witness(batch);
-        return resultsOf(writes, rows);
+        const results = resultsOf(writes, rows);
+        // Where there was time left, the database's clock is not what it was taken for.
+        if (results.some(({ outcome }) => outcome === 'late')) this.#databaseClock.forget();
+        return results;
       } catch (error) {
-        if (!isRace(error)) throw error;
+        if (!isRace(error)) {
+          // The next connection may lead to another database, with another clock.
+          this.#databaseClock.forget();
+          throw error;
+        }
         if (retries === RACE_RETRIES) return writes.map(() => ({ outcome: 'raced' }));
       }
     }
@@ -55,7 +71,7 @@ export class TaskWrites {
   /** What an earlier run of the batch wrote; what it did not write has been decided by nobody yet. */
   async #recall(writes: readonly TaskWrite[], { lane, number }: BatchId): Promise<TaskWriteResult[]> {
     const rows = await this.postgres.rows<FeedRow>(RECALL, [lane, number, MAX_BATCH]);
-    // A later batch of the lane was written: whether this one ever was is not known any more.
+    // Its events were removed meanwhile.
     if (rows.length === 0) throw new TaskDashError('STORAGE_UNAVAILABLE');
     const tasks = new Map(rows.map((row) => [row.task_id, feedEventOf(row).task]));
     return writes.map(({ id, returnsTask }) => {
@@ -141,8 +157,7 @@ function instantIn(text: string | undefined): string | undefined {
 }
 
 function resultsOf(writes: readonly TaskWrite[], rows: readonly AnswerRow[]): TaskWriteResult[] {
-  // A registration that the statement does not mention is impossible: it is inserted, or its row exists.
-  const results: TaskWriteResult[] = writes.map(() => ({ outcome: 'not_found' }));
+  const results = writes.map(({ kind }): TaskWriteResult => ({ outcome: kind === 'register' ? 'late' : 'not_found' }));
   for (const row of rows) results[row.n] = resultOf(row, writes[row.n]?.returnsTask ?? false);
   return results;
 }

@@ -39,6 +39,23 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       { taskId: id, sessionId: SESSION, epoch: 1, cause: 'heartbeat_timeout', silentMs: 30_000, ...changes },
     ]);
 
+  describe('a batch that comes too late', () => {
+    it('writes nothing', async () => {
+      await write(registration('a', { name: 'before' }));
+      const writes = [registration('new'), registration('a'), update('a', { name: 'late' }), update('nobody')];
+      const outcomes = async (withinMs: number) =>
+        (await Promise.all(writes.map((late) => bench.tasks.writeBatch([late], undefined, withinMs)))).flat();
+      const late = { outcome: 'late' };
+      expect(await outcomes(-1)).toEqual([late, late, late, { outcome: 'not_found' }]);
+      expect(await stored('a')).toMatchObject({ name: 'before', revision: 1 });
+      expect(await bench.tasks.find('everything', 'new')).toBeUndefined();
+      expect((await outcomes(60_000)).map(({ outcome }) => outcome)).toEqual([
+        ...['written', 'written', 'written'],
+        'not_found',
+      ]);
+    });
+  });
+
   describe('a loss of what was written', () => {
     beforeEach(() => Promise.all([bench.tasks.hasLostWrites(), bench.otherNode.hasLostWrites()]));
 

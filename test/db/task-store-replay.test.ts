@@ -5,6 +5,7 @@ import { systemClock } from '../../server/domain/clock.js';
 import type { TaskWrite } from '../../server/domain/ports.js';
 import { WriteBatcher } from '../../server/domain/write-batcher.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
+import { WRITE } from '../../server/storage/task-write-statements.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { silentLog } from '../support/silent-log.js';
 import { startStallingProxy, type StallingProxy } from '../support/stalling-proxy.js';
@@ -45,6 +46,8 @@ async function loseTheAnswerOf(write: TaskWrite, revision: number, meanwhile: ()
   const batcher = new WriteBatcher(node.tasks, systemClock, {
     ...{ maxBatch: 10, maxInFlight: 2, capacity: 100, deadlineMs: 20_000 },
   });
+  // What is asked before the first batch is not to be lost.
+  await node.tasks.writeBatch([update('nobody')], undefined, 1_000);
   proxy.swallowAnswers();
   const result = batcher.submit(write);
   while ((await task(write.id))?.revision !== revision);
@@ -108,14 +111,50 @@ describe('a batch that is sent again', () => {
     expect(await revisions('a')).toHaveLength(21);
   });
 
-  it('is not written when its lane has gone on without it', async () => {
+  it('is written, too, when its lane has gone on without it', async () => {
     const lane = new BatchLane();
-    const [givenUp, next] = [lane.next(), lane.next()];
-    await node.tasks.writeBatch([registration('a', { name: 'next' })], next);
-    await expect(node.tasks.writeBatch([registration('a', { name: 'late' })], givenUp)).rejects.toMatchObject({
-      code: 'STORAGE_UNAVAILABLE',
+    const [held, next] = [lane.next(), lane.next()];
+    await node.tasks.writeBatch([registration('a')], next);
+    expect(await node.tasks.writeBatch([registration('b')], held)).toMatchObject([{ outcome: 'written' }]);
+  });
+});
+
+describe('a batch that gets its locks after it was given up', () => {
+  const LONG_MS = 60_000;
+  const texts = { name: 'other', url: '', user_id: '', group_id: '', description: '', start_time: '', stop_time: '' };
+  const INSERTED = { ...texts, n: 0, id: 'a', registers: true, status: 'running', cause: 'client', actor: 'server' };
+
+  it.each([
+    ['an update', 'finish', update('a', { status: 'restart' })],
+    ['a registration', 'finish', registration('a', {}, { sessionId: SESSION })],
+  ])('overwrites nothing that was written meanwhile: %s', async (_what, status, late) => {
+    await other.tasks.writeBatch([registration('a'), registration('b')]);
+    let waiting: Promise<unknown> = Promise.resolve();
+    await other.postgres.transaction(async (rows) => {
+      await rows({ name: 'test_hold', text: `UPDATE task SET status = 'finish' WHERE id = 'a'` }, []);
+      waiting = node.tasks.writeBatch([late, update('b', { name: 'too late' })], new BatchLane().next(), 150);
+      await rows({ name: 'test_sleep', text: 'SELECT pg_sleep(0.3)' }, []);
     });
-    expect(await task('a')).toMatchObject({ name: 'next', revision: 1 });
+    expect(await waiting).toEqual([{ outcome: 'late' }, { outcome: 'late' }]);
+    expect(await task('a')).toMatchObject({ status, revision: 1 });
+    expect(await task('b')).toMatchObject({ name: '', revision: 1 });
+  });
+
+  it('of a registration that another one was before, neither', async () => {
+    let waiting: Promise<unknown> = Promise.resolve();
+    await other.postgres.transaction(async (rows) => {
+      await rows(WRITE, [JSON.stringify([INSERTED]), 'node-b', undefined, '7', 1, undefined]);
+      waiting = node.tasks.writeBatch([registration('a', { name: 'late' })], new BatchLane().next(), 150);
+      await rows({ name: 'test_sleep', text: 'SELECT pg_sleep(0.3)' }, []);
+    });
+    expect(await waiting).toEqual([{ outcome: 'late' }]);
+    expect(await task('a')).toMatchObject({ name: 'other', revision: 1 });
+  });
+
+  it('is written while there is time, by the clock of the database', async () => {
+    await other.tasks.writeBatch([registration('a')]);
+    const written = node.tasks.writeBatch([update('a', { name: 'in time' })], new BatchLane().next(), LONG_MS);
+    expect(await written).toMatchObject([{ outcome: 'written' }]);
   });
 });
 

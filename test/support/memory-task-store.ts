@@ -169,11 +169,16 @@ export class MemoryTaskStore implements TaskStore {
     private readonly nodeId: string,
   ) {}
 
-  writeBatch(writes: readonly TaskWrite[], { lane, number } = singleBatch()): Promise<TaskWriteResult[]> {
+  writeBatch(
+    writes: readonly TaskWrite[],
+    { lane, number } = singleBatch(),
+    withinMs = Infinity,
+  ): Promise<TaskWriteResult[]> {
     const name = `${lane}.${number}`;
     const { batches } = this.database;
     const before = batches.get(name);
     if (before) return Promise.resolve(writes.map(({ id }) => before.get(id) ?? { outcome: 'raced' }));
+    if (withinMs < 0) return Promise.resolve(writes.map((write) => this.#late(write)));
     const results = writes.map((write) => this.#write(write, name));
     const written = results.map((result, index) => [writes[index]?.id ?? '', result] as const);
     const changed = written.filter(([, { outcome }]) => outcome === 'written');
@@ -182,6 +187,10 @@ export class MemoryTaskStore implements TaskStore {
       this.#latest = name;
     }
     return Promise.resolve(results);
+  }
+
+  #late({ kind, id }: TaskWrite): TaskWriteResult {
+    return { outcome: kind === 'update' && !this.database.tasks.has(id) ? 'not_found' : 'late' };
   }
 
   #write(write: TaskWrite, batch: string): TaskWriteResult {

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import type { BatchId } from '../../server/domain/batch-id.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import type { TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import { WriteBatcher, type BatchReport, type WriteBatcherOptions } from '../../server/domain/write-batcher.js';
@@ -7,13 +8,18 @@ import { registration } from '../support/task-writes.js';
 
 /** A store whose batches wait until the test answers them. */
 class HeldStore {
-  readonly batches: { writes: readonly TaskWrite[]; answer: (results: TaskWriteResult[] | Error) => void }[] = [];
+  readonly batches: {
+    writes: readonly TaskWrite[];
+    batch: BatchId;
+    withinMs: number;
+    answer: (results: TaskWriteResult[] | Error) => void;
+  }[] = [];
 
-  writeBatch(writes: readonly TaskWrite[]): Promise<TaskWriteResult[]> {
+  writeBatch(writes: readonly TaskWrite[], batch: BatchId, withinMs: number): Promise<TaskWriteResult[]> {
     return new Promise((resolve, reject) => {
       const answer = (results: TaskWriteResult[] | Error) =>
         results instanceof Error ? reject(results) : resolve(results);
-      this.batches.push({ writes, answer });
+      this.batches.push({ writes, batch, withinMs, answer });
     });
   }
 
@@ -249,7 +255,7 @@ describe('while the database is away', () => {
     expect(seen).toEqual({ outcome: 'written' });
   });
 
-  it.each(['not_found', 'forbidden'] as const)(
+  it.each(['not_found', 'forbidden', 'changed', 'late'] as const)(
     'a refusal (%s) of a batch that was sent before is no answer when nothing was written: the first run may come late',
     async (outcome) => {
       const batcher = open();
@@ -281,16 +287,52 @@ describe('while the database is away', () => {
     expect([written1.outcome, again.outcome]).toEqual(['written', 'not_found']);
   });
 
-  it('that the version has changed is an answer in any case: versions only grow', async () => {
+  it('a batch that was sent before and is now refused stays one batch: its first run may have been written', async () => {
     const batcher = open();
-    const seen = submit(batcher, 'a');
+    const seen = ['a', 'b'].map((id) => submit(batcher, id));
     await turns();
     await store.answer(unavailable);
     clock.advance(20);
     await turns();
-    store.batches.at(-1)?.answer([{ outcome: 'changed' }]);
+    await store.answer(refused);
+    expect(seen).toEqual([{}, {}]);
+    clock.advance(40);
     await turns();
-    expect(seen.outcome).toBe('changed');
+    await store.answer();
+    expect(seen).toEqual([{ outcome: 'written' }, { outcome: 'written' }]);
+    expect(store.ids).toEqual([
+      ['a', 'b'],
+      ['a', 'b'],
+      ['a', 'b'],
+    ]);
+    expect(new Set(store.batches.map(({ batch }) => batch.number)).size).toBe(1);
+  });
+
+  it('a batch may be written until the earliest deadline in it, and no longer however often it is sent', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    clock.advance(1000);
+    submit(batcher, 'b');
+    await turns();
+    await store.answer(unavailable);
+    clock.advance(20);
+    await turns();
+    expect(store.batches.map(({ withinMs }) => withinMs)).toEqual([4000, 3980]);
+  });
+
+  it('what the store comes to too late is sent again where there is time left', async () => {
+    const batcher = open();
+    const [late, onTime] = [submit(batcher, 'a'), submit(batcher, 'b')];
+    await turns();
+    store.batches[0]?.answer([{ outcome: 'late' }, written]);
+    await turns();
+    expect([late, onTime]).toEqual([{}, { outcome: 'written' }]);
+    clock.advance(20);
+    await turns();
+    await store.answer();
+    expect(late).toEqual({ outcome: 'written' });
+    const [first, second] = store.batches.map(({ batch }) => batch.number);
+    expect(first).not.toBe(second);
   });
 
   it('a write is answered at its deadline, also when the store never answers', async () => {
