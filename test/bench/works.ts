@@ -22,6 +22,8 @@ export interface Work {
   readonly load: (place: Place, server: BenchServer, prefix: string) => Promise<LoadResult>;
   /** Whether the load expects that its tasks are there. */
   readonly needsTasks?: boolean;
+  /** How many servers on one database have the load, each all of it; undefined: one. */
+  readonly servers?: number;
   readonly yardstickName: string;
   /** What the load is held against, in operations a second. */
   readonly yardstick: (place: Place, server: BenchServer) => Promise<number>;
@@ -61,6 +63,12 @@ export const WORKS: readonly Work[] = [
   { name: 'register 1×1', load: tcpx('Register', 1, 1), ...against('upsert', 1) },
   { name: 'register 64×1', load: tcpx('Register', CONNECTIONS, 1), ...against('upsert', 64) },
   { name: 'register 64×16', load: tcpx('Register', CONNECTIONS, 16), ...against('upsert', 16) },
+  {
+    name: 'register 21×16 at each of 3 servers',
+    servers: 3,
+    load: tcpx('Register', Math.floor(CONNECTIONS / 3), 16),
+    ...against('upsert', 16),
+  },
   { name: 'update 64×16', load: tcpx('Update', CONNECTIONS, 16), needsTasks: true, ...against('upsert', 16) },
   { name: 'find 1×1', load: tcpx('Find', 1, 1), needsTasks: true, ...against('select', 1) },
   { name: 'find 64×16', load: tcpx('Find', CONNECTIONS, 16), needsTasks: true, ...against('select', 16) },
@@ -76,23 +84,30 @@ export const WORKS: readonly Work[] = [
 export async function measure(place: Place, work: Work): Promise<Row> {
   await emptyTables(place.databaseUrl);
   if (work.needsTasks) await addTasks(place.databaseUrl, PREFIX, CONNECTIONS, IDS_PER_CONNECTION);
-  const server = await startServer({ TASKDASH_DATABASE_URL: place.databaseUrl, TASKDASH_LOG_LEVEL: 'warn' });
+  const env = {
+    TASKDASH_DATABASE_URL: place.databaseUrl,
+    TASKDASH_LOG_LEVEL: 'warn',
+    // One token registers as many new tasks as it can.
+    TASKDASH_TOKEN_NEW_TASKS: '0',
+  };
+  const servers: BenchServer[] = [];
   try {
-    await work.load({ ...place, seconds: WARM_UP_SECONDS }, server, 'warm');
-    return await measureOn(server, place, work);
+    for (let count = 0; count < (work.servers ?? 1); count++) servers.push(await startServer(env));
+    await loadAll(servers, { ...place, seconds: WARM_UP_SECONDS }, work, 'warm');
+    return await measureOn(servers, place, work);
   } finally {
-    await server.stop();
+    await Promise.all(servers.map((server) => server.stop()));
   }
 }
 
-async function measureOn(server: BenchServer, place: Place, work: Work): Promise<Row> {
-  const { pid } = server;
-  const cpuBefore = cpuSeconds(pid);
-  const result = await work.load(place, server, PREFIX);
-  const cpu = cpuSeconds(pid) - cpuBefore;
+async function measureOn(servers: readonly BenchServer[], place: Place, work: Work): Promise<Row> {
+  const cpuOfAll = () => servers.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
+  const cpuBefore = cpuOfAll();
+  const result = await loadAll(servers, place, work, PREFIX);
+  const cpu = cpuOfAll() - cpuBefore;
   if (result.errors > 0) throw new Error(`${work.name}: ${result.errors} of ${result.operations} requests failed`);
-  const memoryMb = peakMemoryBytes(pid) / 2 ** 20;
-  const yardstickPerSecond = await work.yardstick(place, server);
+  const memoryMb = Math.max(...servers.map(({ pid }) => peakMemoryBytes(pid))) / 2 ** 20;
+  const yardstickPerSecond = await work.yardstick(place, servers[0] as BenchServer);
   return {
     work: work.name,
     perSecond: perSecondOf(result),
@@ -103,6 +118,19 @@ async function measureOn(server: BenchServer, place: Place, work: Work): Promise
     yardstick: work.yardstickName,
     yardstickPerSecond,
     ratio: perSecondOf(result) / yardstickPerSecond,
+  };
+}
+
+/** The load at each server at once, and what came of all; of the times, the longest. */
+async function loadAll(servers: readonly BenchServer[], place: Place, work: Work, prefix: string): Promise<LoadResult> {
+  const results = await Promise.all(
+    servers.map((server, n) => work.load(place, server, servers.length > 1 ? `${prefix}${n}` : prefix)),
+  );
+  const most = (of: keyof LoadResult) => Math.max(...results.map((result) => result[of]));
+  const sum = (of: keyof LoadResult) => results.reduce((total, result) => total + result[of], 0);
+  return {
+    ...{ operations: sum('operations'), errors: sum('errors'), elapsedMs: most('elapsedMs') },
+    ...{ p50Ms: most('p50Ms'), p99Ms: most('p99Ms') },
   };
 }
 
