@@ -28,7 +28,7 @@ export default ts.config(
   },
   { files: ['web/**/*.ts'], languageOptions: { globals: globals.browser } },
   {
-    files: ['test/**/*.ts', 'scripts/**', '*.config.*'],
+    files: ['test/**/*.ts', 'scripts/**', 'bin/**', '*.config.*'],
     languageOptions: { globals: globals.node },
     rules: { 'no-console': 'off' },
   },

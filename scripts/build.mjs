@@ -3,7 +3,7 @@
  * nothing to do.
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -23,10 +23,7 @@ const targets = [
 function tsc() {
   for (const folder of ['server', 'client', 'proto'])
     rmSync(join(root, 'dist', folder), { recursive: true, force: true });
-  if (!node(require.resolve('typescript/bin/tsc'), '-p', 'tsconfig.build.json')) return false;
-  // What `npx taskdash` runs; npm makes it executable only where it is there before the installation.
-  chmodSync(join(root, 'dist/server/main.js'), 0o755);
-  return true;
+  return node(require.resolve('typescript/bin/tsc'), '-p', 'tsconfig.build.json');
 }
 
 function vite() {

@@ -1,6 +1,9 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
@@ -238,8 +241,16 @@ describe('the command line', () => {
     expect(closed.code).toBe(1);
   });
 
-  it('is a program, as `npx taskdash` expects', async () => {
-    expect((await run('dist/server/main.js', ['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  it('is a program that is there before the build, as `npx taskdash` expects', async () => {
+    const { bin } = JSON.parse(await readFile('package.json', 'utf8')) as { bin: { taskdash: string } };
+    expect((await run(bin.taskdash, ['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    const clone = await mkdtemp(join(tmpdir(), 'taskdash-clone-'));
+    await cp('package.json', join(clone, 'package.json'));
+    await cp(bin.taskdash, join(clone, bin.taskdash));
+    const stderr =
+      'taskdash: it is not built yet. Run `npm start` or `npm run build` in its folder, then this again.\n';
+    await expect(run(join(clone, bin.taskdash), ['--version'])).rejects.toMatchObject({ code: 1, stdout: '', stderr });
+    await rm(clone, { recursive: true });
   });
 
   it('tells its version', async () => {

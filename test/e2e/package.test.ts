@@ -1,6 +1,6 @@
 /** The package as somebody else installs it: packed, unpacked, and used from plain JavaScript and from TypeScript. */
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -10,12 +10,14 @@ import { startTestApp, type TestApp } from '../support/app.js';
 const run = promisify(execFile);
 let app: TestApp;
 let folder: string;
+let files: string[];
 
 beforeAll(async () => {
   app = await startTestApp();
   folder = await mkdtemp(join(tmpdir(), 'taskdash-package-'));
   const { stdout } = await run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]);
   const [packed] = JSON.parse(stdout) as { filename: string; files: { path: string }[] }[];
+  files = packed?.files.map(({ path }) => path) ?? [];
   await mkdir(join(folder, 'node_modules/taskdash'), { recursive: true });
   const archive = join(folder, packed?.filename ?? '');
   await run('tar', ['-xzf', archive, '-C', join(folder, 'node_modules/taskdash'), '--strip-components=1']);
@@ -45,6 +47,12 @@ const taskdash = new TaskDashClient({ url, token });
 `;
 
 describe('the package', () => {
+  it('has the program, the server and the page', async () => {
+    expect(files).toEqual(expect.arrayContaining(['bin/taskdash.js', 'dist/server/main.js', 'dist/web/index.html']));
+    const { bin } = JSON.parse(await readFile('package.json', 'utf8')) as { bin: { taskdash: string } };
+    expect(files).toContain(bin.taskdash);
+  });
+
   it('serves plain JavaScript', async () => {
     const printed = await runScript(
       'service.mjs',
