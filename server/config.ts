@@ -16,7 +16,8 @@ const MAX_DURATION_MS = 24 * 3_600_000;
 
 /** A duration such as "30s", "1500ms" or "2m", in milliseconds. */
 function duration(minMs: number, maxMs = MAX_DURATION_MS) {
-  const allowed = `a duration from ${ms(minMs)} to ${ms(maxMs)}, such as 500ms, 30s or 2m`;
+  const examples = (['500ms', '30s', '2m'] as const).filter((text) => ms(text) >= minMs && ms(text) <= maxMs);
+  const allowed = `a duration from ${ms(minMs)} to ${ms(maxMs)}, such as ${examples.join(', ').replace(/, (?=\w+$)/, ' or ')}`;
   return z
     .string()
     .regex(/^\d+(\.\d+)?(ms|s|m|h)$/, allowed)

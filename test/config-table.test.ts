@@ -57,7 +57,15 @@ describe('readConfig', () => {
     ],
     [
       { TASKDASH_HEARTBEAT_TTL: '30' },
-      'TASKDASH_HEARTBEAT_TTL: "30" is not allowed; it must be a duration from 1s to 10m, such as 500ms, 30s or 2m.',
+      'TASKDASH_HEARTBEAT_TTL: "30" is not allowed; it must be a duration from 1s to 10m, such as 30s or 2m.',
+    ],
+    [
+      { TASKDASH_WRITE_DEADLINE: '2m' },
+      'TASKDASH_WRITE_DEADLINE: "2m" is not allowed; it must be a duration from 100ms to 1m, such as 500ms or 30s.',
+    ],
+    [
+      { TASKDASH_PROTECTION_MAX: 'long' },
+      'TASKDASH_PROTECTION_MAX: "long" is not allowed; it must be a duration from 0ms to 1d, such as 500ms, 30s or 2m.',
     ],
     [
       { TASKDASH_LOG_LEVEL: 'loud' },
