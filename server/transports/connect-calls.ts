@@ -5,7 +5,7 @@ import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from
 import type { UniversalHandler } from '@connectrpc/connect/protocol';
 import type { Log } from '../domain/ports.js';
 import { screened } from './connect-body.js';
-import { describedResponse } from './connect-described.js';
+import { describedResponse, isCall, refuseUnknownMethod } from './connect-described.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { isGone } from './rpc/errors.js';
 import { callerKey } from './rpc/guard.js';
@@ -34,6 +34,7 @@ export function createConnectCalls(options: ConnectCallsOptions): Handler {
   const handlers = handlersOf(options);
   return (request, response) => {
     const handler = handlers.get(request.url?.split('?', 1)[0] ?? '');
+    if (!handler && isCall(request)) return refuseUnknownMethod(request, response, options.log);
     if (!handler) return options.fallback(request, response);
     answer(handler, request, response, options).catch((thrown: unknown) => {
       const details = { err: thrown, method: handler.method.name };

@@ -2,6 +2,7 @@
  * What Connect itself tells callers over HTTP, with a code of the catalogue as everything else has: its refusals of what it
  * cannot decode, and failures to encode an answer, which are our own fault and logged.
  */
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { UniversalServerResponse } from '@connectrpc/connect/protocol';
 import {
@@ -41,6 +42,38 @@ export async function describedResponse(
   function withLast(answer: UniversalServerResponse, flag: number, change: Change): UniversalServerResponse {
     return { ...answer, body: changed(answer.body ?? noBytes(), flag, (last) => change(last, describe)) };
   }
+}
+
+/** A path that names a method: /package.Service/Method. */
+const METHOD_PATH = /^\/(\w+\.)+\w+\/\w+$/;
+
+/** Whether a request is a call, of whatever method. */
+export function isCall({ method, url = '' }: IncomingMessage): boolean {
+  return method === 'POST' && METHOD_PATH.test(pathOf(url));
+}
+
+/** Answers a call of a method that no service has, in the form in which its caller asked: Connect would not describe it. */
+export function refuseUnknownMethod(request: IncomingMessage, response: ServerResponse, log: Log): void {
+  const path = pathOf(request.url ?? '');
+  const unknown = new ConnectError(`The server has no method ${JSON.stringify(path)}.`, Code.Unimplemented);
+  const error = toConnectError(unknown, log, path);
+  const type = request.headers['content-type'] ?? '';
+  if (/^application\/grpc-web(?!-text)/.test(type)) {
+    const trailer = setTrailerStatus(new Headers(), error);
+    respond(200, type, enveloped(trailerFlag, trailerSerialize(trailer)));
+  } else if (/^application\/connect\+/.test(type)) {
+    const end = endStreamToJson(new Headers(), error, undefined);
+    respond(200, type, enveloped(endStreamFlag, Buffer.from(JSON.stringify(end))));
+  } else respond(404, 'application/json', errorToJsonBytes(error, undefined));
+
+  function respond(status: number, contentType: string, body: Uint8Array): void {
+    response.writeHead(status, { 'content-type': contentType, 'content-length': body.length });
+    response.end(body);
+  }
+}
+
+function pathOf(url: string): string {
+  return url.split('?', 1)[0] ?? '';
 }
 
 /** The error of a single answer; one without a body, as for a type of content that is not known, gets one. */
