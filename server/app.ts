@@ -7,6 +7,7 @@
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { existsSync } from 'node:fs';
+import { missingAdministrator } from './administrators.js';
 import type { Principal } from './domain/access.js';
 import { TaskDashError } from './domain/errors.js';
 import { ConfigError, defaultNodeName, SETTINGS, type Config } from './config.js';
@@ -173,6 +174,8 @@ async function startIdentity(config: Config, storage: Storage, log: Log, clock: 
   const judge = new ZxcvbnJudge();
   const users = new Users(storage.identity, hasher, judge, clock);
   const first = await ensureFirstAdministrator(users, config);
+  const missing = await missingAdministrator(storage.postgres);
+  if (missing !== undefined) log.warn({}, missing);
   const auth = new Auth(storage.identity, hasher, judge, clock, log, authOptions(config));
   auth.start();
   undo.add(() => auth.stop());

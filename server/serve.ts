@@ -1,5 +1,6 @@
 /** `taskdash serve`: from the settings to the ready line, until a signal, a loss or a defect ends it. */
 import { startApp, type App } from './app.js';
+import { tellingOfNewDatabase } from './cli/with-storage.js';
 import { unknownVariables, type Config } from './config.js';
 import { nextDefect } from './defects.js';
 import { systemClock } from './domain/clock.js';
@@ -25,7 +26,7 @@ export async function serve(config: Config, env: NodeJS.ProcessEnv): Promise<num
   for (const variable of unknownVariables(env))
     log.warn({ variable }, 'there is no such setting; see docs/configuration.md');
   const ended = Promise.race([nextSignal().then((reason) => ({ reason, code: 0 }) as const), defect(log)]);
-  const starting = startApp(config, log);
+  const starting = tellingOfNewDatabase(config, () => startApp(config, log));
   const first = await Promise.race([starting.then(() => undefined), ended]);
   if (first) return await stopApp(starting, first, config, log);
   const app = await starting;

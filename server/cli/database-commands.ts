@@ -1,16 +1,17 @@
 /** `migrate`, `doctor`. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { missingAdministrator } from '../administrators.js';
 import type { Config } from '../config.js';
 import { doorPlaces, requireDoors, type DoorPlace } from '../doors.js';
 import { print, sentenceOf } from './print.js';
-import { withStorage } from './with-storage.js';
+import { withStorage, withStorageMade } from './with-storage.js';
 
 const ANSWER_MS = 3_000;
 
 /** Brings the schema up to date; opening the storage does it. */
 export function migrate(config: Config): Promise<number> {
-  return withStorage(config, (storage) => {
+  return withStorageMade(config, (storage) => {
     print(`The database has the schema ${storage.schemaVersion}.`);
     return Promise.resolve(0);
   });
@@ -18,10 +19,12 @@ export function migrate(config: Config): Promise<number> {
 
 /** Checks what a start needs or, where a server of these settings runs, whether it is well: one line each. */
 export async function doctor(config: Config): Promise<number> {
+  let advice: string | undefined;
   const checks = [
     await check('Node.js', () => Promise.resolve(requireNode())),
-    await check('database', () => describeDatabase(config)),
+    await check('database', () => describeDatabase(config, (missing) => (advice = missing))),
   ];
+  if (advice !== undefined) print(`warn  administrator: ${advice}`);
   const places = doorPlaces(config);
   const server = await findServer(places);
   if (server !== undefined) checks.push(await check('server', () => describeServer(server)));
@@ -48,11 +51,12 @@ function requireNode(): string {
   return process.version;
 }
 
-async function describeDatabase(config: Config): Promise<string> {
+async function describeDatabase(config: Config, warn: (advice: string | undefined) => void): Promise<string> {
   let found = '';
   await withStorage(config, async (storage) => {
     await storage.health.check();
     found = `answers, schema ${storage.schemaVersion}`;
+    warn(await missingAdministrator(storage.postgres));
     return 0;
   });
   return found;

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import ms from 'ms';
+import { missingAdministrator } from '../administrators.js';
 import { ConfigError, type Config } from '../config.js';
 import type { Role, TokenScope } from '../domain/access.js';
 import { strengthWords } from '../domain/account-rules.js';
@@ -12,7 +13,7 @@ import { Argon2Hasher } from '../identity/argon2-hasher.js';
 import { ZxcvbnJudge } from '../identity/zxcvbn-judge.js';
 import type { Storage } from '../storage/storage.js';
 import { print, printAside, printPrompt } from './print.js';
-import { withStorage } from './with-storage.js';
+import { withStorage, withStorageMade } from './with-storage.js';
 
 const ROLES: readonly string[] = ['member', 'viewer', 'manager'] satisfies Role[];
 const SCOPES: readonly string[] = ['register', 'read'] satisfies TokenScope[];
@@ -29,7 +30,7 @@ export async function addUser(
 ): Promise<number> {
   const memberships = new Map((options.group ?? []).map(parseMembership));
   const password = await passwordFor(options);
-  return withStorage(config, async (storage) => {
+  return withStorageMade(config, async (storage) => {
     await usersOf(storage).add({
       id,
       displayName: options.name ?? id,
@@ -38,6 +39,8 @@ export async function addUser(
       memberships,
     });
     print(`User ${JSON.stringify(id)} can log in now.`);
+    const missing = await missingAdministrator(storage.postgres);
+    if (missing !== undefined) printAside(missing);
     return 0;
   });
 }
@@ -66,7 +69,7 @@ export async function createToken(
 ): Promise<number> {
   const scopes = options.scope.map(parseScope);
   const lifeMs = options.expires === undefined ? undefined : parseLife(options.expires);
-  return withStorage(config, async (storage) => {
+  return withStorageMade(config, async (storage) => {
     const expiresAt = lifeMs === undefined ? null : new Date(systemClock.now().getTime() + lifeMs);
     const { secret } = await usersOf(storage).createToken({ name, groupId: options.group, scopes, expiresAt });
     print(secret);

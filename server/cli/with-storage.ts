@@ -1,11 +1,58 @@
 /** What every command on the database needs: the database, storage on it, and letting go of both at the end. */
+import { resolve } from 'node:path';
 import { defaultNodeName, type Config } from '../config.js';
 import { borrowDatabase } from '../database.js';
 import { createLog } from '../logging.js';
+import { dataFolderAt, statIfThere } from '../storage/embedded/data-folder.js';
 import { openStorage, type Storage } from '../storage/storage.js';
+import { printAside } from './print.js';
 
-/** Runs `work` on the database of the settings; logs only warnings, so that the output stays the command's own. */
-export async function withStorage(config: Config, work: (storage: Storage) => Promise<number>): Promise<number> {
+type Work = (storage: Storage) => Promise<number>;
+
+/** Runs `work` on the database of the settings. Throws where there is none: what only looks must not make one. */
+export async function withStorage(config: Config, work: Work): Promise<number> {
+  await requireDatabase(config);
+  return runOn(config, work);
+}
+
+/** Runs `work` on the database of the settings, which is made where there is none. */
+export function withStorageMade(config: Config, work: Work): Promise<number> {
+  return tellingOfNewDatabase(config, () => runOn(config, work));
+}
+
+/** Throws where the embedded database of the settings has never been made. */
+export async function requireDatabase(config: Config): Promise<void> {
+  const folder = await folderWithoutDatabase(config);
+  if (folder === undefined) return;
+  throw new Error(
+    `There is no database in ${folder}. Run this in the folder of the server, or name the database in ` +
+      'TASKDASH_DATA_DIR or TASKDASH_DATABASE_URL; "taskdash serve" makes a new one.',
+  );
+}
+
+/** Does what may make the embedded database, and says so if it did: it may not be the one that was meant. */
+export async function tellingOfNewDatabase<T>(config: Config, work: () => Promise<T>): Promise<T> {
+  const folder = await folderWithoutDatabase(config);
+  try {
+    return await work();
+  } finally {
+    if (folder !== undefined && (await folderWithoutDatabase(config)) === undefined)
+      printAside(
+        `Made a new database in ${folder}. If you meant another one, name it in ` +
+          'TASKDASH_DATA_DIR or TASKDASH_DATABASE_URL.',
+      );
+  }
+}
+
+/** The data folder of the settings, where it has no database yet. */
+async function folderWithoutDatabase({ databaseUrl, dataDir }: Config): Promise<string | undefined> {
+  if (databaseUrl !== undefined) return undefined;
+  const { root, cluster } = dataFolderAt(resolve(dataDir));
+  return (await statIfThere(cluster)) ? undefined : root;
+}
+
+/** Logs only warnings, so that the output stays the command's own. */
+async function runOn(config: Config, work: Work): Promise<number> {
   const log = createLog({ logLevel: config.logLevel === 'debug' ? 'debug' : 'warn', logFormat: config.logFormat });
   const database = await borrowDatabase(config, log);
   try {
