@@ -8,7 +8,8 @@ import { ConfigError, flagOf, readConfig, SETTING_NAMES, SETTINGS, type Config, 
 import { addUser, createToken, setPassword } from './cli/identity-commands.js';
 import { doctor, migrate } from './cli/database-commands.js';
 import { listSessions } from './cli/session-commands.js';
-import { listTasks, watchTasks } from './cli/task-commands.js';
+import { listTasks } from './cli/task-commands.js';
+import { watchTasks } from './cli/task-watch.js';
 import { sentenceOf } from './cli/print.js';
 import { serve } from './serve.js';
 

@@ -1,11 +1,8 @@
-/** `tasks list`, `tasks watch`. */
+/** `tasks list`. */
 import type { Config } from '../config.js';
-import { systemClock } from '../domain/clock.js';
 import type { TaskFilter } from '../domain/ports.js';
 import type { Task } from '../domain/task.js';
-import { TaskFeed } from '../domain/task-feed.js';
-import { createLog } from '../logging.js';
-import { parseLimit, print, printJson, printTable } from './print.js';
+import { parseLimit, printJson, printTable } from './print.js';
 import { withStorage } from './with-storage.js';
 
 const COLUMNS = [
@@ -18,13 +15,6 @@ const COLUMNS = [
   'stop_time',
   'url',
 ] as const satisfies (keyof Task)[];
-const FEED = {
-  pollMs: 500,
-  page: { records: 500, bytes: 2 * 1024 * 1024 },
-  ringSize: 2_000,
-  ringBytes: 16 * 1024 * 1024,
-  maxCatchUp: 100_000,
-};
 
 /** Prints tasks, the latest change first. */
 export function listTasks(
@@ -44,39 +34,5 @@ export function listTasks(
     if (options.json) for (const task of tasks) printJson(task);
     else printTable(COLUMNS, tasks);
     return 0;
-  });
-}
-
-/** Prints every change until SIGINT or SIGTERM. */
-export function watchTasks(config: Config, options: { json?: boolean }): Promise<number> {
-  return withStorage(config, async (storage) => {
-    const ended = new AbortController();
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ended.abort());
-    const feed = new TaskFeed(
-      storage.feed,
-      storage.hints,
-      systemClock,
-      FEED,
-      createLog({ logLevel: 'warn', logFormat: config.logFormat }),
-    );
-    feed.start();
-    const watch = await feed.open();
-    const keepAlive = setInterval(() => {}, 60_000);
-    try {
-      while (!ended.signal.aborted) {
-        for (const { event, task } of (await watch.next(1000, ended.signal))?.events ?? []) {
-          if (options.json) printJson({ event, task });
-          else
-            print(
-              `${event.at.toISOString()}  ${event.kind.padEnd(10)}  ${task.id}  ${event.fromStatus || '-'} → ${event.toStatus}  ${event.actor}`,
-            );
-        }
-      }
-      return 0;
-    } finally {
-      clearInterval(keepAlive);
-      watch.close();
-      feed.stop();
-    }
   });
 }

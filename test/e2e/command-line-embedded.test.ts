@@ -1,5 +1,6 @@
 /** The command line beside and without a server, on the embedded database. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,6 +8,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { ServerProcess } from '../support/server-process.js';
+import { TcpxClient } from '../support/tcpx-client.js';
 
 const run = promisify(execFile);
 const MINUTES = 60_000;
@@ -75,7 +77,7 @@ describe('a folder without a database', () => {
     expect(existsSync(dataDir)).toBe(false);
   });
 
-  it('gets one by a command that writes, which says so once', { timeout: MINUTES }, async () => {
+  it('gets one by a command that writes, which says so once', { timeout: 2 * MINUTES }, async () => {
     const dataDir = newDataDir();
     const create = () => taskdash(dataDir, 'token', 'create', 'x', '--group', 'mx');
     expect(await create()).toMatchObject({ code: 0, stderr: expect.stringContaining(made(dataDir)) as string });
@@ -84,7 +86,7 @@ describe('a folder without a database', () => {
 });
 
 describe('a database without an administrator', () => {
-  it('is told when the user is added, by the doctor, and at the start', { timeout: MINUTES }, async () => {
+  it('is told when the user is added, by the doctor, and at the start', { timeout: 2 * MINUTES }, async () => {
     const dataDir = newDataDir();
     const warning = `warn  administrator: ${NO_ADMINISTRATOR}\n`;
     const added = await taskdash(dataDir, 'user', 'add', 'ssx', '--group', 'mx:member', '--generate');
@@ -101,10 +103,71 @@ describe('a database without an administrator', () => {
     expect((await taskdash(dataDir, 'doctor', ...NO_PORTS)).stdout).not.toContain('administrator');
   });
 
-  it('is nothing to tell of where a start makes one', { timeout: MINUTES }, async () => {
+  it('is nothing to tell of where a start makes one', { timeout: 2 * MINUTES }, async () => {
     const dataDir = newDataDir();
     const server = await serve(dataDir);
     expect(server.output.join('\n')).not.toContain(NO_ADMINISTRATOR);
     expect(server.output).toContain(made(dataDir));
+  });
+});
+
+describe('a watch', () => {
+  it(
+    'survives a restart of the server, misses nothing, and says so in a line each',
+    { timeout: 3 * MINUTES },
+    async () => {
+      const dataDir = newDataDir();
+      const first = await serve(dataDir);
+      const watch = spawn(process.execPath, ['dist/server/main.js', 'tasks', 'watch'], { env: environment(dataDir) });
+      onTestFinished(() => void watch.kill('SIGKILL'));
+      let [changes, said] = ['', ''];
+      watch.stdout.on('data', (chunk: Buffer) => (changes += chunk.toString()));
+      watch.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+      const registered = async (server: ServerProcess, ...ids: string[]) => {
+        const service = await TcpxClient.connect(server.ready.tcp);
+        for (const id of ids) await service.register({ id, group_id: 'mx' });
+        service.socket.destroy();
+      };
+
+      let n = 0;
+      const changed = () => registered(first, `early-${n++}`).then(() => changes);
+      await expect.poll(changed, { timeout: 20_000, interval: 200 }).toContain('early-');
+      await first.stop();
+      await expect.poll(() => said, { timeout: 20_000 }).toContain(' is away: ');
+      const second = await serve(dataDir);
+      await registered(second, 'late-1', 'late-2');
+      await expect.poll(() => changes, { timeout: 20_000 }).toContain('late-2');
+
+      expect(said.split('\n')).toEqual([
+        expect.stringMatching(/^The database in .* is away: .*\. Waiting for it; Ctrl-C ends this\.$/),
+        'The database is there; going on.',
+        '',
+      ]);
+      const ids = [...changes.matchAll(/registered +(\S+)/g)].map((match) => match[1]);
+      expect(ids).toEqual([...new Set(ids)]);
+      expect(ids.slice(-2)).toEqual(['late-1', 'late-2']);
+      await expect
+        .poll(() => changes, { timeout: 20_000 })
+        .toMatch(/late-2 +running → shutdown +server +connection_closed\n/);
+      await second.stop();
+      await expect.poll(() => said.split('\n').length, { timeout: 20_000 }).toBe(4);
+      watch.kill('SIGINT');
+      expect(await once(watch, 'exit')).toEqual([0, null]);
+    },
+  );
+
+  it('waits for a server instead of taking its place', { timeout: 2 * MINUTES }, async () => {
+    const dataDir = newDataDir();
+    await taskdash(dataDir, 'migrate');
+    const watch = spawn(process.execPath, ['dist/server/main.js', 'tasks', 'watch'], { env: environment(dataDir) });
+    onTestFinished(() => void watch.kill('SIGKILL'));
+    let said = '';
+    watch.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    const away = `The database in ${dataDir} is away: no server has it open. Waiting for it; Ctrl-C ends this.\n`;
+    await expect.poll(() => said, { timeout: 20_000 }).toBe(away);
+    await serve(dataDir);
+    await expect.poll(() => said, { timeout: 20_000 }).toBe(`${away}The database is there; going on.\n`);
+    watch.kill('SIGTERM');
+    expect(await once(watch, 'exit')).toEqual([0, null]);
   });
 });

@@ -126,6 +126,24 @@ describe('the command line', () => {
     service.socket.destroy();
   });
 
+  it('says when the history no longer has the place of a watch, and goes on', async () => {
+    const env = { ...process.env, TASKDASH_DATABASE_URL: app.database.url };
+    const child = spawn(process.execPath, ['dist/server/main.js', 'tasks', 'watch', '--json'], { env });
+    let [changes, said] = ['', ''];
+    child.stdout.on('data', (chunk: Buffer) => (changes += chunk.toString()));
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    const service = await TcpxClient.connect(app.tcp);
+    const register = (id: string) => service.register({ id, group_id: 'mx' }).then(() => changes);
+    let n = 0;
+    await expect.poll(() => register(`before-${n++}`), { timeout: 20_000 }).toContain('"before-');
+    await app.storage.postgres.adHocRows('DELETE FROM task_event', []);
+    await expect.poll(() => said, { timeout: 20_000 }).toMatch(/^Changes may have been missed: .* on from now\.\n$/);
+    await expect.poll(() => register(`after-${n++}`), { timeout: 20_000 }).toContain('"after-');
+    child.kill('SIGTERM');
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    service.socket.destroy();
+  });
+
   it.each([
     [
       ['serve', '--http-port', 'x'],
