@@ -101,20 +101,22 @@ describe('docs/api.md', () => {
     expect(answer).toMatchObject({ user: { id: 'ssx' }, token: expect.any(String) as string });
   });
 
-  it('registers, updates, lists and gets, with curl and buf', { timeout: 60_000 }, async () => {
+  it('registers, lists, updates, counts and gets, with curl and buf', { timeout: 60_000 }, async () => {
     await app
       .client(TaskService, 'grpc', token)
       .registerTask({ task: { id: 'other', groupId: 'mx', status: 'running' } });
-    const answers = await shell(example('docs/api.md', '/ListTasks').replaceAll(/\n(curl|buf)/g, '\necho; $1'));
-    const [registered, updated, listed] = answers.trim().split('\n');
+    const answers = await shell(example('docs/api.md', '/ListTasks').replaceAll(/\n(curl|npx)/g, '\necho; $1'));
+    const [registered, listed, updated, history, counts] = answers.trim().split('\n');
     expect(JSON.parse(registered ?? '')).toMatchObject({ task: { id: '133' } });
+    expect(JSON.parse(listed ?? '')).toMatchObject({ tasks: [{ id: 'other' }, { id: '133' }], totalSize: 2 });
     expect(JSON.parse(updated ?? '')).toMatchObject({ task: { id: '133', status: 'finish' } });
-    expect(JSON.parse(listed ?? '')).toMatchObject({ tasks: [{ id: 'other' }], totalSize: 1 });
+    expect(JSON.parse(history ?? '')).toMatchObject({ events: [{ toStatus: 'finish' }, { toStatus: 'running' }] });
+    expect(counts).toContain('"status":"finish"');
     expect(answers).toContain('"status": "finish"');
   });
 
   it('watches', { timeout: 60_000 }, async () => {
-    const watch = example('docs/api.md', '/WatchTasks').replace('buf', 'timeout 3 buf');
+    const watch = example('docs/api.md', '/WatchTasks').replace('npx', 'timeout 5 npx');
     expect(await shell(`A="authorization: Bearer $TOKEN"\n${watch.trimEnd()} || true`)).toContain('"snapshot"');
   });
 });
