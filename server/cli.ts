@@ -39,6 +39,21 @@ function fail(message: string, code: number): number {
   return code;
 }
 
+interface DescribedSetting {
+  readonly meaning: string;
+  readonly fallback: string | null;
+  readonly fallbackWords?: string;
+  readonly schema: { safeParse(text: string): { error?: { issues: readonly { code: string; message: string }[] } } };
+}
+
+/** "How log lines look. (pretty or json; default: pretty on a terminal, else json)" */
+function helpOf({ meaning, fallback, fallbackWords, schema }: DescribedSetting): string {
+  // One that is a choice names what there is to choose when it refuses a text.
+  const refusal = schema.safeParse('').error?.issues[0];
+  const choices = refusal?.code === 'invalid_value' ? `${refusal.message}; ` : '';
+  return `${meaning} (${choices}default: ${fallback ?? fallbackWords})`;
+}
+
 function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Command {
   const program = new Command('taskdash')
     .description('A registry that services report their tasks to, and the page where people see which are alive.')
@@ -63,9 +78,8 @@ function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Com
     action: (config: Config, options: O, args: string[]) => Promise<number>,
   ): Command {
     for (const name of SETTING_NAMES) {
-      command.addOption(
-        new Option(`--${flagOf(name)} <value>`, SETTINGS[name].meaning).hideHelp(command.name() !== 'serve'),
-      );
+      const option = new Option(`--${flagOf(name)} <value>`, helpOf(SETTINGS[name]));
+      command.addOption(option.hideHelp(command.name() !== 'serve'));
     }
     return command.action(async (...all: unknown[]) => {
       const options = command.opts<O & FlagValues>();

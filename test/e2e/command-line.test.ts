@@ -275,6 +275,14 @@ describe('the command line', () => {
     expect((await taskdash(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
+  it('tells of each setting what it means, its choices and its default', async () => {
+    const help = (await taskdash(['serve', '--help'])).stdout.replace(/\s+/g, ' ');
+    expect(help).toContain('The least severe lines to log. (debug, info, warn, error or silent; default: info)');
+    expect(help).toContain('How log lines look. (pretty or json; default: pretty on a terminal, else json)');
+    expect(help).toContain('(true or false; default: false)');
+    expect(help).toContain('--http-host <value> Address of the HTTP door alone. (default: TASKDASH_HOST)');
+  });
+
   it('explains itself', async () => {
     const { stdout } = await taskdash(['--help']);
     for (const command of ['serve', 'migrate', 'doctor', 'user', 'token', 'tasks', 'sessions'])
