@@ -6,8 +6,8 @@
  *   waits in a fair queue before the first query and again before the hash, and whoever logs in from where they have
  *   before goes past strangers.
  * - What a credential stands for is remembered for two seconds, so that watches that look again and services that call
- *   often do not become queries. What this node ends, it forgets at once. Credentials that are made up are kept apart from
- *   those that stand for somebody, and have few queries: credential-cache.ts.
+ *   often do not become queries. What this node ends, it knows at once. Credentials that are made up are kept apart from
+ *   those that stand for somebody, or did, and have few queries: credential-cache.ts.
  * - Whoever still has to change the password is nobody's administrator and in no group until they have.
  */
 import type { Principal, User } from './access.js';
@@ -145,9 +145,11 @@ export class Auth implements Authenticator {
   async logout(credentials: Credentials): Promise<void> {
     const token = credentials.bearer ?? credentials.cookie;
     if (token === undefined || kindOfSecret(token) !== 'session') return;
+    // What is made up ends nothing: it is neither worth a query nor to be remembered as a session that was.
+    if (!(await this.#find(token, credentials.address))) return;
     const idHash = hashOf(token);
     await this.store.deleteSession(idHash);
-    this.#cache.forget(idHash);
+    this.#cache.end(idHash);
   }
 
   async describe(user: User): Promise<UserRecord> {

@@ -5,9 +5,10 @@
  *
  * There are two memories and two lanes, so that whoever makes up credentials is in nobody's way:
  *
- *   known     stands for somebody: told while it is fresh, looked up again when it is not. The least recently used goes
- *             when there are too many, and wrong ones push none out. Looking up again waits for no stranger.
- *   wrong     stood for nobody a moment ago: told so without a query.
+ *   known     stands for somebody, or did: told while it is fresh, looked up again when it is not. The least recently used
+ *             goes when there are too many, and made-up ones push none out. Looking up again waits for no stranger, also
+ *             where it has ended: who still shows it, such as an open stream, hears so however many strangers guess.
+ *   wrong     stood for nobody a moment ago, and never did here: told so without a query.
  *   stranger  anything else: is looked up in a fair queue, few at once, and only while the caller's network has not
  *             guessed wrong too often. What turns out to stand for somebody costs the network nothing.
  */
@@ -28,7 +29,7 @@ export type LookUp<T> = () => Promise<Answer<T> | undefined>;
 
 /** Limits of a cache. */
 export interface CredentialCacheOptions {
-  /** How many credentials are remembered that stand for somebody, and how many that do not. */
+  /** How many credentials are remembered that stand for somebody or did, and how many that do not. */
   readonly capacity: number;
   /** How long it is remembered that a credential stands for nobody. */
   readonly wrongMs: number;
@@ -39,6 +40,7 @@ export interface CredentialCacheOptions {
 }
 
 interface Known<T> {
+  /** Undefined: it stands for nobody any more, or is still to be looked up. */
   value: T | undefined;
   untilMs: number;
   /** The look-up under way. */
@@ -81,11 +83,10 @@ export class CredentialCache<T> {
     this.#put(this.#known, key, { value: undefined, untilMs: 0, asking: undefined });
   }
 
-  /** Forgets one credential: whoever asks from now on is answered anew. */
-  forget(key: string): void {
-    this.#known.delete(key);
-    this.#wrong.delete(key);
+  /** Knows from now on that a credential that stood for somebody does so no more. */
+  end(key: string): void {
     this.#strangers.delete(key);
+    this.#noteEnded(key, this.clock.monotonicMs());
   }
 
   /** Whoever asks from now on is answered anew; who is known stays so. */
@@ -168,10 +169,15 @@ export class CredentialCache<T> {
     if (found) {
       this.#wrong.delete(key);
       this.#put(this.#known, key, { value: found.value, untilMs: startedMs + found.validForMs, asking: undefined });
+    } else if (this.#known.has(key)) {
+      this.#noteEnded(key, startedMs);
     } else {
-      this.#known.delete(key);
       this.#put(this.#wrong, key, startedMs + this.options.wrongMs);
     }
+  }
+
+  #noteEnded(key: string, sinceMs: number): void {
+    this.#put(this.#known, key, { value: undefined, untilMs: sinceMs + this.options.wrongMs, asking: undefined });
   }
 
   /** Puts an entry at the end, which is where the most recently used are. */

@@ -1,4 +1,5 @@
 /** Streams whose caller loses the access while they are open: they end within seconds, and tell nothing after that. */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
@@ -12,7 +13,7 @@ import { TaskService, type WatchTasksResponse } from '../../proto/gen/taskdash/t
 import { TaskDashError } from '../../server/domain/errors.js';
 import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
 import { framed } from '../support/rpc-raw.js';
-import { RpcRig } from '../support/rpc-rig.js';
+import { RIG_PASSWORD, RpcRig } from '../support/rpc-rig.js';
 import { silentLog } from '../support/silent-log.js';
 
 const WITHIN_MS = 5_000;
@@ -173,6 +174,36 @@ describe('a reader who takes nothing', () => {
     await revoked();
     session.destroy();
   });
+});
+
+it('a logout ends the streams of the session, however many guesses come from the same address', async () => {
+  const rig = await RpcRig.start();
+  await rig.addUser('lena', { mx: 'manager' });
+  const request = { username: 'lena', password: RIG_PASSWORD, issueToken: true };
+  const { token } = await rig.client(AuthService, 'http').login(request);
+  const watches = await Promise.all(DOORS.map((door) => opened(rig.client(TaskService, door, token).watchTasks({}))));
+  const ends = Promise.all(watches.map(endOf));
+
+  let isOver = false;
+  const refusals = new Set<string>();
+  const guess = async () => {
+    const madeUp = `tds_${randomBytes(32).toString('base64url')}`;
+    const current = rig.client(AuthService, 'http', madeUp).getCurrentUser({});
+    await current.catch((error: unknown) => refusals.add(ConnectError.from(error).message));
+  };
+  for (let n = 0; n < 30; n++) await guess();
+  const guessing = (async () => {
+    while (!isOver) await guess();
+  })();
+  await rig.client(AuthService, 'http', token).logout({});
+  const outAtMs = performance.now();
+  for (const { reason, atMs } of await ends.finally(() => (isOver = true))) {
+    expect(reason).toBe('NOT_LOGGED_IN');
+    expect(atMs - outAtMs).toBeLessThan(WITHIN_MS);
+  }
+  await guessing;
+  expect([...refusals].join()).toContain('Too many tokens or sessions');
+  await rig.stop();
 });
 
 it('an outage of the database ends no stream, and hides no change', async () => {

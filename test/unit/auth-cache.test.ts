@@ -1,6 +1,9 @@
+import { randomBytes } from 'node:crypto';
 import { beforeEach, describe, expect, it } from 'vitest';
+import type { User } from '../../server/domain/access.js';
 import { Auth } from '../../server/domain/auth.js';
 import { TaskDashError } from '../../server/domain/errors.js';
+import { hashOf } from '../../server/domain/secrets.js';
 import { Users } from '../../server/domain/users.js';
 import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -12,6 +15,7 @@ import { silentLog } from '../support/silent-log.js';
 class CountingStore extends MemoryIdentityStore {
   asked = 0;
   touched = 0;
+  ended = 0;
   failure: Error | undefined;
   gate: Promise<void> = Promise.resolve();
 
@@ -27,6 +31,11 @@ class CountingStore extends MemoryIdentityStore {
     await this.gate;
     if (this.failure) throw this.failure;
     return super.findTokenByHash(secretHash);
+  }
+
+  override deleteSession(idHash: string) {
+    this.ended++;
+    return super.deleteSession(idHash);
   }
 
   override touchSession(idHash: string, lastUsedAt: Date) {
@@ -105,6 +114,16 @@ describe('who a session is', () => {
     await auth.logout({ bearer: token, address: '10.0.0.9' });
     expect(await askAs(token, '10.0.0.7')).toBeUndefined();
     expect(await askAs(token, '10.0.0.8')).toBeUndefined();
+  });
+
+  it('is not asked of the database, or remembered, when somebody logs out of one that was made up', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    await askAs(token);
+    for (let n = 0; n < 20; n++) await auth.logout({ cookie: wellFormed(n), address: '10.0.0.1' });
+    await expect(auth.logout({ cookie: wellFormed(20), address: '10.0.0.1' })).rejects.toMatchObject({
+      code: 'OVERLOADED',
+    });
+    expect([store.asked, store.ended]).toEqual([1 + 20, 0]);
   });
 
   it('is not asked of the database for what cannot be a credential', async () => {
@@ -215,6 +234,66 @@ describe('credentials that stand for nobody', () => {
     const outcomes = await waiting;
     expect(outcomes.filter(({ status }) => status === 'rejected')).toHaveLength(1000);
     expect(clock.pendingTimers).toBe(0);
+  });
+});
+
+describe('a credential that has ended', () => {
+  /** Many more guesses than a network has, from everywhere that anybody calls from. */
+  async function guess(): Promise<void> {
+    for (let n = 0; n < 100; n++)
+      await askAs(`tds_${randomBytes(32).toString('base64url')}`, HOME.address).catch(() => {});
+    await expect(askAs(wellFormed(0), HOME.address)).rejects.toMatchObject({ code: 'OVERLOADED' });
+  }
+
+  const session = async () => (await auth.login('ssx', PASSWORD, HOME)).token;
+  const token = async () => {
+    const expiresAt = new Date(clock.now().getTime() + 1_000);
+    return (await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['read'], expiresAt })).secret;
+  };
+  const changePassword = async (own: string) =>
+    auth.changePassword(
+      (await auth.authenticate({ bearer: own, ...HOME })) as User,
+      { bearer: own, ...HOME },
+      PASSWORD,
+      'a quite new one',
+    );
+  const disable = async () => {
+    const user = await store.findUser('ssx');
+    if (user) await store.saveUser({ ...user, disabled: true });
+  };
+
+  it.each<[string, () => Promise<string>, (secret: string) => unknown]>([
+    ['by logging out here', session, (secret) => auth.logout({ bearer: secret, ...HOME })],
+    ['by logging out at another server', session, (secret) => store.deleteSession(hashOf(secret))],
+    ['with the password, changed here', session, async () => changePassword(await session())],
+    ['with the password, set elsewhere', session, () => users.setPassword('ssx', 'a quite new one')],
+    ['with the user, who was disabled', session, disable],
+    ['as a token does in time', token, () => {}],
+  ])('%s is known to have, for as long as anybody shows it, however many guesses come', async (_how, make, end) => {
+    const secret = await make();
+    const ask = () => auth.authenticate({ bearer: secret, ...HOME });
+    await ask();
+    await guess();
+    await end(secret);
+    clock.advance(2_000);
+    for (let second = 2; second < 30; second += 2) {
+      await guess();
+      await expect(ask()).rejects.toMatchObject({ code: 'NOT_LOGGED_IN' });
+      clock.advance(2_000);
+    }
+  });
+
+  it('costs one query in five seconds', async () => {
+    const secret = await session();
+    await auth.logout({ bearer: secret, ...HOME });
+    const before = store.asked;
+    for (let n = 0; n < 100; n++) {
+      expect(await askAs(secret)).toBeUndefined();
+      clock.advance(50);
+    }
+    expect(store.asked).toBe(before);
+    expect(await askAs(secret)).toBeUndefined();
+    expect(store.asked).toBe(before + 1);
   });
 });
 
