@@ -51,11 +51,11 @@ describe('the command line', () => {
       await taskdash(['user', 'add', 'cli', '--group', 'mx:member', '--name', 'C'], `${TEST_PASSWORD}\n`),
     ).toMatchObject({ code: 0 });
     expect((await login(TEST_PASSWORD)).user?.memberships).toHaveLength(1);
-    const set = await taskdash(['user', 'set-password', 'cli'], 'another password\n');
+    const set = await taskdash(['user', 'set-password', 'cli'], 'another good one\n');
     expect(set).toMatchObject({ code: 0 });
-    expect(set.stdout).toBe('The password of "cli" is set; their sessions are ended. Its strength: good (3 of 4).\n');
+    expect(set.stdout).toBe('The password of "cli" is set; their sessions are ended. Its strength: strong (4 of 4).\n');
     await expect(login(TEST_PASSWORD)).rejects.toThrow('unauthenticated');
-    expect((await login('another password')).user?.displayName).toBe('C');
+    expect((await login('another good one')).user?.displayName).toBe('C');
   });
 
   it('makes a token that works, and prints its secret alone on standard output', async () => {

@@ -90,7 +90,7 @@ describe('a login', () => {
   });
 
   it('fails when the password is changed while it is being verified', async () => {
-    hasher.beforeVerify = () => users.setPassword('ssx', 'another password');
+    hasher.beforeVerify = () => users.setPassword('ssx', 'another good one');
     await expect(auth.login('ssx', PASSWORD, ORIGIN)).rejects.toMatchObject({ code: 'LOGIN_FAILED' });
   });
 
@@ -225,16 +225,16 @@ describe('changing a password', () => {
     const principal = await auth.authenticate({ cookie: here.token, address: '' });
     if (principal?.kind !== 'user') throw new Error('not logged in');
     const own = { cookie: here.token, address: '' };
-    await expect(auth.changePassword(principal, own, 'wrong', 'new password')).rejects.toMatchObject({
+    await expect(auth.changePassword(principal, own, 'wrong', 'a quite new one')).rejects.toMatchObject({
       code: 'LOGIN_FAILED',
     });
     await expect(auth.changePassword(principal, own, PASSWORD, 'short')).rejects.toMatchObject({
       code: 'REQUEST_INVALID',
     });
-    await auth.changePassword(principal, own, PASSWORD, 'new password');
+    await auth.changePassword(principal, own, PASSWORD, 'a quite new one');
     expect(await auth.authenticate(own)).toBeDefined();
     expect(await auth.authenticate({ cookie: there.token, address: '' })).toBeUndefined();
-    await expect(auth.login('ssx', 'new password', ORIGIN)).resolves.toBeDefined();
+    await expect(auth.login('ssx', 'a quite new one', ORIGIN)).resolves.toBeDefined();
   });
 });
 
@@ -249,7 +249,7 @@ describe('a password that has to be changed', () => {
     expect(before).toEqual({ kind: 'user', id: 'ssx', administrator: false, memberships: new Map() });
     if (before?.kind !== 'user') throw new Error('not logged in');
     expect(await auth.describe(before)).toMatchObject({ mustChangePassword: true, administrator: true });
-    await auth.changePassword(before, own, PASSWORD, 'new password');
+    await auth.changePassword(before, own, PASSWORD, 'a quite new one');
     expect(await auth.authenticate(own)).toMatchObject({
       administrator: true,
       memberships: new Map([['mx', 'member']]),
@@ -285,7 +285,7 @@ describe('a password that has to be changed', () => {
     const user = await auth.authenticate(own);
     if (user?.kind !== 'user') throw new Error('not logged in');
     hasher.beforeVerify = () => users.setPassword('ssx', 'set by operator');
-    await expect(auth.changePassword(user, own, PASSWORD, 'new password')).rejects.toMatchObject({
+    await expect(auth.changePassword(user, own, PASSWORD, 'a quite new one')).rejects.toMatchObject({
       code: 'LOGIN_FAILED',
     });
     expect(await store.findUser('ssx')).toMatchObject({ passwordHash: 'plain:set by operator' });

@@ -53,9 +53,9 @@ describe('adding a user', () => {
   it('who exists replaces them and ends their sessions', async () => {
     await users.add(SSX);
     const { token } = await auth.login('ssx', PASSWORD, ORIGIN);
-    await users.add({ ...SSX, password: 'another password', memberships: new Map() });
+    await users.add({ ...SSX, password: 'another good one', memberships: new Map() });
     expect(await auth.authenticate({ cookie: token, address: '' })).toBeUndefined();
-    await expect(auth.login('ssx', 'another password', ORIGIN)).resolves.toBeDefined();
+    await expect(auth.login('ssx', 'another good one', ORIGIN)).resolves.toBeDefined();
   });
 
   it('without a password keeps the one that they have', async () => {
@@ -93,10 +93,10 @@ describe('setting a password', () => {
   it('ends all sessions and lets the new one in', async () => {
     await users.add(SSX);
     const { token } = await auth.login('ssx', PASSWORD, ORIGIN);
-    await users.setPassword('ssx', 'another password');
+    await users.setPassword('ssx', 'another good one');
     expect(await auth.authenticate({ cookie: token, address: '' })).toBeUndefined();
     await expect(auth.login('ssx', PASSWORD, ORIGIN)).rejects.toMatchObject({ code: 'LOGIN_FAILED' });
-    await expect(auth.login('ssx', 'another password', ORIGIN)).resolves.toBeDefined();
+    await expect(auth.login('ssx', 'another good one', ORIGIN)).resolves.toBeDefined();
   });
 
   it('of nobody is refused with the name', async () => {

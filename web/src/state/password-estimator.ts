@@ -1,8 +1,15 @@
-/** The estimator with its list of common passwords: larger than the rest of the page, so that it is loaded when it is needed. */
+/** The estimator with its lists of common passwords: larger than the rest of the page, so that it is loaded when it is needed. */
 import { ZxcvbnFactory } from '@zxcvbn-ts/core';
 import { adjacencyGraphs, dictionary } from '@zxcvbn-ts/language-common';
+import { FIRST_GUESSES } from './first-guesses.js';
 
-/** What follows is not judged: the time grows with the square. */
-const MAX_LENGTH = 64;
+/** What follows is not judged, and of the ways to read digits and marks as letters only a few are: the time grows with both. */
+const MAX_LENGTH = 32;
+const MAX_READINGS = 8;
 
-export const estimator = new ZxcvbnFactory({ dictionary, graphs: adjacencyGraphs, maxLength: MAX_LENGTH });
+export const estimator = new ZxcvbnFactory({
+  dictionary: { ...dictionary, 'first-guesses': FIRST_GUESSES },
+  graphs: adjacencyGraphs,
+  maxLength: MAX_LENGTH,
+  l33tMaxSubstitutions: MAX_READINGS,
+});

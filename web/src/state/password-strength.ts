@@ -19,27 +19,44 @@ export interface PasswordStrength {
 const PRODUCT = 'taskdash';
 /** Shorter names are in too many words. */
 const MIN_NAME_LENGTH = 3;
+/** Of more marks than these nobody tries all places. */
+const MAX_MARKS = 3;
 const MIN_SCORE = 2;
+/** What a mark makes no better. */
+const WORDY: ReadonlySet<Weakness> = new Set(['common', 'name']);
 
-/** Judges a password; undefined when the list of common ones could not be loaded. */
+/** Judges a password; undefined when the lists of common ones could not be loaded. */
 export async function judgePassword(password: string, userId: string): Promise<PasswordStrength | undefined> {
   const loaded = await import('./password-estimator.js').catch(() => undefined);
   if (!loaded) return undefined;
   const { estimator } = loaded;
   const names = [PRODUCT, userId];
-  const whole = estimator.check(password, names);
-  if (whole.score < MIN_SCORE) return { score: whole.score, weakness: weaknessOf(whole.sequence) };
+  const { score, sequence } = estimator.check(password, names);
+  if (score < MIN_SCORE) return { score, weakness: weaknessOf(sequence) };
+  for (const plain of withoutMarks(password)) {
+    const ofPlain = estimator.check(plain, names);
+    const weakness = weaknessOf(ofPlain.sequence);
+    if (ofPlain.score < MIN_SCORE && WORDY.has(weakness)) return { score: ofPlain.score, weakness };
+  }
   const rest = withoutNames(password, names);
-  if (rest === password) return { score: whole.score, weakness: undefined };
-  const { score } = estimator.check(rest, names);
-  return score < MIN_SCORE ? { score, weakness: 'name' } : { score: whole.score, weakness: undefined };
+  if (rest === password) return { score, weakness: undefined };
+  const ofRest = estimator.check(rest, names);
+  return ofRest.score < MIN_SCORE ? { score: ofRest.score, weakness: 'name' } : { score, weakness: undefined };
 }
 
 function weaknessOf(sequence: readonly Match[]): Weakness {
   const dictionaries = sequence.map((match) => ('dictionaryName' in match ? String(match['dictionaryName']) : ''));
   if (dictionaries.includes('userInputs')) return 'name';
-  if (dictionaries.includes('passwords-common')) return 'common';
+  if (dictionaries.includes('passwords-common') || dictionaries.includes('first-guesses')) return 'common';
   return sequence.some(({ pattern }) => pattern !== 'bruteforce' && pattern !== 'dictionary') ? 'pattern' : 'simple';
+}
+
+/** What is left without the marks at its ends, and without any; nothing where there are none, or more than are tried. */
+function withoutMarks(password: string): string[] {
+  const letters = password.replace(/[^\p{L}\p{N}]/gu, '');
+  const marks = password.length - letters.length;
+  if (letters === '' || marks === 0 || marks > MAX_MARKS) return [];
+  return [password.replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, ''), letters];
 }
 
 function withoutNames(password: string, names: readonly string[]): string {
