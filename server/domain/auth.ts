@@ -159,12 +159,13 @@ export class Auth implements Authenticator {
   }
 
   async changePassword(user: User, credentials: Credentials, current: string, next: string): Promise<void> {
-    await checkPassword(this.judge, next, user.id);
-    if (next === current) throw invalid('new_password', 'must differ from the current one');
     const network = networkOf(credentials.address);
     const keys = { account: passwordChangeKey(user.id), address: addressKey(network) };
     const party = { network, account: user.id, isKnown: true };
     const record = await this.#throttle.attempt(keys, () => this.#verify(user.id, current, credentials.address, party));
+    // Judging is work, too: only for whoever knows the current one.
+    await checkPassword(this.judge, next, user.id);
+    if (next === current) throw invalid('new_password', 'must differ from the current one');
     const own = credentials.bearer ?? credentials.cookie;
     const changed = await this.store.setPassword(user.id, await this.hasher.hash(next, party), false, {
       keepSession: own === undefined ? undefined : hashOf(own),

@@ -13,7 +13,17 @@ const MINUTE_MS = 60_000;
 const HOME = { address: '10.0.0.7', userAgent: 'test' };
 const PASSWORD = 'correct horse';
 
-const judge = new ZxcvbnJudge();
+/** Counts what it is asked. */
+class CountingJudge extends ZxcvbnJudge {
+  judged = 0;
+
+  override judge(password: string, userId: string) {
+    this.judged++;
+    return super.judge(password, userId);
+  }
+}
+
+const judge = new CountingJudge();
 
 let clock: ManualClock;
 let store: MemoryIdentityStore;
@@ -182,6 +192,19 @@ describe('guesses of the current password', () => {
     const guess = () => codeOf(auth.changePassword(user, credentials, 'wrong', 'a quite new one'));
     for (let n = 0; n < 5; n++) expect(await guess()).toBe('LOGIN_FAILED');
     expect(await guess()).toBe('LOGIN_THROTTLED');
+  });
+
+  it('have no new password judged, however bad it is', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    const credentials = { cookie: token, address: HOME.address };
+    const user = await auth.authenticate(credentials);
+    if (user?.kind !== 'user') throw new Error('not logged in');
+    const before = judge.judged;
+    const change = (current: string) => codeOf(auth.changePassword(user, credentials, current, '12345678'));
+    for (let n = 0; n < 4; n++) expect(await change('wrong')).toBe('LOGIN_FAILED');
+    expect(judge.judged).toBe(before);
+    expect(await change(PASSWORD)).toBe('REQUEST_INVALID');
+    expect(judge.judged).toBe(before + 1);
   });
 });
 
