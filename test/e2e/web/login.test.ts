@@ -192,6 +192,42 @@ describe('the password', () => {
     await strength.waitFor({ state: 'detached' });
   });
 
+  it('is told so in Chinese, too', async () => {
+    const chinese = await openPage(browser, proxy.url, { language: 'zh-CN' });
+    const { page } = chinese;
+    await logIn(page, 'chooser');
+    await page.goto('/password');
+    const next = page.getByLabel('新密码', { exact: true });
+    const strength = page.getByRole('status').filter({ hasText: '强度' });
+    for (const [password, words] of [
+      ['12345678', '强度：很弱'],
+      ['woaini!1314', '强度：很弱'],
+      ['wobuzhidao', '强度：很弱'],
+      ['Summer2024!', '强度：弱'],
+      ['x8Kq2mZp', '强度：一般'],
+      ['correct horse', '强度：较强'],
+      ['红烧肉配三杯清茶和一碟花生', '强度：强'],
+    ] as const) {
+      await next.fill(password);
+      await page.getByText(words, { exact: true }).waitFor();
+    }
+    await page.getByLabel('当前密码').fill(TEST_PASSWORD);
+    for (const [password, why] of [
+      ['woaini1314', '这是最先被尝试的常见密码之一，或由它变化而来。'],
+      ['TaskDash2026', '除用户名或 TaskDash 的名称之外，这个密码所剩无几。'],
+      ['abcdefgh', '重复、连续的字符、日期或相邻的按键很容易被猜到。'],
+    ] as const) {
+      await next.fill(password);
+      await page.getByLabel('再次输入新密码').fill(password);
+      await page.getByRole('button', { name: '修改密码' }).click();
+      await page.getByText(why).waitFor();
+    }
+    await next.fill('');
+    await strength.waitFor({ state: 'detached' });
+    expect(chinese.complaints).toEqual([]);
+    await chinese.close();
+  });
+
   it('can be changed from the menu, and returns to where one was', async () => {
     const { page } = open;
     await logIn(page, 'mover', '/tasks?sort=name');
