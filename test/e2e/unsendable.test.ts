@@ -3,13 +3,16 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ErrorInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.js';
+import { AdminService } from '../../proto/gen/taskdash/admin/v1/admin_service_pb.js';
+import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
+import { SessionService } from '../../proto/gen/taskdash/task/v1/session_service_pb.js';
 import {
   TaskOrderField,
   TaskService,
   type WatchTasksResponse,
 } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import type { Log } from '../../server/domain/ports.js';
-import { startTestApp, type TestApp } from '../support/app.js';
+import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
 import { silentLog } from '../support/silent-log.js';
 import { TcpxClient } from '../support/tcpx-client.js';
 
@@ -127,6 +130,44 @@ describe.each(['grpc', 'http'] as const)('a record that cannot be sent, through 
     expect(errors.some((line) => /The event \d+ of the task "good-2" cannot be sent: at is Infinity/.test(line))).toBe(
       true,
     );
+  });
+});
+
+describe('what administrators read', () => {
+  let administrator: string;
+
+  beforeAll(async () => {
+    await app.addUser('boss', {}, true);
+    const request = { username: 'boss', password: TEST_PASSWORD, issueToken: true };
+    administrator = (await app.client(AuthService, 'http').login(request)).token;
+  });
+
+  it.each(['infinity', '-infinity', '290000-01-01 00:00:00+00', '0044-03-15 12:00:00+00 BC'])(
+    'has no session that was opened at %s, and every other',
+    async (instant) => {
+      const services = [await TcpxClient.connect(app.tcp), await TcpxClient.connect(app.tcp)];
+      for (const [n, service] of services.entries()) await service.register({ id: `held-${n}`, group_id: 'held' });
+      const { listSessions } = app.client(SessionService, 'grpc', administrator);
+      const holders = async () => (await listSessions({})).sessions.filter(({ tasks }) => tasks === 1);
+      await expect.poll(holders, { timeout: 10_000 }).toHaveLength(2);
+      const [spoilt, good] = await holders();
+      await sql(`UPDATE session SET opened_at = '${instant}' WHERE id = '${spoilt?.id}'`);
+      expect((await holders()).map(({ id }) => id)).toEqual([good?.id]);
+      expect(errors.join()).toContain(`The session ${spoilt?.id} cannot be sent: opened_at is `);
+      await sql(`UPDATE session SET opened_at = now() WHERE id = '${spoilt?.id}'`);
+      await Promise.all(services.map((service) => service.close()));
+    },
+  );
+
+  it('has no event of a server that happened at no time, and every other', async () => {
+    const events = ['infinity', '12000-01-01 00:00:00+00', 'now'].map((at) => `('north', '${at}', 'lease_lost', '{}')`);
+    await sql(`INSERT INTO node_event (node, at, kind, details) VALUES ${events.join()}`);
+    const admin = app.client(AdminService, 'http', administrator);
+    const told = (await admin.listServerEvents({})).events.filter(({ node }) => node === 'north');
+    expect(told).toHaveLength(1);
+    expect(
+      errors.filter((line) => line.includes('event lease_lost of the server "north" cannot be sent')),
+    ).toHaveLength(2);
   });
 });
 

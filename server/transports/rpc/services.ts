@@ -37,7 +37,7 @@ export function createRpcServices(options: RpcServicesOptions): readonly RpcServ
   const { auth, liveness } = options;
   const calls = new Calls(options.log, options.observer);
   const streams = new AllowedStreams(options.clock, options.recheckMs, options.log);
-  const sessionOptions = { auth, calls, sessions: liveness, sealer: options.sealer };
+  const sessionOptions = { auth, calls, log: options.log, sessions: liveness, sealer: options.sealer };
   return [
     pair(TaskService, createTaskHandlers({ ...options, calls, streams, leases: liveness.leases })),
     pair(LeaseService, createLeaseHandlers({ auth, calls, streams, leases: liveness.leases })),

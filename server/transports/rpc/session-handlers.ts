@@ -18,11 +18,13 @@ import type { Authenticator } from '../../domain/authenticator.js';
 import { TaskDashError } from '../../domain/errors.js';
 import type { Liveness } from '../../domain/liveness.js';
 import type { NodeEvent, NodeEventKind, SessionView } from '../../domain/liveness-ports.js';
+import type { Log } from '../../domain/ports.js';
 import { pageSizeOf } from '../../domain/task-registry.js';
 import type { TokenSealer } from '../../domain/token-sealer.js';
 import type { Calls } from './call.js';
 import { MARKS } from './convert.js';
 import { requirePrincipal } from './guard.js';
+import { requireSendable, sendableOnly, sendableSpan } from './sendable.js';
 
 /** What these handlers need of liveness. */
 export type Sessions = Pick<Liveness, 'listSessions' | 'protections' | 'expireNow' | 'hold' | 'nodeEvents'>;
@@ -31,6 +33,7 @@ interface SessionHandlersOptions {
   readonly sessions: Sessions;
   readonly auth: Authenticator;
   readonly calls: Calls;
+  readonly log: Log;
   readonly sealer: TokenSealer;
 }
 
@@ -51,6 +54,7 @@ export function createSessionHandlers({
   sessions,
   auth,
   calls,
+  log,
   sealer,
 }: SessionHandlersOptions): ServiceImpl<typeof SessionService> {
   return {
@@ -62,7 +66,7 @@ export function createSessionHandlers({
         const found = await sessions.listSessions(principal, after, limit);
         const last = found.length < limit ? undefined : found.at(-1);
         return {
-          sessions: found.map(sessionMessage),
+          sessions: sendableOnly(found, log, sessionMessage),
           nextPageToken: last ? sealer.seal('sessions', null, last.id) : '',
         };
       }),
@@ -86,6 +90,7 @@ export function createAdminHandlers({
   sessions,
   auth,
   calls,
+  log,
 }: Omit<SessionHandlersOptions, 'sealer'>): ServiceImpl<typeof AdminService> {
   return {
     expireNow: (request, context) =>
@@ -105,7 +110,8 @@ export function createAdminHandlers({
     listServerEvents: (request, context) =>
       calls.unary(context, async () => {
         requireAdministrator(await requirePrincipal(auth, context));
-        return { events: (await sessions.nodeEvents(pageSizeOf(request.pageSize))).map(eventMessage) };
+        const found = await sessions.nodeEvents(pageSizeOf(request.pageSize));
+        return { events: sendableOnly(found, log, eventMessage) };
       }),
   };
 }
@@ -126,21 +132,26 @@ function openToken(sealer: TokenSealer, token: string): string | undefined {
   return id;
 }
 
+/** Throws TASK_UNSENDABLE. */
 function eventMessage({ node, at, kind, details }: NodeEvent): MessageInitShape<typeof ServerEventSchema> {
+  requireSendable(`The event ${kind} of the server ${JSON.stringify(node)}`, { at });
   const texts = Object.entries(details).map(([name, value]) => [name, String(value)] as const);
   return { node, at: timestampFromDate(at), kind: EVENT_KINDS[kind], details: Object.fromEntries(texts) };
 }
 
+/** Throws TASK_UNSENDABLE. */
 function sessionMessage(session: SessionView): MessageInitShape<typeof SessionSchema> {
-  const { id, address, owner, node, tasks } = session;
+  const { id, address, owner, node, tasks, openedAt, lastSeenAt } = session;
+  const lastSeenWithin = sendableSpan(session.lastSeenWithinMs);
+  requireSendable(`The session ${id}`, { openedAt, lastSeenAt, lastSeenWithin });
   return {
     ...{ id, address, owner, node, tasks },
     door: DOORS[session.door],
     state: STATES[session.state],
     ttl: durationFromMs(session.ttlMs),
-    openedAt: timestampFromDate(session.openedAt),
-    lastSeenAt: timestampFromDate(session.lastSeenAt),
-    lastSeenWithin: durationFromMs(Math.round(session.lastSeenWithinMs)),
+    openedAt: timestampFromDate(openedAt),
+    lastSeenAt: timestampFromDate(lastSeenAt),
+    lastSeenWithin: durationFromMs(lastSeenWithin),
     marks: session.marks.map((mark) => MARKS[mark]),
   };
 }
