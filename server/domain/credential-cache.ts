@@ -47,8 +47,8 @@ interface Known<T> {
   asking: Promise<T | undefined> | undefined;
 }
 
-/** How many known credentials may be looked up again at once. */
-const MAX_RECHECKS = 1_000;
+/** How many known credentials may be looked up again at once, and how long the others wait for that. */
+const RECHECKS = { running: 1_000, waitMs: 5_000 };
 
 export class CredentialCache<T> {
   readonly #known = new Map<string, Known<T>>();
@@ -57,7 +57,7 @@ export class CredentialCache<T> {
   readonly #strangers = new Map<string, Promise<T | undefined>>();
   readonly #guesses: FailureBuckets;
   readonly #queue: FairQueue;
-  #rechecks = 0;
+  readonly #rechecks: FairQueue;
 
   constructor(
     private readonly clock: Clock,
@@ -65,6 +65,7 @@ export class CredentialCache<T> {
   ) {
     this.#guesses = new FailureBuckets(clock, options.guesses);
     this.#queue = new FairQueue(clock, options.strangers);
+    this.#rechecks = new FairQueue(clock, { ...RECHECKS, waiting: options.capacity });
   }
 
   /**
@@ -73,7 +74,7 @@ export class CredentialCache<T> {
    */
   get(key: string, address: string, lookUp: LookUp<T>): Promise<T | undefined> {
     const known = this.#known.get(key);
-    if (known) return this.#tell(key, known, lookUp);
+    if (known) return this.#tell(key, known, address, lookUp);
     if ((this.#wrong.get(key) ?? 0) > this.clock.monotonicMs()) return Promise.resolve(undefined);
     return this.#strangers.get(key) ?? this.#askForStranger(key, address, lookUp);
   }
@@ -99,21 +100,22 @@ export class CredentialCache<T> {
     this.#strangers.clear();
   }
 
-  #tell(key: string, known: Known<T>, lookUp: LookUp<T>): Promise<T | undefined> {
+  #tell(key: string, known: Known<T>, address: string, lookUp: LookUp<T>): Promise<T | undefined> {
     this.#put(this.#known, key, known);
     if (known.asking) return known.asking;
-    return known.untilMs > this.clock.monotonicMs() ? Promise.resolve(known.value) : this.#recheck(key, known, lookUp);
+    if (known.untilMs > this.clock.monotonicMs()) return Promise.resolve(known.value);
+    return this.#recheck(key, known, address, lookUp);
   }
 
-  #recheck(key: string, known: Known<T>, lookUp: LookUp<T>): Promise<T | undefined> {
-    if (this.#rechecks >= MAX_RECHECKS) return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 1000 }));
-    const startedMs = this.clock.monotonicMs();
-    const answer = lookUp();
+  #recheck(key: string, known: Known<T>, address: string, lookUp: LookUp<T>): Promise<T | undefined> {
+    let startedMs = 0;
+    const answer = this.#rechecks.run({ network: networkOf(address), account: key, isKnown: true }, () => {
+      startedMs = this.clock.monotonicMs();
+      return lookUp();
+    });
     const asking = answer.then((found) => found?.value);
     known.asking = asking;
-    this.#rechecks++;
     const conclude = (note: () => void) => {
-      this.#rechecks--;
       if (known.asking !== asking) return;
       known.asking = undefined;
       if (this.#known.get(key) === known) note();

@@ -323,6 +323,17 @@ describe('who a service token is', () => {
     expect(await askAs(secret)).toBeUndefined();
   });
 
+  it('is looked up again for all who have one, however many come in the same moment', async () => {
+    const secrets: string[] = [];
+    for (let n = 0; n < 1500; n++)
+      secrets.push((await users.createToken({ name: `ci-${n}`, groupId: 'mx', scopes: ['read'] })).secret);
+    const askAll = () => Promise.all(secrets.map((bearer) => auth.authenticate({ bearer, address: '10.0.0.1' })));
+    for (const bearer of secrets) await auth.authenticate({ bearer, address: '10.0.0.1' });
+    clock.advance(2000);
+    expect(new Set((await askAll()).map((caller) => caller?.kind))).toEqual(new Set(['token']));
+    expect([store.asked, clock.pendingTimers]).toEqual([3000, 0]);
+  });
+
   it('is noted as used once a minute at most', async () => {
     const { secret } = await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['read'] });
     for (let second = 0; second < 180; second += 5) {
