@@ -3,7 +3,7 @@
  * with what it has received. Commits do not wait for it.
  */
 import { execFile } from 'node:child_process';
-import { appendFile, chown, stat, writeFile } from 'node:fs/promises';
+import { appendFile, chown, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
@@ -77,11 +77,15 @@ export class Standby {
   }
 }
 
-/** A file that PostgreSQL looks for, and takes away itself: it belongs to the cluster's owner. */
+/**
+ * A file that PostgreSQL looks for, and takes away itself as soon as it is there: it belongs to the cluster's owner before it
+ * has its name.
+ */
 async function leave(folder: string, name: 'standby.signal' | 'promote'): Promise<void> {
   const cluster = join(folder, 'postgres');
   const { uid, gid } = await stat(cluster);
-  const file = join(cluster, name);
-  await writeFile(file, '');
-  await chown(file, uid, gid);
+  const unnamed = join(cluster, `${name}.new`);
+  await writeFile(unnamed, '');
+  await chown(unnamed, uid, gid);
+  await rename(unnamed, join(cluster, name));
 }
