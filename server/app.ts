@@ -166,6 +166,8 @@ function withPatientReads(storage: Storage, patience: Patience): Storage {
     ]),
     sessions: patient(storage.sessions, patience, ['list', 'holderOf', 'tasksOf']),
     nodes: patient(storage.nodes, patience, ['events']),
+    // Where a watch begins; what follows is read again by whoever watches.
+    feed: patient(storage.feed, patience, ['head']),
   };
 }
 
