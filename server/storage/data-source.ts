@@ -19,6 +19,7 @@ import { KnownNetworks0004 } from './migrations/0004-known-networks.js';
 import { CommitOrder0005 } from './migrations/0005-commit-order.js';
 import { SendableInstants0006 } from './migrations/0006-sendable-instants.js';
 import { ReturnsByAddress0007 } from './migrations/0007-returns-by-address.js';
+import { asUnavailable } from './postgres-errors.js';
 import { settingEntity } from './setting-entity.js';
 import { taskEntity, taskEventEntity } from './task-entities.js';
 
@@ -124,6 +125,15 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
       idleTimeoutMillis: 60_000,
     },
   });
+}
+
+/** Connects a data source. Throws STORAGE_UNAVAILABLE. */
+export async function connect(dataSource: DataSource): Promise<void> {
+  try {
+    await dataSource.initialize();
+  } catch (error) {
+    throw asUnavailable(error);
+  }
 }
 
 /** Ours come after those of the URL, which for pg would take their place, and so stand where both say something. */

@@ -4,7 +4,7 @@
  */
 import { MigrationExecutor, type DataSource, type QueryRunner } from 'typeorm';
 import { delay, systemClock } from '../domain/clock.js';
-import { createDataSource, MIGRATIONS_TABLE, type DataSourceSettings } from './data-source.js';
+import { connect, createDataSource, MIGRATIONS_TABLE, type DataSourceSettings } from './data-source.js';
 import { asStorageError } from './postgres-errors.js';
 
 /** Any fixed number; "TaskDash" in ASCII. */
@@ -21,12 +21,12 @@ export class SchemaError extends Error {
 
 /**
  * Runs what is missing and returns the names of the migrations that it ran. Throws SchemaError where this version must
- * not run on the database, STORAGE_UNAVAILABLE, STORAGE_REFUSED.
+ * not run on the database, STORAGE_UNAVAILABLE.
  */
 export async function migrate(settings: Omit<DataSourceSettings, 'poolSize'>): Promise<string[]> {
   const dataSource = createDataSource({ ...settings, poolSize: 1, statementTimeoutMs: MIGRATION_TIMEOUT_MS });
   try {
-    await dataSource.initialize();
+    await connect(dataSource);
     return await underLock(dataSource, (queryRunner) => migrateLocked(dataSource, queryRunner));
   } catch (error) {
     throw error instanceof SchemaError ? error : asStorageError(error);

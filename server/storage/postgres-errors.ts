@@ -2,27 +2,50 @@
  * What PostgreSQL and the network say, in the two words of the port: STORAGE_UNAVAILABLE (trying again later can help;
  * nothing is known about the outcome) and STORAGE_REFUSED (the same would be refused again).
  *
+ * Only what the data of a statement caused is a refusal. A login that is refused, a table that is not there and a full disk
+ * are trouble of the database: the same record is taken when that is mended.
+ *
+ * Errors are judged by their SQLSTATEs. The severity that pg tells is a word of the server's language.
+ *
  * Source: PostgreSQL documentation, appendix A (error codes); Node.js error codes of sockets and look-ups.
  */
 import { TaskDashError } from '../domain/errors.js';
 
-/** Whole SQLSTATE classes of a database that is away, overloaded or in between. */
-const UNAVAILABLE_CLASSES = new Set([
-  '08', // connection exception
-  '53', // insufficient resources: disk full, out of memory, too many connections
-  '57', // operator intervention: shutdown, cannot connect now, query cancelled (statement_timeout)
-  '58', // system error: I/O
+/** SQLSTATE classes of what the data caused. */
+const REFUSED_CLASSES = new Set([
+  '21', // cardinality violation
+  '22', // data exception
+  '23', // integrity constraint violation
+  '27', // triggered data change violation
+  '38', // external routine exception: a trigger that an operator has added
+  '39', // external routine invocation exception
+  '44', // WITH CHECK OPTION violation
+  '54', // program limit exceeded: a text too long for an index
+  'P0', // PL/pgSQL: RAISE EXCEPTION
 ]);
 
-/** Single SQLSTATEs outside of those classes. */
-const UNAVAILABLE_STATES = new Set([
+/** SQLSTATEs after which the connection is as it was, beside those of refusals. */
+const KEEPING = new Set([
+  '40001', // serialization failure
+  '40P01', // deadlock detected
+  '55P03', // lock not available (lock_timeout)
+  '57014', // query cancelled (statement_timeout)
+]);
+
+/** SQLSTATE classes with which the server ends a connection, or refuses to begin one. */
+const ENDING_CLASSES = new Set([
+  '08', // connection exception
+  '28', // invalid authorization
+  '57', // operator intervention: shutdown, crash, cannot connect now, idle session timeout
+]);
+
+/** Single SQLSTATEs of the same kind. */
+const ENDING = new Set([
   '25006', // read-only transaction: a standby, or a primary that has just been demoted
   '25P03', // idle-in-transaction timeout
   '25P04', // transaction timeout
-  '40001', // serialization failure
-  '40P01', // deadlock detected
-  '55006', // object in use: a database that is being cloned
-  '55P03', // lock not available (lock_timeout)
+  '3D000', // no such database
+  '53300', // too many connections
 ]);
 
 /** The transaction may only read. */
@@ -50,33 +73,51 @@ const NETWORK_CODES = new Set([
 const DRIVER_SENTENCES =
   /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed|Cannot use a pool after calling end|timeout expired|The server closed the connection|Driver not Connected)/i;
 
-/** Whether an error of the driver means that the database is away or slow for now. */
-export function isUnavailable(error: unknown): boolean {
-  if (error instanceof AggregateError) return error.errors.length > 0 && error.errors.every(isUnavailable);
-  const code = codeOf(error);
-  if (isSqlState(code)) return UNAVAILABLE_CLASSES.has(code.slice(0, 2)) || UNAVAILABLE_STATES.has(code);
-  if (NETWORK_CODES.has(code)) return true;
-  return error instanceof Error && DRIVER_SENTENCES.test(error.message);
+/** What failed before a statement was sent: nothing was refused but the connection, whatever the database says. */
+export function asUnavailable(error: unknown): TaskDashError {
+  if (error instanceof TaskDashError) return error;
+  const message = isSqlState(codeOf(error)) ? 'The database takes no connection of the server.' : undefined;
+  return new TaskDashError('STORAGE_UNAVAILABLE', { cause: error, retryAfterMs: 1000, ...(message && { message }) });
 }
 
 /**
- * An error of the driver as a catalogue error with its cause kept: STORAGE_UNAVAILABLE or STORAGE_REFUSED. Catalogue
- * errors pass as they are, and what came from neither database nor network (a defect of ours) becomes INTERNAL.
+ * What failed in a statement, as a catalogue error with its cause kept: STORAGE_REFUSED for what the data caused, else
+ * STORAGE_UNAVAILABLE. Catalogue errors pass as they are, and what came from neither database nor network (a defect of
+ * ours) becomes INTERNAL.
  */
 export function asStorageError(error: unknown): TaskDashError {
   if (error instanceof TaskDashError) return error;
-  if (isUnavailable(error)) return new TaskDashError('STORAGE_UNAVAILABLE', { cause: error, retryAfterMs: 1000 });
-  if (isSqlState(codeOf(error))) return new TaskDashError('STORAGE_REFUSED', { cause: error });
+  const code = codeOf(error);
+  if (REFUSED_CLASSES.has(classOf(code))) return new TaskDashError('STORAGE_REFUSED', { cause: error });
+  if (isSqlState(code) && connectionAfter(error) === 'doubtful')
+    return new TaskDashError('STORAGE_UNAVAILABLE', {
+      message: 'The database could not carry out a statement.',
+      cause: error,
+      retryAfterMs: 1000,
+    });
+  if (isSqlState(code) || isOfNetwork(error))
+    return new TaskDashError('STORAGE_UNAVAILABLE', { cause: error, retryAfterMs: 1000 });
   return new TaskDashError('INTERNAL', { cause: error });
 }
 
+/** Whether an error says that the database could not be reached, or went away. */
+function isOfNetwork(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.length > 0 && error.errors.every(isOfNetwork);
+  return NETWORK_CODES.has(codeOf(error)) || (error instanceof Error && DRIVER_SENTENCES.test(error.message));
+}
+
 /**
- * Whether the connection can go on after an error: the server reported it, and did not end the session with it. One that
- * may only read is of no use: it leads to a standby or a demoted primary, or was made in a moment that is over.
+ * What an error of a statement says of the connection that it came by.
+ *
+ * - kept: the statement alone failed.
+ * - doubtful: it may be the connection's own state that made it fail: its settings, its prepared statements.
+ * - lost: it is no more, or of no use, and others may be so without having noticed.
  */
-export function leavesConnectionUsable(error: unknown): boolean {
+export function connectionAfter(error: unknown): 'kept' | 'doubtful' | 'lost' {
   const code = codeOf(error);
-  return code !== READ_ONLY && isSqlState(code) && (error as { severity?: unknown }).severity === 'ERROR';
+  if (!isSqlState(code)) return 'lost';
+  if (KEEPING.has(code) || REFUSED_CLASSES.has(classOf(code))) return 'kept';
+  return ENDING.has(code) || ENDING_CLASSES.has(classOf(code)) ? 'lost' : 'doubtful';
 }
 
 /** The SQLSTATE or Node code of an error, or an empty text. TypeORM keeps the driver's error under `driverError`. */
@@ -90,4 +131,9 @@ export function codeOf(error: unknown): string {
 /** SQLSTATEs have five characters and a digit among them; Node's codes that begin with E are all letters. */
 function isSqlState(code: string): boolean {
   return /^[0-9A-Z]{5}$/.test(code) && /\d/.test(code);
+}
+
+/** The class of an SQLSTATE, or an empty text. */
+function classOf(code: string): string {
+  return isSqlState(code) ? code.slice(0, 2) : '';
 }

@@ -3,7 +3,8 @@ import type { Pool, PoolClient, QueryConfig } from 'pg';
 import type { DataSource } from 'typeorm';
 import { systemClock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
-import { asStorageError, codeOf, leavesConnectionUsable, READ_ONLY } from './postgres-errors.js';
+import type { Log } from '../domain/ports.js';
+import { asStorageError, asUnavailable, codeOf, connectionAfter, READ_ONLY } from './postgres-errors.js';
 
 /** A prepared statement: a text that never changes, and a name that no other text has. */
 export interface Statement {
@@ -22,7 +23,11 @@ export class Postgres {
   /** A connection could only read: new ones are asked whether they can do more, until one can. */
   #mayBeReadOnly = false;
 
-  constructor(private readonly dataSource: DataSource) {}
+  /** `log` is told why the database is not available, which callers are not. */
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly log: Log,
+  ) {}
 
   /** Runs a statement prepared, and returns its rows as objects of texts and whatever pg makes of the column types. */
   async rows<Row extends object>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
@@ -41,9 +46,8 @@ export class Postgres {
    * so that one after a lock sees what the lock waited for. Throws what the work throws, having undone everything.
    */
   async transaction<T>(work: (rows: RunStatement) => Promise<T>): Promise<T> {
-    let client: PoolClient | undefined;
+    const held = await this.#connect();
     try {
-      const held = (client = await this.#connect());
       await held.query('BEGIN');
       const result = await work(async <Row extends object>({ name, text }: Statement, values: readonly unknown[]) => {
         requireStorable(values);
@@ -55,35 +59,42 @@ export class Postgres {
       return result;
     } catch (error) {
       // Whatever the transaction held goes with its connection.
-      if (client) this.#throwAway(client, error);
+      this.#throwAway(held, error);
       throw asStorageError(error);
     }
   }
 
-  /**
-   * Like pool.query, which however throws the connection away after any error; here it is kept unless the error says
-   * that it is broken.
-   */
+  /** Like pool.query, which however throws the connection away after any error; here it is kept where only the statement failed. */
   async #run<Row extends object>(config: QueryConfig) {
-    let client: PoolClient | undefined;
     requireStorable(config.values ?? []);
+    const client = await this.#connect();
     try {
-      client = await this.#connect();
       const result = await client.query<Row & Record<string, unknown>>(config);
       this.#giveBack(client);
       return result;
     } catch (error) {
-      if (client && leavesConnectionUsable(error)) this.#giveBack(client);
-      else if (client) this.#throwAway(client, error);
+      if (connectionAfter(error) === 'kept') this.#giveBack(client);
+      else this.#throwAway(client, error);
       throw asStorageError(error);
     }
   }
 
-  /**
-   * A connection of the pool. Where one broke, others may be dead without having noticed, and each would cost somebody a
-   * whole timeout: those that have not answered since are thrown away.
-   */
+  /** A connection of the pool. Throws STORAGE_UNAVAILABLE, whatever keeps the server from having one. */
   async #connect(): Promise<PoolClient> {
+    try {
+      return await this.#soundConnection();
+    } catch (error) {
+      // At the end everybody is told so.
+      if (this.dataSource.isInitialized) this.log.warn({ err: error }, 'no connection to the database can be had');
+      throw asUnavailable(error);
+    }
+  }
+
+  /**
+   * Where a connection broke, others may be dead without having noticed, and each would cost somebody a whole timeout:
+   * those that have not answered since are thrown away.
+   */
+  async #soundConnection(): Promise<PoolClient> {
     for (;;) {
       const client = await poolOf(this.dataSource).connect();
       const answeredAtMs = this.#lastAnswerAtMs.get(client);
@@ -116,7 +127,10 @@ export class Postgres {
     client.release(true);
     // A refusal of our own says nothing about connections.
     const isOurs = error instanceof TaskDashError;
-    if (isOurs || leavesConnectionUsable(error)) return;
+    const after = connectionAfter(error);
+    if (isOurs || after === 'kept') return;
+    this.log.warn({ err: error }, 'the database did not carry out a statement');
+    if (after === 'doubtful') return;
     this.#brokeAtMs = systemClock.monotonicMs();
     this.#mayBeReadOnly ||= codeOf(error) === READ_ONLY;
   }

@@ -5,7 +5,7 @@ import type { Log, StorageHealth } from '../domain/ports.js';
 import { ChangeListener } from './change-listener.js';
 import { LeaseBeatChannel } from './lease-beat-channel.js';
 import { NotificationListener } from './notification-listener.js';
-import { createDataSource, type DataSourceSettings } from './data-source.js';
+import { connect, createDataSource, type DataSourceSettings } from './data-source.js';
 import { PostgresIdentityStore } from './identity-store.js';
 import { migrate } from './migrate.js';
 import { PostgresNodeStore } from './node-store.js';
@@ -55,7 +55,7 @@ export interface Storage {
 
 /**
  * Migrates the schema, opens every store and begins to listen for changes. Throws SchemaError (a newer schema, too old a
- * server), STORAGE_UNAVAILABLE, STORAGE_REFUSED; then nothing is left open.
+ * server), STORAGE_UNAVAILABLE; then nothing is left open.
  */
 export async function openStorage(settings: StorageSettings): Promise<Storage> {
   const connection = { url: settings.url, applicationName: `taskdash ${settings.nodeId}`, log: settings.log };
@@ -67,8 +67,8 @@ export async function openStorage(settings: StorageSettings): Promise<Storage> {
     for (const source of [leases, dataSource]) if (source.isInitialized) await source.destroy();
   };
   try {
-    await dataSource.initialize();
-    await leases.initialize();
+    await connect(dataSource);
+    await connect(leases);
     return await openStores(settings, connection, { dataSource, leases, closePools });
   } catch (error) {
     await closePools();
@@ -87,7 +87,7 @@ async function openStores(
   connection: Omit<DataSourceSettings, 'poolSize'>,
   { dataSource, leases, closePools }: Pools,
 ): Promise<Storage> {
-  const postgres = new Postgres(dataSource);
+  const postgres = new Postgres(dataSource, connection.log);
   const settings = new SettingsStore(postgres);
   const unicodeCollation = await findUnicodeCollation(postgres);
   const feed = new PostgresFeedStore(postgres);
@@ -104,7 +104,7 @@ async function openStores(
     health: new PostgresHealth(postgres),
     settings,
     identity: new PostgresIdentityStore(postgres),
-    nodes: new PostgresNodeStore(new Postgres(leases)),
+    nodes: new PostgresNodeStore(new Postgres(leases, connection.log)),
     sessions: new PostgresSessionStore(postgres),
     dataSource,
     postgres,

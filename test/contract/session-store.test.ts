@@ -118,7 +118,7 @@ async function postgresBench(): Promise<Bench> {
     log: silentLog,
   });
   await dataSource.initialize();
-  const postgres = new Postgres(dataSource);
+  const postgres = new Postgres(dataSource, silentLog);
   const query = <Row extends object>(text: string, values: unknown[] = []) => postgres.adHocRows<Row>(text, values);
   return {
     nodes: new PostgresNodeStore(postgres),

@@ -45,7 +45,7 @@ class TestListener {
   readonly beats: LeaseBeatChannel;
 
   constructor(applicationName: string) {
-    const postgres = new Postgres(dataSource);
+    const postgres = new Postgres(dataSource, silentLog);
     const settings = { url: proxy.url, applicationName, clock, log: silentLog, answerTimeoutMs: 300 };
     this.#notifications = new NotificationListener(postgres, settings);
     this.#changes = new ChangeListener(postgres, this.#notifications, clock, silentLog);

@@ -55,7 +55,10 @@ describe('migrating', () => {
     const database = await newDatabase('empty');
     // In the way of the second migration.
     await run(database, 'CREATE TABLE service_token (x int)');
-    await expect(migrate(settingsOf(database))).rejects.toMatchObject({ code: 'STORAGE_REFUSED' });
+    await expect(migrate(settingsOf(database))).rejects.toMatchObject({
+      message: 'The database could not carry out a statement.',
+      cause: { code: '42P07' },
+    });
     expect(await run(database, 'SELECT name FROM schema_migration')).toEqual([{ name: 'Tasks0000000000001' }]);
     await run(database, 'DROP TABLE service_token');
     expect((await migrate(settingsOf(database)))[0]).toBe('Identity0000000000002');
@@ -76,12 +79,13 @@ describe('migrating', () => {
     await expect(migrate(settingsOf({ url: nowhere.href }))).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
   });
 
-  it('that is not let in says refused', async () => {
+  it('that is not let in says so, and why', async () => {
     const database = await newDatabase('migrated');
     const unknown = new URL(database.url);
     unknown.pathname = '/no_such_database';
     await expect(migrate(settingsOf({ url: unknown.href }))).rejects.toMatchObject({
-      code: 'STORAGE_REFUSED',
+      code: 'STORAGE_UNAVAILABLE',
+      message: 'The database takes no connection of the server.',
       cause: { code: '3D000' },
     });
   });

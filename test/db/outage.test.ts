@@ -76,7 +76,7 @@ describe('storage', () => {
       log: silentLog,
     });
     await dataSource.initialize();
-    await expect(new PostgresHealth(new Postgres(dataSource)).check()).rejects.toMatchObject({
+    await expect(new PostgresHealth(new Postgres(dataSource, silentLog)).check()).rejects.toMatchObject({
       code: 'STORAGE_UNAVAILABLE',
     });
     await dataSource.destroy();
@@ -94,7 +94,7 @@ describe('a database that swallows everything', () => {
       connectTimeoutMs: 2000,
     });
     await impatient.initialize();
-    const postgres = new Postgres(impatient);
+    const postgres = new Postgres(impatient, silentLog);
     const ask = () => postgres.adHocRows<{ one: number }>('SELECT 1 AS one', []);
     await Promise.all([ask(), ask()]);
     proxy.stall();

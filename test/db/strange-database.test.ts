@@ -2,6 +2,7 @@
 import pg from 'pg';
 import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../server/domain/clock.js';
+import type { Log } from '../../server/domain/ports.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { startFatalProxy } from '../support/fatal-proxy.js';
@@ -19,8 +20,8 @@ async function newDatabase(): Promise<TestDatabase> {
   return database;
 }
 
-async function open(url: string): Promise<Storage> {
-  const storage = await openStorage({ url, nodeId: 'node-a', poolSize: 3, log: silentLog, clock: systemClock });
+async function open(url: string, log: Log = silentLog): Promise<Storage> {
+  const storage = await openStorage({ url, nodeId: 'node-a', poolSize: 3, log, clock: systemClock });
   undo.push(() => storage.close());
   return storage;
 }
@@ -50,6 +51,41 @@ describe('a connection that the database ends right after it became ready', () =
     expect(proxy.ended).toBeGreaterThan(0);
     expect(outcomes.filter((outcome) => outcome !== 'written' && outcome !== 'STORAGE_UNAVAILABLE')).toEqual([]);
     expect(await write(storage, 'after')).toBe('written');
+  });
+});
+
+describe('a database that lets nobody in for a moment', () => {
+  it.each(['28P01', '28000', '3D000', '42501', '53300', '55000', '57P03'])(
+    'with %s refuses no record, and the log says why',
+    async (sqlState) => {
+      const database = await newDatabase();
+      const proxy = await startFatalProxy(database.url);
+      undo.push(() => proxy.stop());
+      const told: unknown[] = [];
+      const log = { ...silentLog, warn: ({ err }: { err?: unknown }) => told.push(err) };
+      const storage = await open(proxy.url, log);
+      proxy.refuse(sqlState);
+      // The first may still be given a connection that is cut.
+      const outcomes = [await write(storage, 'during-1'), await write(storage, 'during-2')];
+      expect(outcomes).toEqual(['STORAGE_UNAVAILABLE', 'STORAGE_UNAVAILABLE']);
+      expect(told).toContainEqual(expect.objectContaining({ code: sqlState }));
+      proxy.refuse(undefined);
+      expect(await write(storage, 'after')).toBe('written');
+    },
+  );
+});
+
+describe('a table that is not there for a moment', () => {
+  it('refuses no record, and costs the connection that missed it', async () => {
+    const database = await newDatabase();
+    const storage = await open(database.url);
+    const pid = async () => (await storage.postgres.adHocRows('SELECT pg_backend_pid() AS pid', []))[0];
+    const before = await pid();
+    await run(database.url, 'ALTER TABLE task RENAME TO elsewhere');
+    expect(await write(storage, 'during')).toBe('STORAGE_UNAVAILABLE');
+    await run(database.url, 'ALTER TABLE elsewhere RENAME TO task');
+    expect(await write(storage, 'after')).toBe('written');
+    expect(await pid()).not.toEqual(before);
   });
 });
 

@@ -1,5 +1,8 @@
-/** A TCP proxy in front of a database that ends a connection right behind the message that says that it is ready. */
-import { connect, createServer, type AddressInfo } from 'node:net';
+/**
+ * A TCP proxy in front of a database that ends a connection right behind the message that says that it is ready, or refuses
+ * it as the database would.
+ */
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
 /** A running proxy. */
 export interface FatalProxy {
@@ -7,6 +10,8 @@ export interface FatalProxy {
   readonly url: string;
   /** How many of the next connections are ended so. */
   end(connections: number): void;
+  /** Refuses every new connection with this SQLSTATE, or none any more, and cuts those that are there. */
+  refuse(sqlState: string | undefined): void;
   /** How many have been. */
   readonly ended: number;
   stop(): Promise<void>;
@@ -25,13 +30,20 @@ export async function startFatalProxy(targetUrl: string): Promise<FatalProxy> {
   const target = new URL(targetUrl);
   let toEnd = 0;
   let ended = 0;
+  let refusal: Buffer | undefined;
+  const open = new Set<Socket>();
   const server = createServer((inward) => {
+    open.add(inward);
+    if (refusal) return refuseOnce(inward, refusal);
     const outward = connect(Number(target.port), target.hostname);
     let isDoomed = toEnd > 0 && toEnd-- > 0;
     inward.pipe(outward);
     for (const socket of [inward, outward]) socket.on('error', () => socket.destroy());
     outward.on('close', () => inward.destroy());
-    inward.on('close', () => outward.destroy());
+    inward.on('close', () => {
+      open.delete(inward);
+      outward.destroy();
+    });
     outward.on('data', (chunk) => {
       if (!isDoomed || !chunk.subarray(-6).equals(READY_FOR_QUERY)) return void inward.write(chunk);
       isDoomed = false;
@@ -46,11 +58,24 @@ export async function startFatalProxy(targetUrl: string): Promise<FatalProxy> {
   return {
     url: url.href,
     end: (connections) => (toEnd = connections),
+    refuse(sqlState) {
+      refusal =
+        sqlState === undefined
+          ? undefined
+          : errorResponse({ S: 'FATAL', V: 'FATAL', C: sqlState, M: `refused with ${sqlState}` });
+      for (const socket of open) socket.destroy();
+    },
     get ended() {
       return ended;
     },
     stop: () => new Promise((resolve) => server.close(() => resolve())),
   };
+}
+
+/** Answers what a client begins with. */
+function refuseOnce(socket: Socket, refusal: Buffer): void {
+  socket.on('error', () => socket.destroy());
+  socket.once('data', () => socket.end(refusal));
 }
 
 function errorResponse(fields: Readonly<Record<string, string>>): Buffer {
