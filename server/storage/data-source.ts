@@ -20,6 +20,7 @@ import { CommitOrder0005 } from './migrations/0005-commit-order.js';
 import { SendableInstants0006 } from './migrations/0006-sendable-instants.js';
 import { ReturnsByAddress0007 } from './migrations/0007-returns-by-address.js';
 import { asUnavailable } from './postgres-errors.js';
+import { sessionConfig, type SessionSettings } from './session-options.js';
 import { settingEntity } from './setting-entity.js';
 import { taskEntity, taskEventEntity } from './task-entities.js';
 
@@ -52,25 +53,6 @@ export const MIGRATIONS_TABLE = 'schema_migration';
 /** How long a connection, and how long a statement, may take. */
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 8_000;
-/** The client gives up a little after the server does, for servers that do not answer at all. */
-const PATIENCE = 1.25;
-const IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000;
-
-/**
- * What statements and the driver rely on, whatever the defaults of the database or the role are. The search path is left to
- * them: it may say in which schema the tables are.
- */
-const SESSION_OPTIONS = [
-  'DateStyle=ISO,MDY',
-  'IntervalStyle=postgres',
-  'TimeZone=UTC',
-  'standard_conforming_strings=on',
-  'bytea_output=hex',
-  'extra_float_digits=1',
-  'default_transaction_isolation=read\\ committed',
-]
-  .map((setting) => `-c ${setting}`)
-  .join(' ');
 
 /**
  * A connection whose errors always have a listener. The pool listens while it is idle and its user while it is out; an error
@@ -85,9 +67,7 @@ class ListenedClient extends pg.Client {
 }
 
 /** How to reach the database. */
-export interface DataSourceSettings {
-  /** postgres://user:password@host:port/database */
-  readonly url: string;
+export interface DataSourceSettings extends SessionSettings {
   readonly poolSize: number;
   /** How the database's own views name this node. */
   readonly applicationName: string;
@@ -100,8 +80,10 @@ export interface DataSourceSettings {
 
 /** A data source, not yet connected: `initialize()` connects, `destroy()` closes. */
 export function createDataSource(settings: DataSourceSettings): DataSource {
-  const statementTimeoutMs = settings.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
-  const { url, options } = withSessionOptions(settings.url);
+  const { connectionString: url, ...session } = sessionConfig(
+    settings,
+    settings.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
+  );
   return new DataSource({
     type: 'postgres',
     url,
@@ -116,12 +98,8 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
       settings.log.warn({ err: error }, 'an idle connection to the database was lost'),
     logger: loggerFor(settings.log),
     extra: {
-      statement_timeout: statementTimeoutMs,
-      query_timeout: statementTimeoutMs * PATIENCE,
-      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
-      options,
+      ...session,
       Client: ListenedClient,
-      keepAlive: true,
       idleTimeoutMillis: 60_000,
     },
   });
@@ -134,15 +112,6 @@ export async function connect(dataSource: DataSource): Promise<void> {
   } catch (error) {
     throw asUnavailable(error);
   }
-}
-
-/** Ours come after those of the URL, which for pg would take their place, and so stand where both say something. */
-function withSessionOptions(url: string): { url: string; options: string } {
-  const parsed = URL.canParse(url) ? new URL(url) : undefined;
-  const own = parsed?.searchParams.get('options');
-  if (!parsed || !own) return { url, options: SESSION_OPTIONS };
-  parsed.searchParams.delete('options');
-  return { url: parsed.href, options: `${own} ${SESSION_OPTIONS}` };
 }
 
 function loggerFor(log: Log): Logger {

@@ -14,6 +14,7 @@ import pg from 'pg';
 import type { Clock, Timer } from '../domain/clock.js';
 import type { Log } from '../domain/ports.js';
 import type { Postgres, Statement } from './postgres.js';
+import { sessionConfig, type SessionSettings } from './session-options.js';
 
 const PROBE_CHANNEL = 'taskdash_probe';
 const NOTIFY: Statement = { name: 'probe_notify', text: 'SELECT pg_notify($1, $2)' };
@@ -23,8 +24,7 @@ const PROBE_EVERY_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 
 /** How to listen. */
-export interface NotificationListenerSettings {
-  readonly url: string;
+export interface NotificationListenerSettings extends SessionSettings {
   readonly applicationName: string;
   readonly clock: Clock;
   readonly log: Log;
@@ -89,11 +89,9 @@ export class NotificationListener {
 
   async #connect(): Promise<void> {
     const client = new pg.Client({
-      connectionString: this.settings.url,
+      ...sessionConfig(this.settings, this.#answerTimeoutMs),
       application_name: `${this.settings.applicationName} listener`,
       connectionTimeoutMillis: this.#answerTimeoutMs,
-      query_timeout: this.#answerTimeoutMs,
-      keepAlive: true,
     });
     this.#candidate = client;
     // Without a listener, an error of an idle connection would end the process.

@@ -64,7 +64,7 @@ export class Postgres {
     }
   }
 
-  /** Like pool.query, which however throws the connection away after any error; here it is kept where only the statement failed. */
+  /** Like pool.query, which however throws the connection away after any error, also where it is none of its own. */
   async #run<Row extends object>(config: QueryConfig) {
     requireStorable(config.values ?? []);
     const client = await this.#connect();

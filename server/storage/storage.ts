@@ -12,6 +12,7 @@ import { PostgresNodeStore } from './node-store.js';
 import { asStorageError } from './postgres-errors.js';
 import { Postgres } from './postgres.js';
 import { PostgresSessionStore } from './session-store.js';
+import { settle } from './settle.js';
 import { SettingsStore } from './settings-store.js';
 import { PostgresHealth } from './storage-health.js';
 import { PostgresFeedStore } from './task-feed-store.js';
@@ -58,7 +59,8 @@ export interface Storage {
  * server), STORAGE_UNAVAILABLE; then nothing is left open.
  */
 export async function openStorage(settings: StorageSettings): Promise<Storage> {
-  const connection = { url: settings.url, applicationName: `taskdash ${settings.nodeId}`, log: settings.log };
+  const { url, nodeId, log } = settings;
+  const connection = await settle({ url, applicationName: `taskdash ${nodeId}`, log });
   await migrate(connection);
   const dataSource = createDataSource({ ...connection, poolSize: settings.poolSize });
   // Leases have a connection of their own: a crowd at the others must not cost the node its lease.

@@ -33,6 +33,9 @@ async function run(url: string, ...statements: string[]): Promise<void> {
   await client.end();
 }
 
+const TERMINATE = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid()`;
+
 const write = (storage: Storage, id: string) =>
   storage.tasks.writeBatch([registration(id)]).then(
     () => 'written',
@@ -93,9 +96,7 @@ describe('a pool whose connections were made in a moment in which the database t
   it('writes again when the moment is over', async () => {
     const database = await newDatabase();
     const storage = await open(database.url);
-    const terminate = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-      WHERE datname = current_database() AND pid <> pg_backend_pid()`;
-    await run(database.url, `ALTER DATABASE ${database.name} SET default_transaction_read_only = on`, terminate);
+    await run(database.url, `ALTER DATABASE ${database.name} SET default_transaction_read_only = on`, TERMINATE);
     const during = await Promise.all(Array.from({ length: 6 }, (_, index) => write(storage, `during-${index}`)));
     expect(new Set(during)).toEqual(new Set(['STORAGE_UNAVAILABLE']));
     await run(
@@ -114,10 +115,10 @@ describe('a pool that met a moment without writes', () => {
   it('asks new connections whether they can write, so that none is left that cannot', async () => {
     const database = await newDatabase();
     const storage = await open(database.url);
-    const terminate = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-      WHERE datname = current_database() AND pid <> pg_backend_pid()`;
-    await run(database.url, `ALTER DATABASE ${database.name} SET default_transaction_read_only = on`, terminate);
-    while ((await write(storage, 'during')) !== 'STORAGE_UNAVAILABLE');
+    await run(database.url, `ALTER DATABASE ${database.name} SET default_transaction_read_only = on`, TERMINATE);
+    // The first may still be given a connection that has been ended.
+    const why = () => storage.tasks.writeBatch([registration('during')]).catch((error: Error) => error.cause);
+    await expect.poll(why).toMatchObject({ code: '25006' });
     const reads = Array.from({ length: 6 }, () => storage.tasks.find('everything', 'a').catch(() => 'away'));
     expect(new Set(await Promise.all(reads))).toEqual(new Set(['away']));
     const backToNormal = `ALTER DATABASE ${database.name} RESET default_transaction_read_only`;
@@ -155,6 +156,40 @@ describe('a database with defaults of its own', () => {
     const startedAt = new Date('2020-07-01T00:00:00Z');
     expect(await storage.tasks.find('everything', 'a')).toMatchObject({ startedAt, description: 'a\\b' });
     expect(await storage.settings.secret('x', 32)).toEqual(await storage.settings.secret('x', 32));
+  });
+});
+
+describe('the schema of the tables', () => {
+  it('is found again whatever the search path of new connections becomes, and by servers that start then', async () => {
+    const database = await newDatabase();
+    const storage = await open(database.url);
+    await run(database.url, `ALTER DATABASE ${database.name} SET search_path = nowhere`, TERMINATE);
+    const other = await open(database.url);
+    for (const each of [storage, other]) {
+      // The first may still be given a connection that has been ended.
+      await write(each, 'task');
+      expect(await write(each, 'task')).toBe('written');
+      expect(await each.tasks.find('everything', 'task')).toBeDefined();
+      await each.health.check();
+    }
+  });
+
+  it('is the one that the search path names where there are tables of others', async () => {
+    const database = await newDatabase();
+    const schema = '"Ours, and \\ no\'s"';
+    await run(
+      database.url,
+      `CREATE SCHEMA ${schema}`,
+      `ALTER DATABASE ${database.name} SET search_path = ${schema}, public`,
+      'ALTER TABLE task RENAME TO of_others',
+      'ALTER TABLE schema_migration RENAME TO migrations_of_others',
+    );
+    const storage = await open(database.url);
+    expect(await write(storage, 'ours')).toBe('written');
+    await run(database.url, `ALTER DATABASE ${database.name} RESET search_path`, TERMINATE);
+    await write(storage, 'ours');
+    expect(await write(storage, 'ours')).toBe('written');
+    expect(await storage.postgres.adHocRows(`SELECT id FROM ${schema}.task`, [])).toEqual([{ id: 'ours' }]);
   });
 });
 
