@@ -10,7 +10,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import type { UniversalServerRequest } from '@connectrpc/connect/protocol';
 import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { flawOfBinary } from './rpc/binary-scan.js';
-import { refusalOf } from './rpc/flaws.js';
+import { FLAWS, refusalOf } from './rpc/flaws.js';
 import { flawOfJson } from './rpc/json-scan.js';
 import { Pile } from './rpc/pile.js';
 import { HTTP_COMPRESSIONS, tooLong, unpack } from './rpc/unpacking.js';
@@ -108,7 +108,8 @@ class BodyReading {
       if (body.destroyed) reject(GONE);
       body.on('data', this.#take);
       body.once('end', () => resolve(this.#pile.take(this.#pile.length)));
-      body.once('error', reject);
+      // The caller left, or sent what is no HTTP, which Node has told them.
+      body.once('error', () => reject(GONE));
       body.once('close', () => reject(GONE));
     });
   }
@@ -168,8 +169,7 @@ async function* judgedStream(
 async function judgedEnvelope(envelope: Buffer, form: BodyForm, rules: BodyRules): Promise<Uint8Array> {
   const flags = envelope[0] ?? 0;
   const isPacked = flags === PACKED && form.encoding !== undefined;
-  // What else has flags is no message: Connect refuses it unread.
-  if (flags !== 0 && !isPacked) return envelope;
+  if (flags !== 0 && !isPacked) throw refusalOf(FLAWS.flags);
   const content = envelope.subarray(HEAD_BYTES);
   const message = await judgedMessage(content, isPacked ? form.encoding : undefined, form, rules);
   const head = Buffer.alloc(HEAD_BYTES);

@@ -3,11 +3,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createConnectRouter, type ConnectRouterOptions, type ContextValues } from '@connectrpc/connect';
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import type { UniversalHandler } from '@connectrpc/connect/protocol';
+import { errorToJsonBytes } from '@connectrpc/connect/protocol-connect';
+import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { screened } from './connect-body.js';
 import { describedResponse, isCall, refuseUnknownMethod } from './connect-described.js';
 import type { Arrivals } from './rpc/arrivals.js';
-import { isGone } from './rpc/errors.js';
+import { describeError, isGone } from './rpc/errors.js';
 import { callerKey } from './rpc/guard.js';
 import type { RpcService } from './rpc/services.js';
 import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
@@ -40,8 +42,19 @@ export function createConnectCalls(options: ConnectCallsOptions): Handler {
       const details = { err: thrown, method: handler.method.name };
       if (isGone(thrown)) options.log.debug(details, 'a caller went away before the answer was sent');
       else options.log.error(details, 'the answer to a call could not be sent');
+      answerWithDefect(response);
     });
   };
+}
+
+/** Nobody is left waiting: what has begun can only be cut off. */
+function answerWithDefect(response: ServerResponse): void {
+  if (response.headersSent || response.destroyed) return void response.destroy();
+  const body = errorToJsonBytes(describeError(new TaskDashError('INTERNAL')), undefined);
+  // Of the headers of the answer that failed some may be set.
+  response.removeHeader('content-encoding');
+  response.writeHead(500, { 'content-type': 'application/json', 'content-length': body.length });
+  response.end(body);
 }
 
 async function answer(

@@ -2,6 +2,7 @@
  * What Connect itself tells callers over HTTP, with a code of the catalogue as everything else has: its refusals of what it
  * cannot decode, and failures to encode an answer, which are our own fault and logged.
  */
+import { constants } from 'node:buffer';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { UniversalServerResponse } from '@connectrpc/connect/protocol';
@@ -20,8 +21,8 @@ import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
 
 /** In front of each message of a stream: flags, and four bytes of length. */
 const HEAD_BYTES = 5;
-/** An error is a sentence and some details. */
-const MAX_ERROR_BYTES = 65_536;
+/** Set in the flags of a message that is packed. */
+const PACKED = 1;
 const UNREADABLE = new ConnectError('an error that cannot be read', Code.Internal);
 
 type Describe = (error: ConnectError) => ConnectError;
@@ -40,7 +41,9 @@ export async function describedResponse(
   return response;
 
   function withLast(answer: UniversalServerResponse, flag: number, change: Change): UniversalServerResponse {
-    return { ...answer, body: changed(answer.body ?? noBytes(), flag, (last) => change(last, describe)) };
+    const encodingHeader = flag === endStreamFlag ? 'connect-content-encoding' : 'grpc-encoding';
+    const encoding = answer.header?.get(encodingHeader) ?? null;
+    return { ...answer, body: changed(answer.body ?? noBytes(), flag, encoding, (last) => change(last, describe)) };
   }
 }
 
@@ -99,20 +102,31 @@ function refusalOf(status: number): ConnectError {
 async function wholeOf(body: AsyncIterable<Uint8Array>, encoding: string | null): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of body) chunks.push(chunk);
-  const bytes = Buffer.concat(chunks);
+  return unpacked(Buffer.concat(chunks), encoding);
+}
+
+/** Connect may have packed what it says; as it does so itself, it cannot become more than Connect had. */
+async function unpacked(bytes: Uint8Array, encoding: string | null): Promise<Uint8Array> {
   const packing = HTTP_COMPRESSIONS.find(({ name }) => name === encoding);
-  return packing ? packing.decompress(bytes, MAX_ERROR_BYTES) : bytes;
+  return packing ? packing.decompress(bytes, constants.MAX_LENGTH) : bytes;
 }
 
 type Change = (bytes: Uint8Array, describe: Describe) => Uint8Array;
 
-/** The chunks of a body, each a message with its head, and the one with this flag changed. */
+/** The chunks of a body, each a message with its head, and the one with this flag changed, which is plain then. */
 async function* changed(
   body: AsyncIterable<Uint8Array>,
   flag: number,
+  encoding: string | null,
   change: (bytes: Uint8Array) => Uint8Array,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const chunk of body) yield chunk[0] === flag ? enveloped(flag, change(chunk.subarray(HEAD_BYTES))) : chunk;
+  for await (const chunk of body) {
+    const flags = chunk[0] ?? 0;
+    const content = chunk.subarray(HEAD_BYTES);
+    if (flags === flag) yield enveloped(flag, change(content));
+    else if (flags === (flag | PACKED)) yield enveloped(flag, change(await unpacked(content, encoding)));
+    else yield chunk;
+  }
 }
 
 function enveloped(flag: number, content: Uint8Array): Uint8Array {
