@@ -24,6 +24,8 @@ const REQUEST_BYTES = 1_024;
 const LARGE_BYTES = 65_536;
 /** How many portions of large bodies are read in a turn of the event loop: 128 kB, half a millisecond. */
 const PORTIONS_A_TURN = 2;
+/** Of both alphabets. */
+const BASE64 = /^[\w+/-]*={0,2}$/;
 const GONE = new ConnectError('the caller went away', Code.Canceled);
 
 /** What a body is by the headers in front of it. */
@@ -43,18 +45,49 @@ export interface BodyRules {
   readonly sender: Sender;
 }
 
-/** The request with its body judged before Connect has it. */
-export function screened(
+/** The request with its message judged before Connect has it. */
+export async function screened(
   request: UniversalServerRequest,
   body: IncomingMessage,
   rules: BodyRules,
-): UniversalServerRequest {
+): Promise<UniversalServerRequest> {
+  if (request.method === 'GET') return { ...request, url: await judgedAddress(request.url, rules) };
   const form = formOf(request.header);
   const header = new Headers(request.header);
   // What was true of the packed bytes is not true of what Connect gets.
   if (form.encoding !== undefined && !form.isStream) header.delete('content-encoding');
   if (form.encoding !== undefined) header.delete('content-length');
   return { ...request, header, body: judgedBody(body, form, rules, request.header.get('content-encoding')) };
+}
+
+/** A message that lies in the address, judged as a body is; plain and in base64 then, whatever it was. */
+async function judgedAddress(address: string, rules: BodyRules): Promise<string> {
+  const url = new URL(address);
+  const query = url.searchParams;
+  const compression = query.get('compression');
+  const encoding = HTTP_COMPRESSIONS.find(({ name }) => name === compression)?.name;
+  // How it is packed is for Connect to refuse, where nobody here can unpack it.
+  if (compression !== null && compression !== 'identity' && encoding === undefined) return address;
+  const bytes = bytesInQuery(url.search, query.get('base64') === '1');
+  const form = { isStream: false, isJson: query.get('encoding') === 'json', encoding };
+  const message = await judgedMessage(bytes, encoding, form, rules);
+  query.delete('compression');
+  query.set('base64', '1');
+  query.set('message', Buffer.from(message).toString('base64url'));
+  return url.toString();
+}
+
+/** The bytes of the message as they were sent: read as text, all that is no character would become one and the same. */
+function bytesInQuery(search: string, isBase64: boolean): Buffer {
+  const parameter = search
+    .slice(1)
+    .split('&')
+    .find((part) => new URLSearchParams(part).has('message'));
+  const escaped = parameter?.slice(parameter.indexOf('=') + 1).replaceAll('+', ' ') ?? '';
+  const text = escaped.replace(/%([0-9a-f]{2})/gi, (_all, hex: string) => String.fromCharCode(parseInt(hex, 16)));
+  if (!isBase64) return Buffer.from(text, 'latin1');
+  if (!BASE64.test(text) || text.replace(/=+$/, '').length % 4 === 1) throw refusalOf(FLAWS.base64);
+  return Buffer.from(text, 'base64');
 }
 
 function formOf(header: Headers): BodyForm {

@@ -1,15 +1,20 @@
 /** Hands calls over HTTP to Connect, with their bodies judged before it decodes them. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createConnectRouter, type ConnectRouterOptions, type ContextValues } from '@connectrpc/connect';
+import {
+  createConnectRouter,
+  type ConnectError,
+  type ConnectRouterOptions,
+  type ContextValues,
+} from '@connectrpc/connect';
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import type { UniversalHandler } from '@connectrpc/connect/protocol';
-import { errorToJsonBytes } from '@connectrpc/connect/protocol-connect';
+import { codeToHttpStatus, errorToJsonBytes } from '@connectrpc/connect/protocol-connect';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { screened } from './connect-body.js';
 import { describedResponse, isCall, refuseUnknownMethod } from './connect-described.js';
 import type { Arrivals } from './rpc/arrivals.js';
-import { describeError, isGone } from './rpc/errors.js';
+import { describeError, isGone, toConnectError } from './rpc/errors.js';
 import { callerKey } from './rpc/guard.js';
 import type { RpcService } from './rpc/services.js';
 import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
@@ -42,18 +47,21 @@ export function createConnectCalls(options: ConnectCallsOptions): Handler {
       const details = { err: thrown, method: handler.method.name };
       if (isGone(thrown)) options.log.debug(details, 'a caller went away before the answer was sent');
       else options.log.error(details, 'the answer to a call could not be sent');
-      answerWithDefect(response);
+      refuse(response, describeError(new TaskDashError('INTERNAL')));
     });
   };
 }
 
-/** Nobody is left waiting: what has begun can only be cut off. */
-function answerWithDefect(response: ServerResponse): void {
+/** Answers with an error in Connect's form; what has begun can only be cut off. */
+function refuse(response: ServerResponse, error: ConnectError): void {
   if (response.headersSent || response.destroyed) return void response.destroy();
-  const body = errorToJsonBytes(describeError(new TaskDashError('INTERNAL')), undefined);
-  // Of the headers of the answer that failed some may be set.
+  const body = errorToJsonBytes(error, undefined);
+  // Of the headers of an answer that failed some may be set.
   response.removeHeader('content-encoding');
-  response.writeHead(500, { 'content-type': 'application/json', 'content-length': body.length });
+  response.writeHead(codeToHttpStatus(error.code), {
+    'content-type': 'application/json',
+    'content-length': body.length,
+  });
   response.end(body);
 }
 
@@ -67,7 +75,11 @@ async function answer(
   const sender = { connection: request.socket, address: values.get(callerKey).address };
   const rules = { method: handler.method, maxBytes: readMaxBytes, arrivals, sender };
   const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-  const answered = await handler(screened(universal, request, rules));
+  const judged = await screened(universal, request, rules).catch((thrown: unknown) => {
+    refuse(response, toConnectError(thrown, log, handler.method.name));
+  });
+  if (!judged) return;
+  const answered = await handler(judged);
   await universalResponseToNodeResponse(await describedResponse(answered, log, handler.method.name), response);
 }
 

@@ -1,7 +1,8 @@
 /** What callers over HTTP are told of their own faults, and that they are told something whatever fails. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { gunzipSync } from 'node:zlib';
+import { text } from 'node:stream/consumers';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
@@ -116,5 +117,54 @@ describe('a message of a stream with flags that it cannot have', () => {
     const answer = await call('WatchTasks', body, { 'content-type': type });
     expect(await answer.text()).toMatch(/invalid_argument|grpc-status: 3/);
     expect(failures()).toEqual([]);
+  });
+});
+
+describe('a message in the address', () => {
+  const base64 = (hex: string) => Buffer.from(hex, 'hex').toString('base64url');
+  const packed = (text: string) => gzipSync(text).toString('base64url');
+
+  async function get(method: string, query: string): Promise<{ status: number; body: Record<string, unknown> }> {
+    const { hostname, port } = new URL(rig.http.address);
+    const socket = connect(Number(port), hostname);
+    const head = `GET ${method}?connect=v1&${query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n`;
+    socket.write(`${head}Authorization: Bearer ${token}\r\n\r\n`);
+    const answer = await text(socket);
+    const status = Number(/^HTTP\/1.1 (\d+)/.exec(answer)?.[1]);
+    return { status, body: JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4)) as Record<string, unknown> };
+  }
+
+  it.each([
+    ['a group that does not end', 'encoding=proto&base64=1&message=Cw', 'is not a message of this method'],
+    ['a text that is no UTF-8', `encoding=proto&base64=1&message=${base64('2a02fffe')}`, 'not UTF-8'],
+    ['no base64', 'encoding=proto&base64=1&message=%%%25zz', 'not base64'],
+    ['JSON that is no UTF-8', 'encoding=json&message=%7B%22pageToken%22%3A%22%ff%fe%22%7D', 'not UTF-8'],
+    ['a name that is escaped, too', 'encoding=json&%6dessage=%22%ff%22', 'not UTF-8'],
+    ['JSON that is nested', `encoding=json&message=${'['.repeat(100)}`, 'nested'],
+    [
+      'much that is packed',
+      `encoding=json&base64=1&compression=gzip&message=${packed(' '.repeat(20_000))}`,
+      'unpacks to',
+    ],
+    ['what is not packed', 'encoding=json&base64=1&compression=gzip&message=AAAA', 'not packed as it says'],
+    ['a packing that is not known', 'encoding=json&base64=1&compression=zstd&message=AAAA', 'unknown compression'],
+  ])('is judged as a body is: %s', async (_what, query, words) => {
+    const { status, body } = await get(`${TASKS}/ListTasks`, query);
+    expect(body['message']).toContain(words);
+    expect([400, 429, 501]).toContain(status);
+    expect(failures()).toEqual([]);
+  });
+
+  it.each([
+    ['JSON', `encoding=json&message=${encodeURIComponent('{"filter":{"text":"ä b+c%"}}')}`],
+    [
+      'JSON in base64',
+      `encoding=json&base64=1&message=${Buffer.from('{"filter":{"text":"ä"}}').toString('base64url')}`,
+    ],
+    ['packed JSON', `encoding=json&base64=1&compression=gzip&message=${packed('{"pageSize":1}')}`],
+    ['nothing', 'encoding=json&message={}'],
+  ])('works: %s', async (_form, query) => {
+    const { status } = await get(`${TASKS}/ListTasks`, query);
+    expect(status).toBe(200);
   });
 });

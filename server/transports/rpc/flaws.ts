@@ -10,6 +10,7 @@ export const FLAWS = {
   nesting: `The request is nested more than ${MAX_NESTING} deep, which no message of this method is.`,
   text: `The request has a text or number longer than ${MAX_TEXT_BYTES} bytes, which no field takes; shorten it.`,
   encoding: 'The request is not UTF-8: encode its texts as UTF-8 and send it again.',
+  base64: 'The message in the address is not base64, as it says; encode it again.',
   flags:
     'A message of the stream has flags that no message has, or is packed and no header says how; name the encoding in the headers.',
   malformed: 'The request is not a message of this method; compare it with the contract.',
