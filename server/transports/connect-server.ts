@@ -16,11 +16,21 @@ import type { Log } from '../domain/ports.js';
 import { allowedHosts, type HostCheck } from './allowed-hosts.js';
 import { allowOnly, forwardedAddress, plainAddress } from './client-address.js';
 import { createConnectCalls, type Handler } from './connect-calls.js';
+import { feedInPieces } from './connect-pieces.js';
+import { Kept } from './kept.js';
 import type { Readiness } from './readiness.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js';
-import { CALLS_A_TURN, MAX_CONNECTIONS, MAX_STRANGER_BYTES, MAX_TIMEOUT_MS, type RpcLimits } from './rpc/limits.js';
+import {
+  CALLS_A_TURN,
+  MAX_CONNECTIONS,
+  MAX_STRANGER_BYTES,
+  MAX_TIMEOUT_MS,
+  MAX_UNANSWERED,
+  QUICK_A_TURN,
+  type RpcLimits,
+} from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 import { TurnQueue } from './rpc/turn-queue.js';
 import { createPageHandler, plain, type PageHandler } from './static-files.js';
@@ -82,6 +92,10 @@ export class HttpServer {
   /** For what is small in any case, and for strangers. */
   readonly #smallRpc: Handler;
   readonly #turns = new TurnQueue(CALLS_A_TURN);
+  /** For what operators ask, and what is refused unread: no call may keep them waiting. */
+  readonly #quickTurns = new TurnQueue(QUICK_A_TURN);
+  readonly #metrics: Kept<{ contentType: string; body: string }>;
+  readonly #unanswered = new WeakMap<object, number>();
   readonly #shutdown = new AbortController();
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -89,15 +103,17 @@ export class HttpServer {
   constructor(private readonly options: HttpServerOptions) {
     this.#page = createPageHandler(options.pageFolder);
     this.#isProxy = options.trustedProxies?.length ? allowOnly(options.trustedProxies) : () => false;
+    this.#metrics = new Kept(options.metrics, options.clock);
     const { maxMessageBytes } = options.limits;
     this.#rpc = this.#adapter(maxMessageBytes);
     this.#smallRpc = this.#adapter(Math.min(maxMessageBytes, MAX_STRANGER_BYTES));
     // Every call listens for the stop; Node warns of more than ten as of a leak.
     setMaxListeners(Infinity, this.#shutdown.signal);
     this.#server = createListener(options.tls, (request, response) =>
-      this.#guard(request, response, () => this.#answer(request, response)),
+      this.#guard(request, response, () => this.#begin(request, response)),
     );
     this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.on(options.tls ? 'secureConnection' : 'connection', feedInPieces);
   }
 
   #adapter(readMaxBytes: number): Handler {
@@ -173,6 +189,16 @@ export class HttpServer {
     else plain(response, 500, 'Something went wrong on the server; the log says what.');
   }
 
+  /** Browsers wait for an answer before they ask again; who sends many requests at once does not mean to read the answers. */
+  #begin(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    const unanswered = (this.#unanswered.get(socket) ?? 0) + 1;
+    if (unanswered > MAX_UNANSWERED) return void socket.destroy();
+    this.#unanswered.set(socket, unanswered);
+    response.once('close', () => this.#unanswered.set(socket, (this.#unanswered.get(socket) ?? 0) - 1));
+    this.#answer(request, response);
+  }
+
   #answer(request: IncomingMessage, response: ServerResponse): void {
     for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value);
     if (this.options.tls) response.setHeader('Strict-Transport-Security', STRICT_TRANSPORT);
@@ -180,17 +206,24 @@ export class HttpServer {
     response.once('close', () => void (this.#stopping && setImmediate(() => this.#server.closeIdleConnections())));
     response.once('close', () => leaveNothingWaiting(response));
     const path = request.url?.split('?', 1)[0]?.replace(/(?<=.)\/$/, '');
-    // Before everything else: load balancers ask these without naming a host.
-    if (path === '/healthz') return plain(response, 200, 'ok');
-    if (path === '/readyz') return void this.#ready(response);
-    if (path === '/metrics') return void this.#metrics(response);
-    if (!namesHost(request)) return plain(response, 400, 'The Host header does not name a host.');
-    if (!this.#isMeant(request)) return plain(response, 421, notMeant(request));
+    const quick = this.#quickAnswer(path, request);
+    if (quick) return this.#quickTurns.enter(() => void (response.destroyed || quick(response)));
     if (request.method === 'POST') for (const [name, value] of PASSED_AT_ONCE) response.setHeader(name, value);
-    this.#turns.enter(() => this.#guard(request, response, () => this.#begin(request, response)));
+    this.#turns.enter(() => this.#guard(request, response, () => this.#call(request, response)));
   }
 
-  #begin(request: IncomingMessage, response: ServerResponse): void {
+  /** How to answer what is no call and no page. */
+  #quickAnswer(path: string | undefined, request: IncomingMessage): ((response: ServerResponse) => void) | undefined {
+    // Before everything else: load balancers ask these without naming a host.
+    if (path === '/healthz') return (response) => plain(response, 200, 'ok');
+    if (path === '/readyz') return (response) => void this.#ready(response);
+    if (path === '/metrics') return (response) => void this.#tellMetrics(response);
+    if (!namesHost(request)) return (response) => plain(response, 400, 'The Host header does not name a host.');
+    if (!this.#isMeant(request)) return (response) => plain(response, 421, notMeant(request));
+    return undefined;
+  }
+
+  #call(request: IncomingMessage, response: ServerResponse): void {
     if (response.destroyed) return;
     if (request.method !== 'POST' || isSmall(request)) return this.#smallRpc(request, response);
     this.#admit(request, response).catch((defect: unknown) => this.#failed(defect, request, response));
@@ -230,9 +263,9 @@ export class HttpServer {
     plain(response, problem === undefined ? 200 : 503, problem === undefined ? 'ready' : `not ready: ${problem}`);
   }
 
-  async #metrics(response: ServerResponse): Promise<void> {
+  async #tellMetrics(response: ServerResponse): Promise<void> {
     try {
-      const { contentType, body } = await this.options.metrics();
+      const { contentType, body } = await this.#metrics.get();
       response.writeHead(200, { 'content-type': contentType, 'cache-control': 'no-store' });
       response.end(body);
     } catch (error) {

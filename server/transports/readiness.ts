@@ -1,28 +1,24 @@
 /** Whether this server can serve: its database answers in time. */
 import { delay, type Clock } from '../domain/clock.js';
 import type { StorageHealth } from '../domain/ports.js';
+import { Kept } from './kept.js';
 
 const DEADLINE_MS = 2_000;
-/** How long an answer may be told again: everybody may ask, and asking must not become load on the database. */
-const KEPT_MS = 1_000;
 
 export class Readiness {
-  #latest: Promise<string | undefined> = Promise.resolve(undefined);
-  #lookedAtMs = -Infinity;
+  /** Everybody may ask, and asking must not become load on the database. */
+  readonly #latest: Kept<string | undefined>;
 
   constructor(
     private readonly health: StorageHealth,
     private readonly clock: Clock,
-  ) {}
+  ) {
+    this.#latest = new Kept(() => this.#look(), clock);
+  }
 
   /** Undefined when ready, else the reason in one line. Never takes longer than two seconds, nor is older than that. */
   problem(): Promise<string | undefined> {
-    const nowMs = this.clock.monotonicMs();
-    if (nowMs - this.#lookedAtMs >= KEPT_MS) {
-      this.#lookedAtMs = nowMs;
-      this.#latest = this.#look();
-    }
-    return this.#latest;
+    return this.#latest.get();
   }
 
   async #look(): Promise<string | undefined> {

@@ -73,6 +73,12 @@ export const MAX_CONNECTIONS = 20_000;
  */
 export const CALLS_A_TURN = 8;
 
+/** Answers of the HTTP door that take next to nothing, as whether the process lives, in one turn: some milliseconds. */
+export const QUICK_A_TURN = 64;
+
+/** Requests of one HTTP connection that are not answered yet; with one more it is closed. Browsers send one at a time. */
+export const MAX_UNANSWERED = 8;
+
 /** Calls that may be under way at once on the two doors together; more are refused before anything is done for them. */
 export const MAX_CALLS = 10_000;
 
