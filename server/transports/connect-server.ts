@@ -113,6 +113,10 @@ export class HttpServer {
       this.#guard(request, response, () => this.#begin(request, response)),
     );
     this.#server.maxConnections = MAX_CONNECTIONS;
+    // The word to go on is given where the body is wanted.
+    this.#server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) =>
+      this.#guard(request, response, () => this.#begin(request, response)),
+    );
     this.#server.on(options.tls ? 'secureConnection' : 'connection', feedInPieces);
   }
 
@@ -196,6 +200,7 @@ export class HttpServer {
     if (unanswered > MAX_UNANSWERED) return void socket.destroy();
     this.#unanswered.set(socket, unanswered);
     response.once('close', () => this.#unanswered.set(socket, (this.#unanswered.get(socket) ?? 0) - 1));
+    takeTarget(request);
     this.#answer(request, response);
   }
 
@@ -207,6 +212,8 @@ export class HttpServer {
     response.once('close', () => leaveNothingWaiting(response));
     const path = request.url?.split('?', 1)[0]?.replace(/(?<=.)\/$/, '');
     const quick = this.#quickAnswer(path, request);
+    // Whoever waits for a word before they send the body may send it or not, once they are refused.
+    if (quick && expectsWord(request)) response.setHeader('Connection', 'close');
     if (quick) return this.#quickTurns.enter(() => void (response.destroyed || quick(response)));
     if (request.method === 'POST') for (const [name, value] of PASSED_AT_ONCE) response.setHeader(name, value);
     this.#turns.enter(() => this.#guard(request, response, () => this.#call(request, response)));
@@ -218,6 +225,7 @@ export class HttpServer {
     if (path === '/healthz') return (response) => plain(response, 200, 'ok');
     if (path === '/readyz') return (response) => void this.#ready(response);
     if (path === '/metrics') return (response) => void this.#tellMetrics(response);
+    if (hostsOf(request) > 1) return (response) => plain(response, 400, 'There is more than one Host header.');
     if (!namesHost(request)) return (response) => plain(response, 400, 'The Host header does not name a host.');
     if (!this.#isMeant(request)) return (response) => plain(response, 421, notMeant(request));
     return undefined;
@@ -225,7 +233,7 @@ export class HttpServer {
 
   #call(request: IncomingMessage, response: ServerResponse): void {
     if (response.destroyed) return;
-    if (request.method !== 'POST' || isSmall(request)) return this.#smallRpc(request, response);
+    if (request.method !== 'POST' || isSmall(request)) return handOver(this.#smallRpc, request, response);
     this.#admit(request, response).catch((defect: unknown) => this.#failed(defect, request, response));
   }
 
@@ -241,8 +249,9 @@ export class HttpServer {
       (principal) => principal !== undefined,
       () => false,
     );
-    if (isKnown) return this.#rpc(request, response);
-    if (Number(request.headers['content-length'] ?? 0) <= MAX_STRANGER_BYTES) return this.#smallRpc(request, response);
+    if (isKnown) return handOver(this.#rpc, request, response);
+    if (Number(request.headers['content-length'] ?? 0) <= MAX_STRANGER_BYTES)
+      return handOver(this.#smallRpc, request, response);
     const message = `Without valid credentials a request may have ${MAX_STRANGER_BYTES} bytes at most.`;
     response.writeHead(401, { 'content-type': 'application/json', connection: 'close' });
     const error = describeError(new TaskDashError('NOT_LOGGED_IN', { message }));
@@ -273,6 +282,28 @@ export class HttpServer {
       plain(response, 500, 'The metrics could not be read; the log says why.');
     }
   }
+}
+
+function handOver(handler: Handler, request: IncomingMessage, response: ServerResponse): void {
+  if (expectsWord(request)) response.writeContinue();
+  handler(request, response);
+}
+
+/** Whether the caller waits to be told that the body is wanted. */
+function expectsWord({ headers }: IncomingMessage): boolean {
+  return headers.expect?.toLowerCase() === '100-continue';
+}
+
+/** A request may name the host in its target, as to a proxy: then that one counts (RFC 9112, 3.2.2). */
+function takeTarget(request: IncomingMessage): void {
+  const [, host, path = ''] = /^https?:\/\/([^/?#]*)(.*)$/i.exec(request.url ?? '') ?? [];
+  if (host === undefined) return;
+  request.headers.host = host;
+  request.url = path.startsWith('/') ? path : `/${path}`;
+}
+
+function hostsOf({ rawHeaders }: IncomingMessage): number {
+  return rawHeaders.filter((name, at) => at % 2 === 0 && name.toLowerCase() === 'host').length;
 }
 
 function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server {

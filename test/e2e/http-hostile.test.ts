@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { systemClock } from '../../server/domain/clock.js';
@@ -96,6 +98,54 @@ describe('a request for another host, as by a page whose name leads here', () =>
       expect(answer).not.toMatch(/^HTTP\/1\.1 421 /);
       await door.stop(100);
     }
+  });
+});
+
+describe('a request whose host could be read in two ways', () => {
+  it.each([
+    ['localhost', 'evil.example'],
+    ['evil.example', 'localhost'],
+    ['localhost', 'localhost'],
+  ])('by two Host headers is refused: %s and %s', async (one, other) => {
+    const answer = await raw(`GET / HTTP/1.1\r\nHost: ${one}\r\nHost: ${other}`);
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+    expect(answer).toContain('more than one Host header');
+  });
+
+  it('by its target is one for the host of the target', async () => {
+    expect(await raw('GET http://evil.example/ HTTP/1.1\r\nHost: localhost')).toMatch(/^HTTP\/1\.1 421 /);
+    expect(await raw('GET http://evil.example?x HTTP/1.1\r\nHost: localhost')).toMatch(/^HTTP\/1\.1 421 /);
+    expect(await raw('GET http://evil.example@localhost/x HTTP/1.1\r\nHost: localhost')).toMatch(/^HTTP\/1\.1 4/);
+    expect(await raw('GET http://localhost/healthz HTTP/1.1\r\nHost: localhost')).toMatch(/^HTTP\/1\.1 200 [^]*\nok\n/);
+    const head = `POST http://localhost${LIST} HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json`;
+    expect(await raw(head, '{}')).toMatch(/^HTTP\/1\.1 401 /);
+  });
+});
+
+describe('a caller who waits for a word before sending the body', () => {
+  const head = (host: string, length: number) =>
+    `POST ${LIST} HTTP/1.1\r\nHost: ${host}\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n`;
+
+  function sent(bytes: string): Promise<string> {
+    const { hostname, port } = new URL(rig.http.address);
+    const socket = connect(Number(port), hostname);
+    socket.write(bytes);
+    return text(socket);
+  }
+
+  it('is refused without it where the host is another, or the body too large for a stranger', async () => {
+    expect(await sent(head('evil.example', 100))).toMatch(/^HTTP\/1\.1 421 /);
+    expect(await sent(head('localhost', 20_000))).toMatch(/^HTTP\/1\.1 401 /);
+  });
+
+  it('gets it where the body is wanted', async () => {
+    const { hostname, port } = new URL(rig.http.address);
+    const socket = connect(Number(port), hostname);
+    socket.write(head('localhost', 2));
+    const [word] = (await once(socket, 'data')) as [Buffer];
+    expect(word.toString()).toBe('HTTP/1.1 100 Continue\r\n\r\n');
+    socket.end('{}');
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 401 /);
   });
 });
 
