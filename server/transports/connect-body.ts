@@ -18,8 +18,10 @@ import { HTTP_COMPRESSIONS, tooLong, unpack } from './rpc/unpacking.js';
 /** In front of each message of a stream: flags, and four bytes of length. */
 const HEAD_BYTES = 5;
 const PACKED = 1;
-/** What a request takes beside its body, about. */
-const REQUEST_BYTES = 1_024;
+/** What a request takes beside its body, about: with its connection and answer, for each header, and for each byte of them. */
+const REQUEST_BYTES = 8_192;
+const HEADER_BYTES = 128;
+const HEADER_COPIES = 4;
 /** Larger messages are decoded in a turn after that in which they were looked through, so that neither takes long. */
 const LARGE_BYTES = 65_536;
 /** How many portions of large bodies are read in a turn of the event loop: 128 kB, half a millisecond. */
@@ -43,6 +45,8 @@ export interface BodyRules {
   readonly maxBytes: number;
   readonly arrivals: Arrivals;
   readonly sender: Sender;
+  /** Calls back when the request is answered, or its caller gone. */
+  readonly whenAnswered: (work: () => void) => void;
 }
 
 /** The request with its message judged before Connect has it. */
@@ -126,14 +130,19 @@ class BodyReading {
   readonly whole: Promise<Buffer>;
   readonly #pile = new Pile();
   readonly #arrival: Arrival;
+  /** What is kept beside the body, until the answer is there. */
+  readonly #headBytes: number;
   #fail: (reason: unknown) => void = () => {};
 
   constructor(
     private readonly body: IncomingMessage,
     private readonly maxBytes: number,
-    { arrivals, sender }: BodyRules,
+    { arrivals, sender, whenAnswered }: BodyRules,
   ) {
-    this.#arrival = arrivals.begin(sender, (error) => this.#fail(error));
+    const arrival = arrivals.begin(sender, (error) => this.#fail(error));
+    this.#arrival = arrival;
+    whenAnswered(() => arrival.end());
+    this.#headBytes = sizeOfHead(body);
     this.whole = new Promise<Buffer>((resolve, reject) => {
       this.#fail = reject;
       if (Number(body.headers['content-length'] ?? 0) > maxBytes)
@@ -145,11 +154,12 @@ class BodyReading {
       body.once('error', () => reject(GONE));
       body.once('close', () => reject(GONE));
     });
+    arrival.hold(this.#headBytes);
   }
 
   /** Lets go of everything; what still arrives is read and forgotten, so that the connection can go on. */
   end(): void {
-    this.#arrival.end();
+    this.#arrival.settle(this.#headBytes);
     this.#pile.clear();
     this.body.off('data', this.#take);
     this.body.on('data', () => this.#letOthersRead());
@@ -166,9 +176,14 @@ class BodyReading {
     this.#pile.add(chunk);
     if (this.#pile.length > this.maxBytes)
       return this.#fail(tooLong(`has more than ${this.maxBytes} bytes`, this.maxBytes));
-    this.#arrival.hold(REQUEST_BYTES + this.#pile.size);
+    this.#arrival.hold(this.#headBytes + this.#pile.size);
     if (this.#pile.length >= LARGE_BYTES) this.#letOthersRead();
   };
+}
+
+function sizeOfHead({ rawHeaders }: IncomingMessage): number {
+  const bytes = rawHeaders.reduce((sum, text) => sum + text.length, 0);
+  return REQUEST_BYTES + HEADER_COPIES * bytes + HEADER_BYTES * rawHeaders.length;
 }
 
 const toRead: IncomingMessage[] = [];

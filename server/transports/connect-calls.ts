@@ -13,11 +13,14 @@ import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { screened } from './connect-body.js';
 import { describedResponse, isCall, refuseUnknownMethod } from './connect-described.js';
-import type { Arrivals } from './rpc/arrivals.js';
+import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { describeError, isGone, toConnectError } from './rpc/errors.js';
 import { callerKey } from './rpc/guard.js';
 import type { RpcService } from './rpc/services.js';
 import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
+
+/** How much a caller has to take within the time that there is for it. */
+const PORTION_BYTES = 65_536;
 
 /** Answers a request. */
 export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
@@ -33,6 +36,8 @@ export interface ConnectCallsOptions {
   readonly maxTimeoutMs: number;
   readonly shutdownSignal: AbortSignal;
   readonly arrivals: Arrivals;
+  /** What is on its way to callers who have not taken it yet, bounded as what arrives is. */
+  readonly departures: Arrivals;
   readonly log: Log;
 }
 
@@ -69,18 +74,56 @@ async function answer(
   handler: UniversalHandler,
   request: IncomingMessage,
   response: ServerResponse,
-  { contextValues, readMaxBytes, arrivals, log }: ConnectCallsOptions,
+  { contextValues, readMaxBytes, arrivals, departures, log }: ConnectCallsOptions,
 ): Promise<void> {
   const values = contextValues(request);
   const sender = { connection: request.socket, address: values.get(callerKey).address };
-  const rules = { method: handler.method, maxBytes: readMaxBytes, arrivals, sender };
+  const whenAnswered = (work: () => void) => void response.once('close', work);
+  const rules = { method: handler.method, maxBytes: readMaxBytes, arrivals, sender, whenAnswered };
   const universal = universalRequestFromNodeRequest(request, response, undefined, values);
   const judged = await screened(universal, request, rules).catch((thrown: unknown) => {
     refuse(response, toConnectError(thrown, log, handler.method.name));
   });
   if (!judged) return;
   const answered = await handler(judged);
-  await universalResponseToNodeResponse(await describedResponse(answered, log, handler.method.name), response);
+  const described = await describedResponse(answered, log, handler.method.name);
+  const isStream = handler.method.methodKind !== 'unary';
+  const cut = () => {
+    log.warn(
+      { address: sender.address, method: handler.method.name },
+      'closed a connection that does not take its answer',
+    );
+    request.socket.destroy();
+  };
+  const body = described.body && inPortions(described.body, departures, sender, cut, whenAnswered, isStream);
+  await universalResponseToNodeResponse({ ...described, ...(body && { body }) }, response);
+}
+
+/**
+ * An answer in portions, each given when the one before it has been taken. What is left counts, and who takes nothing for long
+ * or keeps others from their answers is cut off: the oldest is the one whose caller took nothing for longest.
+ */
+async function* inPortions(
+  body: AsyncIterable<Uint8Array>,
+  departures: Arrivals,
+  sender: Sender,
+  cut: () => void,
+  whenAnswered: (work: () => void) => void,
+  isStream: boolean,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let departure: Arrival | undefined;
+  // The last portion is on its way until all of the answer is.
+  whenAnswered(() => departure?.end());
+  for await (const chunk of body) {
+    for (let at = 0; at < chunk.length; at += PORTION_BYTES) {
+      departure?.end();
+      departure = departures.begin(sender, cut);
+      departure.hold(chunk.length - at);
+      yield chunk.subarray(at, at + PORTION_BYTES);
+    }
+    // Between two messages of a stream nobody has to take anything.
+    if (isStream) departure?.settle(0);
+  }
 }
 
 function handlersOf({ services, ...options }: ConnectCallsOptions): ReadonlyMap<string, UniversalHandler> {

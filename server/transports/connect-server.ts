@@ -5,13 +5,14 @@
 import { setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
 import { errorToJsonBytes } from '@connectrpc/connect/protocol-connect';
 import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
+import { networkOf } from '../domain/network.js';
 import type { Log } from '../domain/ports.js';
 import { allowedHosts, type HostCheck } from './allowed-hosts.js';
 import { allowOnly, forwardedAddress, plainAddress } from './client-address.js';
@@ -19,12 +20,15 @@ import { createConnectCalls, type Handler } from './connect-calls.js';
 import { feedInPieces } from './connect-pieces.js';
 import { Kept } from './kept.js';
 import type { Readiness } from './readiness.js';
-import type { Arrivals } from './rpc/arrivals.js';
+import { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js';
 import {
   CALLS_A_TURN,
   MAX_CONNECTIONS,
+  MAX_HEADERS,
+  MAX_HTTP_CONNECTIONS,
+  MAX_REFUSED_MS,
   MAX_STRANGER_BYTES,
   MAX_TIMEOUT_MS,
   MAX_UNANSWERED,
@@ -80,6 +84,7 @@ const PASSED_AT_ONCE = [
   ['X-Accel-Buffering', 'no'],
   ['Cache-Control', 'no-store, no-transform'],
 ] as const;
+const TOO_MANY_HEADERS = `The request has more than ${MAX_HEADERS.count} headers, as many as it may have; send fewer.`;
 const STRICT_TRANSPORT = 'max-age=31536000';
 
 export class HttpServer {
@@ -87,6 +92,7 @@ export class HttpServer {
   readonly #page: PageHandler;
   readonly #isProxy: (address: string) => boolean;
   #answersFor: HostCheck = () => false;
+  readonly #departures: Arrivals;
   /** For callers whose credentials have been judged. */
   readonly #rpc: Handler;
   /** For what is small in any case, and for strangers. */
@@ -95,6 +101,8 @@ export class HttpServer {
   /** For what operators ask, and what is refused unread: no call may keep them waiting. */
   readonly #quickTurns = new TurnQueue(QUICK_A_TURN);
   readonly #metrics: Kept<{ contentType: string; body: string }>;
+  /** How many are open from a network. */
+  readonly #connections = new Map<string, number>();
   readonly #unanswered = new WeakMap<object, number>();
   readonly #shutdown = new AbortController();
   #starting: Promise<void> | undefined;
@@ -104,6 +112,7 @@ export class HttpServer {
     this.#page = createPageHandler(options.pageFolder);
     this.#isProxy = options.trustedProxies?.length ? allowOnly(options.trustedProxies) : () => false;
     this.#metrics = new Kept(options.metrics, options.clock);
+    this.#departures = new Arrivals(options.clock, options.limits);
     const { maxMessageBytes } = options.limits;
     this.#rpc = this.#adapter(maxMessageBytes);
     this.#smallRpc = this.#adapter(Math.min(maxMessageBytes, MAX_STRANGER_BYTES));
@@ -117,6 +126,8 @@ export class HttpServer {
     this.#server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) =>
       this.#guard(request, response, () => this.#begin(request, response)),
     );
+    this.#server.maxHeadersCount = MAX_HEADERS.count + 1;
+    this.#server.on('connection', (socket) => this.#countConnection(socket));
     this.#server.on(options.tls ? 'secureConnection' : 'connection', feedInPieces);
   }
 
@@ -135,6 +146,7 @@ export class HttpServer {
       maxTimeoutMs: MAX_TIMEOUT_MS,
       shutdownSignal: this.#shutdown.signal,
       arrivals: options.arrivals,
+      departures: this.#departures,
       log: options.log,
     });
   }
@@ -178,6 +190,20 @@ export class HttpServer {
     return this.#stopping;
   }
 
+  #countConnection(socket: Socket): void {
+    const address = plainAddress(socket.remoteAddress ?? '');
+    if (this.#isProxy(address)) return;
+    const network = networkOf(address);
+    const open = (this.#connections.get(network) ?? 0) + 1;
+    if (open > MAX_HTTP_CONNECTIONS) return void socket.destroy();
+    this.#connections.set(network, open);
+    socket.once('close', () => {
+      const left = (this.#connections.get(network) ?? 0) - 1;
+      if (left > 0) this.#connections.set(network, left);
+      else this.#connections.delete(network);
+    });
+  }
+
   /** Keeps a defect in answering one request from ending the server. */
   #guard(request: IncomingMessage, response: ServerResponse, work: () => void): void {
     try {
@@ -200,8 +226,16 @@ export class HttpServer {
     if (unanswered > MAX_UNANSWERED) return void socket.destroy();
     this.#unanswered.set(socket, unanswered);
     response.once('close', () => this.#unanswered.set(socket, (this.#unanswered.get(socket) ?? 0) - 1));
+    response.once('finish', () => this.#endLate(request));
     takeTarget(request);
     this.#answer(request, response);
+  }
+
+  /** A request that is answered before it has arrived would be kept for as long as it arrives. */
+  #endLate(request: IncomingMessage): void {
+    if (request.complete) return;
+    const cut = this.options.clock.schedule(MAX_REFUSED_MS, () => request.socket.destroy());
+    request.once('close', () => cut.cancel());
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
@@ -225,6 +259,7 @@ export class HttpServer {
     if (path === '/healthz') return (response) => plain(response, 200, 'ok');
     if (path === '/readyz') return (response) => void this.#ready(response);
     if (path === '/metrics') return (response) => void this.#tellMetrics(response);
+    if (request.rawHeaders.length > 2 * MAX_HEADERS.count) return (response) => plain(response, 431, TOO_MANY_HEADERS);
     if (hostsOf(request) > 1) return (response) => plain(response, 400, 'There is more than one Host header.');
     if (!namesHost(request)) return (response) => plain(response, 400, 'The Host header does not name a host.');
     if (!this.#isMeant(request)) return (response) => plain(response, 421, notMeant(request));
@@ -311,6 +346,7 @@ function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server
     headersTimeout: HEADERS_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    maxHeaderSize: MAX_HEADERS.bytes,
     connectionsCheckingInterval: LATE_CHECK_MS,
     noDelay: true,
     // Answered here, with the headers of every answer.

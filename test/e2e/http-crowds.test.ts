@@ -1,10 +1,20 @@
 /** Much at once over HTTP: requests that nobody waits for, and what they leave behind. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
+import type { ServiceImpl } from '@connectrpc/connect';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MAX_UNANSWERED } from '../../server/transports/rpc/limits.js';
+import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
+import { HttpServer } from '../../server/transports/connect-server.js';
+import { Readiness } from '../../server/transports/readiness.js';
+import { Arrivals } from '../../server/transports/rpc/arrivals.js';
+import { MAX_HTTP_CONNECTIONS, MAX_UNANSWERED } from '../../server/transports/rpc/limits.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { RpcRig } from '../support/rpc-rig.js';
+import { silentLog } from '../support/silent-log.js';
+
+const MIB = 1024 * 1024;
 
 let rig: RpcRig;
 
@@ -46,5 +56,160 @@ describe('requests that are sent without waiting for answers', () => {
     socket.write('GET /healthz HTTP/1.1\r\n\r\n'.repeat(MAX_UNANSWERED - 1) + last);
     const answers = await text(socket);
     expect(answers.match(/^(ok|ready)$/gm)).toEqual([...Array<string>(MAX_UNANSWERED - 1).fill('ok'), 'ready']);
+  });
+});
+
+describe('the headers of a request', () => {
+  const login = 'POST /taskdash.auth.v1.AuthService/Login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n';
+  const fields = (count: number, length: number) => `X-Some: ${'a'.repeat(length)}\r\n`.repeat(count);
+
+  it('count as what arrives while there is no body yet, until the connection is gone', async () => {
+    const socket = connected(rig.http.address);
+    socket.write(`${login}Content-Type: application/json\r\n${fields(90, 140)}\r\n`);
+    await expect.poll(() => rig.arrivals.bytes).toBeGreaterThan(50_000);
+    socket.destroy();
+    await expect.poll(() => rig.arrivals.bytes).toBe(0);
+  });
+
+  it('count until the call is answered', async () => {
+    const release = rig.holdReads();
+    const socket = connected(rig.http.address);
+    const head =
+      'POST /taskdash.task.v1.TaskService/ListTasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json';
+    const credentials = `Authorization: Bearer ${await rig.token()}`;
+    socket.write(`${head}\r\n${credentials}\r\n${fields(90, 140)}Content-Length: 2\r\n\r\n{}`);
+    await expect.poll(() => rig.heldReads).toBe(1);
+    expect(rig.arrivals.bytes).toBeGreaterThan(50_000);
+    expect(rig.arrivals.count).toBe(0);
+    release();
+    await expect.poll(() => rig.arrivals.bytes).toBe(0);
+    socket.destroy();
+  });
+
+  it.each([
+    ['many', fields(101, 10)],
+    ['long', fields(2, 8_200)],
+  ])('are refused where they are too %s', async (_what, headers) => {
+    const socket = connected(rig.http.address);
+    socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${headers}\r\n`);
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 431 /);
+  });
+});
+
+describe('a request that is answered before it has arrived', () => {
+  it('closes its connection soon, unless the rest of it comes', async () => {
+    await rig.stop();
+    const clock = new ManualClock();
+    rig = await RpcRig.start({ clock });
+    const head = 'POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n';
+    const [late, whole] = [connected(rig.http.address), connected(rig.http.address)];
+    for (const socket of [late, whole]) {
+      socket.write(head);
+      await once(socket, 'data');
+    }
+    whole.write('0123456789GET /healthz HTTP/1.1\r\n\r\n');
+    await once(whole, 'data');
+    const closed = once(late, 'close');
+    late.resume();
+    clock.advance(2_000);
+    await closed;
+    expect(whole.destroyed).toBe(false);
+    whole.destroy();
+  });
+});
+
+describe('connections from one address', () => {
+  it('are closed at once beyond a bound, unless the address is that of a trusted proxy', async () => {
+    const proxied = await RpcRig.start({ trustedProxies: ['127.0.0.1'] });
+    const open = async (door: string) => {
+      const sockets: Socket[] = [];
+      while (sockets.length < MAX_HTTP_CONNECTIONS) {
+        const some = Array.from({ length: 256 }, () => connected(door));
+        for (const socket of some) socket.write('GET /healthz HTTP/1.1\r\n\r\n');
+        await Promise.all(some.map((socket) => once(socket, 'data')));
+        sockets.push(...some);
+      }
+      const last = connected(door);
+      last.write('GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n');
+      const answer = await text(last).catch(() => '');
+      for (const socket of sockets) socket.destroy();
+      return answer;
+    };
+    expect(await open(proxied.http.address)).toContain('ok');
+    expect(await open(rig.http.address)).toBe('');
+    await expect
+      .poll(() =>
+        fetch(`${rig.http.address}/healthz`).then(
+          ({ ok }) => ok,
+          () => false,
+        ),
+      )
+      .toBe(true);
+    await proxied.stop();
+  });
+});
+
+describe('answers that nobody takes', () => {
+  const LONG = 24 * MIB;
+  const clock = new ManualClock();
+  let door: HttpServer;
+
+  beforeEach(async () => {
+    const limits = { maxMessageBytes: LONG + MIB };
+    const getCurrentUser = () => ({ loginMethods: ['x'.repeat(LONG)] });
+    const implementation = { getCurrentUser } as unknown as ServiceImpl<typeof AuthService>;
+    door = new HttpServer({
+      services: [{ service: AuthService, implementation }],
+      auth: { authenticate: () => Promise.resolve(undefined) },
+      ...{ pageFolder: '/nowhere', clock, log: silentLog, limits, arrivals: new Arrivals(clock, limits) },
+      readiness: new Readiness({ check: () => Promise.resolve() }, clock),
+      metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
+    });
+    await door.start({ host: '127.0.0.1', port: 0 });
+  });
+  afterEach(() => door.stop(100));
+
+  /** Asks, and reads the first bytes of the answer. */
+  async function ask(): Promise<Socket> {
+    const socket = connected(door.address);
+    const head =
+      'POST /taskdash.auth.v1.AuthService/GetCurrentUser HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n';
+    socket.write(`${head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}`);
+    await once(socket, 'readable');
+    return socket;
+  }
+
+  async function lengthOf(socket: Socket): Promise<number> {
+    let length = 0;
+    socket.on('data', (chunk: Buffer) => (length += chunk.length));
+    if (!socket.closed) await once(socket, 'close');
+    return length;
+  }
+
+  it('are cut off when nothing of them was taken for 30 s', async () => {
+    const socket = await ask();
+    clock.advance(31_000);
+    expect(await lengthOf(socket)).toBeLessThan(LONG);
+  });
+
+  it('go on for as long as something of them is taken', async () => {
+    const socket = await ask();
+    let length = 0;
+    socket.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length < LONG / 2) clock.advance(100);
+    });
+    await once(socket, 'close');
+    expect(length).toBeGreaterThan(LONG);
+  });
+
+  it('may have so many bytes for one address: the oldest is cut off', async () => {
+    const sockets: Socket[] = [];
+    for (let n = 0; n < 8; n++) sockets.push(await ask());
+    const lengths = await Promise.all(sockets.map(lengthOf));
+    const whole = lengths.map((length) => length > LONG);
+    // The system takes some megabytes of each, so that it is not always the same number.
+    expect(whole.indexOf(true)).toBeGreaterThan(0);
+    expect(whole.slice(whole.indexOf(true))).not.toContain(false);
   });
 });

@@ -77,4 +77,19 @@ describe('what is arriving', () => {
     clock.advance(20_000);
     expect(refused).toEqual(['slow', 'later']);
   });
+
+  it('counts until it is answered, but is neither late nor made to go when it is whole', () => {
+    const connection = from('10.0.0.1');
+    const whole = send('whole', 4 * MIB, connection);
+    whole.settle(31 * MIB);
+    send('next', MIB, connection);
+    clock.advance(60_000);
+    expect(refused).toEqual(['next']);
+    send('no room', 2 * MIB, connection);
+    expect(refused).toEqual(['next', 'no room']);
+    whole.end();
+    send('room again', 2 * MIB, connection);
+    expect(refused).toEqual(['next', 'no room']);
+    expect(arrivals.bytes).toBe(2 * MIB);
+  });
 });

@@ -1,7 +1,8 @@
 /**
  * What is arriving and not whole yet, of all callers together: each message has its limit, but a caller may begin many and
  * end none. Where those of one connection, of one address, or of all grow beyond what there is room for, the oldest one has
- * to go, since whoever means it sends what they began. So does one that takes too long.
+ * to go, since whoever means it sends what they began. So does one that takes too long. The HTTP door bounds in the same way
+ * what is leaving and not taken yet.
  */
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { Clock, Timer } from '../../domain/clock.js';
@@ -21,7 +22,9 @@ export interface Sender {
 export interface Arrival {
   /** So many bytes are kept for it now. */
   hold(bytes: number): void;
-  /** It is whole, or nobody waits for it any more. */
+  /** It is whole, and so many bytes are kept until it ends: it counts, but is neither late any more nor made to go. */
+  settle(bytes: number): void;
+  /** Nothing is kept for it, or nobody waits for it any more. */
   end(): void;
 }
 
@@ -38,8 +41,10 @@ interface Group {
   readonly of: Map<unknown, Group>;
   readonly maxBytes: number;
   readonly words: string;
-  /** Oldest first. */
+  /** Those that can be made to go, oldest first. */
   readonly entries: Set<Entry>;
+  /** Of these and of those that are settled. */
+  count: number;
   bytes: number;
 }
 
@@ -53,6 +58,7 @@ export class Arrivals {
   readonly #addresses = new Map<unknown, Group>();
   /** Oldest first. */
   readonly #all = new Set<Entry>();
+  readonly #settled = new Set<Entry>();
   readonly #max: { readonly connection: number; readonly address: number; readonly together: number };
   #bytes = 0;
   #sweep: Timer | undefined;
@@ -89,18 +95,33 @@ export class Arrivals {
     ];
     const entry: Entry = { groups, sinceMs: this.clock.monotonicMs(), refuse, bytes: 0 };
     this.#all.add(entry);
-    for (const group of groups) group.entries.add(entry);
+    for (const group of groups) {
+      group.entries.add(entry);
+      group.count++;
+    }
     if (!this.#sweep) this.#sweepSoon();
-    return { hold: (bytes) => this.#hold(entry, bytes), end: () => this.#remove(entry) };
+    return {
+      hold: (bytes) => this.#hold(entry, bytes),
+      settle: (bytes) => this.#settle(entry, bytes),
+      end: () => this.#remove(entry),
+    };
   }
 
   #hold(entry: Entry, bytes: number): void {
     if (!this.#all.has(entry)) return;
     this.#add(entry, bytes - entry.bytes);
     for (const group of entry.groups) {
-      while (group.bytes > group.maxBytes) this.#refuseOldest(group, group.words, group.maxBytes);
+      while (group.bytes > group.maxBytes && group.entries.size > 0)
+        this.#refuseOldest(group, group.words, group.maxBytes);
     }
     if (this.#bytes > this.#max.together) this.#makeRoom();
+  }
+
+  #settle(entry: Entry, bytes: number): void {
+    if (!this.#all.delete(entry)) return;
+    this.#settled.add(entry);
+    for (const { entries } of entry.groups) entries.delete(entry);
+    this.#add(entry, bytes - entry.bytes);
   }
 
   /** Those go who have most, so that nobody takes the room of others. */
@@ -146,11 +167,11 @@ export class Arrivals {
   }
 
   #remove(entry: Entry): void {
-    if (!this.#all.delete(entry)) return;
+    if (!this.#all.delete(entry) && !this.#settled.delete(entry)) return;
     this.#add(entry, -entry.bytes);
     for (const group of entry.groups) {
       group.entries.delete(entry);
-      if (group.entries.size === 0) group.of.delete(group.key);
+      if (--group.count === 0) group.of.delete(group.key);
     }
   }
 
@@ -164,7 +185,7 @@ export class Arrivals {
 function groupOf(of: Map<unknown, Group>, key: unknown, maxBytes: number, words: string): Group {
   const known = of.get(key);
   if (known) return known;
-  const group: Group = { key, of, maxBytes, words, entries: new Set(), bytes: 0 };
+  const group: Group = { key, of, maxBytes, words, entries: new Set(), count: 0, bytes: 0 };
   of.set(key, group);
   return group;
 }

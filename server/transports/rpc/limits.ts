@@ -68,6 +68,18 @@ export const CALL_BYTES = 2_048;
 export const MAX_CONNECTIONS = 20_000;
 
 /**
+ * Connections of the HTTP door from one address that is no trusted proxy: a browser opens six at most, so that some hundreds
+ * of people behind one address have theirs.
+ */
+export const MAX_HTTP_CONNECTIONS = 4_096;
+
+/** Headers of an HTTP request, in bytes and in number: browsers send some twenty, and proxies add some. */
+export const MAX_HEADERS = { bytes: 16_384, count: 100 } as const;
+
+/** How long a refused HTTP request may go on to arrive, so that its caller reads the refusal, in milliseconds. */
+export const MAX_REFUSED_MS = 2_000;
+
+/**
  * Calls that a door begins in one turn of the event loop; each takes a quarter of a millisecond. A door accepts one connection
  * a turn, so that long turns keep new callers waiting one behind the other.
  */
