@@ -3,7 +3,14 @@
  * port.
  */
 import { setMaxListeners } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
@@ -299,7 +306,18 @@ export class HttpServer {
     const address = forwardedAddress(socket.remoteAddress ?? '', forwardedFor, this.#isProxy);
     const isEncrypted = 'encrypted' in socket || headers['x-forwarded-proto'] === 'https';
     const connection = `${socket.remoteAddress}:${socket.remotePort}`;
-    return { door: 'http', address, connection, isEncrypted };
+    return { door: 'http', address, connection, isEncrypted, origins: this.#originsOf(socket, headers) };
+  }
+
+  /** By which addresses browsers know this server: the public ones, and what a proxy of ours says that it was asked for. */
+  #originsOf({ remoteAddress = '' }: Socket, headers: IncomingHttpHeaders): string[] {
+    const forwardedHost = this.#isProxy(plainAddress(remoteAddress))
+      ? headers['x-forwarded-host']?.toString()
+      : undefined;
+    const forwarded = forwardedHost?.split(',').flatMap((host) => [`http://${host.trim()}`, `https://${host.trim()}`]);
+    return [...(this.options.publicUrls ?? []), ...(forwarded ?? [])]
+      .filter((url) => URL.canParse(url))
+      .map((url) => new URL(url).origin);
   }
 
   async #ready(response: ServerResponse): Promise<void> {

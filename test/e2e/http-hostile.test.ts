@@ -310,6 +310,35 @@ describe('what another site makes a browser send', () => {
   );
 });
 
+describe('a login on the page behind a proxy over plain HTTP, which names another host', () => {
+  const corp = { origin: 'http://dash.corp' };
+  const proxied = { ...corp, 'x-forwarded-host': 'dash.corp' };
+
+  it.each([
+    ['with the public URL', { publicUrls: ['http://dash.corp/'] }, corp, 200],
+    ['with another public URL', { publicUrls: ['http://dash.corp:8080'] }, corp, 403],
+    ['with a trusted proxy that tells the host', { trustedProxies: ['127.0.0.1'] }, proxied, 200],
+    [
+      'with a trusted proxy that tells another',
+      { trustedProxies: ['127.0.0.1'] },
+      { ...proxied, ...{ origin: 'null' } },
+      403,
+    ],
+    ['with a trusted proxy that tells none', { trustedProxies: ['127.0.0.1'] }, corp, 403],
+    ['with a stranger that tells the host', {}, proxied, 403],
+  ])('%s', async (_which, settings, headers: Record<string, string>, status) => {
+    const own = await RpcRig.start(settings);
+    await own.addUser('lena');
+    const body = JSON.stringify({ username: 'lena', password: RIG_PASSWORD });
+    const init = { method: 'POST', headers: { ...json, ...headers }, body };
+    const answer = await fetch(`${own.http.address}/taskdash.auth.v1.AuthService/Login`, init);
+    expect(answer.status).toBe(status);
+    const words = await answer.text();
+    if (status === 403) expect(words).toMatch(/TASKDASH_PUBLIC_URL.*TASKDASH_HTTP_TRUSTED_PROXIES.*X-Forwarded-Host/);
+    await own.stop();
+  });
+});
+
 describe('bodies that never end', () => {
   /** Begins a request of nearly as much as there may be, and tells what comes back. */
   function begin(http: string, token: string): { answer: () => string; destroy: () => void } {

@@ -45,6 +45,7 @@ export interface RpcRigOptions {
   readonly recheckMs?: number;
   readonly tls?: HttpServerOptions['tls'];
   readonly trustedProxies?: readonly string[];
+  readonly publicUrls?: readonly string[];
   /** Services beside those of the contract. */
   readonly services?: readonly RpcService[];
 }
@@ -155,6 +156,7 @@ export class RpcRig {
       pageFolder: options.pageFolder ?? '/nowhere',
       ...(options.tls && { tls: options.tls }),
       ...(options.trustedProxies && { trustedProxies: options.trustedProxies }),
+      ...(options.publicUrls && { publicUrls: options.publicUrls }),
     });
   }
 

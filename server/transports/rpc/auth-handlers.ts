@@ -33,7 +33,7 @@ export function createAuthHandlers(options: { auth: Authenticator; calls: Calls 
   return {
     login: (request, context) =>
       calls.unary(context, async () => {
-        refuseCrossSite(context.requestHeader);
+        refuseCrossSite(context);
         const { address } = context.values.get(callerKey);
         const userAgent = context.requestHeader.get('user-agent') ?? '';
         const login = await auth.login(request.username, request.password, { address, userAgent });
@@ -47,7 +47,7 @@ export function createAuthHandlers(options: { auth: Authenticator; calls: Calls 
 
     logout: (_request, context) =>
       calls.unary(context, async () => {
-        refuseCrossSite(context.requestHeader);
+        refuseCrossSite(context);
         await auth.logout(credentialsOf(context));
         setSessionCookie(context, '', new Date(0));
         return {};

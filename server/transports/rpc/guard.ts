@@ -13,6 +13,8 @@ export interface Caller {
   readonly connection: string;
   /** Whether the caller speaks TLS, with this door or with a proxy in front of it. */
   readonly isEncrypted: boolean;
+  /** Where browsers see this server beside what the request is for, as behind a proxy: "https://tasks.example.com". */
+  readonly origins?: readonly string[];
 }
 
 /** Under which a door puts the caller into the context of a call. */
@@ -26,6 +28,8 @@ export const callerKey = createContextKey<Caller>(
  * still hears the reason depends on the door.
  */
 export const hangUpKey = createContextKey<(reason: ConnectError) => void>(() => {}, { description: 'hang up' });
+
+const MAX_SHOWN_ORIGIN = 100;
 
 /** The name of the session's cookie. Over TLS browsers hold it, by its name, to this host and to TLS. */
 function cookieName({ isEncrypted }: Pick<Caller, 'isEncrypted'>): string {
@@ -61,7 +65,7 @@ export async function principalOrNobody(
   context: HandlerContext,
 ): Promise<Principal | undefined> {
   const credentials = credentialsOf(context);
-  if (credentials.bearer === undefined) refuseCrossSite(context.requestHeader);
+  if (credentials.bearer === undefined) refuseCrossSite(context);
   return auth.authenticate(credentials);
 }
 
@@ -79,15 +83,17 @@ export async function requirePrincipal(
  * Refuses what another web site makes a browser send. Browsers say where a request comes from in Sec-Fetch-Site, older
  * ones in Origin; whoever sends neither is no browser.
  */
-export function refuseCrossSite(headers: Headers): void {
-  const site = headers.get('sec-fetch-site');
-  if (site !== null) {
-    if (site === 'same-origin' || site === 'none') return;
-    throw new TaskDashError('CROSS_SITE_REFUSED');
-  }
-  const origin = headers.get('origin');
-  if (origin === null || hostOf(origin) === headers.get('host')) return;
-  throw new TaskDashError('CROSS_SITE_REFUSED');
+export function refuseCrossSite({ requestHeader, values }: HandlerContext): void {
+  const site = requestHeader.get('sec-fetch-site');
+  if (site === 'same-origin' || site === 'none') return;
+  if (site !== null) throw new TaskDashError('CROSS_SITE_REFUSED');
+  const origin = requestHeader.get('origin');
+  if (origin === null || hostOf(origin) === requestHeader.get('host')) return;
+  if (values.get(callerKey).origins?.includes(origin)) return;
+  const message =
+    `The request came from another web site, ${JSON.stringify(origin.slice(0, MAX_SHOWN_ORIGIN))}. If that is this server behind ` +
+    'a proxy, set TASKDASH_PUBLIC_URL to it, or name the proxy in TASKDASH_HTTP_TRUSTED_PROXIES and have it send X-Forwarded-Host.';
+  throw new TaskDashError('CROSS_SITE_REFUSED', { message });
 }
 
 function hostOf(origin: string): string | undefined {
