@@ -2,6 +2,14 @@
 import { it } from 'vitest';
 import { continuationFlood, hpackBomb, pingFlood, rapidReset, settingsFlood, unreadPings } from './attacks/floods.js';
 import {
+  longHeaders,
+  manyHeaders,
+  pipelinedCalls,
+  pipelinedHealth,
+  pipelinedMetrics,
+  unreadPages,
+} from './attacks/http.js';
+import {
   bombs,
   deepNesting,
   manyElements,
@@ -29,6 +37,12 @@ it('reflection asked as fast as it goes', scenario(reflection));
 it('5,000 watches of tasks by one token', scenario(taskWatches));
 it('10,000 gRPC calls of a byte a second', scenario(slowCalls));
 it('1,000 HTTP connections of a byte a second', scenario(slowHeaders));
+it('4 HTTP connections that ask for metrics without waiting', scenario(pipelinedMetrics));
+it('20 HTTP connections that ask for health without waiting', scenario(pipelinedHealth));
+it('20 HTTP connections that call without waiting', scenario(pipelinedCalls));
+it('9,000 HTTP requests of 400 headers and no body', scenario(manyHeaders));
+it('9,000 HTTP requests of 14 kB of headers and no body', scenario(longHeaders));
+it('250 readers of pages who never read', scenario(unreadPages));
 it('HTTP/2 streams that are reset at once', scenario(rapidReset));
 it('HTTP/2 SETTINGS', scenario(settingsFlood));
 it('HTTP/2 PING', scenario(pingFlood));

@@ -10,7 +10,7 @@ const LONG = { groupId: 'mx', description: '\u0001'.repeat(8_192), url: '\u0001'
 const RECORDS = 300;
 const AT_ONCE = 50;
 
-type TaskClient = ReturnType<typeof clientsOf>[number];
+export type TaskClient = ReturnType<typeof clientsOf>[number];
 
 /** Four readers of the longest pages there are, two over each door. */
 export const longPages: Attack = async (target) => {
@@ -54,7 +54,7 @@ export const longBatches: Attack = async (target) => {
   return tally.toString();
 };
 
-function clientsOf({ http, grpc, token }: Target) {
+export function clientsOf({ http, grpc, token }: Target) {
   const transports = [
     createGrpcTransport({ baseUrl: `http://${grpc}` }),
     createConnectTransport({ baseUrl: http, httpVersion: '1.1' }),
@@ -62,7 +62,7 @@ function clientsOf({ http, grpc, token }: Target) {
   return transports.map((transport) => createClient(TaskService, authorized(transport, token)));
 }
 
-async function registerLong(client: TaskClient, prefix = ''): Promise<void> {
+export async function registerLong(client: TaskClient, prefix = ''): Promise<void> {
   for (let first = 0; first < RECORDS; first += AT_ONCE) {
     const tasks = Array.from({ length: AT_ONCE }, (_, n) => ({ id: `long-${prefix}-${first + n}`, ...LONG }));
     await client.batchRegisterTasks({ tasks });
