@@ -3,6 +3,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
+import { connect as tlsConnect } from 'node:tls';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
@@ -13,6 +14,7 @@ import { MAX_HTTP_CONNECTIONS, MAX_UNANSWERED } from '../../server/transports/rp
 import { ManualClock } from '../support/manual-clock.js';
 import { RpcRig } from '../support/rpc-rig.js';
 import { silentLog } from '../support/silent-log.js';
+import { selfSigned } from '../support/tls-proxy.js';
 
 const MIB = 1024 * 1024;
 
@@ -48,6 +50,35 @@ describe('requests that are sent without waiting for answers', () => {
     await text(socket).catch(() => '');
     unsubscribe('http.server.request.start', count);
     expect(parsed).toBeLessThan(MAX_UNANSWERED + 24);
+  });
+
+  it('close a connection that speaks TLS, too', async () => {
+    const tls = await selfSigned();
+    const own = await RpcRig.start({ tls });
+    const connectTls = async () => {
+      const socket = tlsConnect({
+        port: Number(new URL(own.http.address).port),
+        host: '127.0.0.1',
+        ca: tls.cert,
+        servername: 'localhost',
+      });
+      socket.on('error', () => {});
+      await once(socket, 'secureConnect');
+      return socket;
+    };
+    const honest = await connectTls();
+    honest.write('GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n');
+    expect(await text(honest)).toContain('\nok\n');
+    let parsed = 0;
+    const count = () => parsed++;
+    const socket = await connectTls();
+    subscribe('http.server.request.start', count);
+    socket.write('GET /healthz HTTP/1.1\r\n\r\n'.repeat(2_000));
+    await text(socket).catch(() => '');
+    unsubscribe('http.server.request.start', count);
+    expect(parsed).toBeGreaterThan(0);
+    expect(parsed).toBeLessThan(MAX_UNANSWERED + 24);
+    await own.stop();
   });
 
   it('are answered up to a few, in their order', async () => {
@@ -201,6 +232,18 @@ describe('answers that nobody takes', () => {
     });
     await once(socket, 'close');
     expect(length).toBeGreaterThan(LONG);
+  });
+
+  it('let requests behind them wait, which are answered when they have been taken', async () => {
+    const socket = connected(door.address);
+    const head = 'POST /taskdash.auth.v1.AuthService/GetCurrentUser HTTP/1.1\r\nHost: localhost\r\n';
+    socket.write(`${head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}`);
+    await once(socket, 'readable');
+    const padded = `GET /healthz HTTP/1.1\r\nX-Some: ${'a'.repeat(600)}\r\n`;
+    socket.write(`${`${padded}\r\n`.repeat(4)}${padded}Connection: close\r\n\r\n`);
+    const answers = await text(socket);
+    expect(answers.match(/\nok\n/g)).toHaveLength(5);
+    expect(answers.length).toBeGreaterThan(LONG);
   });
 
   it('may have so many bytes for one address: the oldest is cut off', async () => {

@@ -41,7 +41,8 @@ export async function startTlsProxy(target: string): Promise<TlsProxy> {
   };
 }
 
-async function selfSigned(): Promise<{ key: string; cert: string }> {
+/** A key and a certificate for localhost. */
+export async function selfSigned(): Promise<{ key: string; cert: string }> {
   const folder = await mkdtemp(join(tmpdir(), 'taskdash-tls-'));
   try {
     const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
