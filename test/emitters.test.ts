@@ -31,7 +31,7 @@ const HEARD: Readonly<Record<string, RegExp | 'no input or output' | 'ends with 
   'server/domain/token-sealer.ts: createHmac': 'no input or output',
   'server/transports/static-files.ts: createHash': 'no input or output',
   'server/cli/with-storage.ts: createLog': 'ends with its command',
-  'server/cli/task-commands.ts: createLog': 'ends with its command',
+  'server/cli/task-watch.ts: createLog': 'ends with its command',
   'server/cli/identity-commands.ts: Writable': 'ends with its command',
   'server/cli/identity-commands.ts: createInterface': 'ends with its command',
   'server/cli/database-commands.ts: connect': 'ends with its command',
