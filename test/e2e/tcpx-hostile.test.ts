@@ -66,8 +66,9 @@ describe('JSON made to hurt', () => {
     ['a body that opens lists and closes none', frame(REQUEST, FIND, '['.repeat(1_000_000)), 1000],
     ['an id of objects in objects', frame(REQUEST, FIND, `{"id":${deep('{"a":', '}', '1')}}`), 1000],
     ['a number that no type holds', frame(REQUEST, FIND, `{"id":1e${'9'.repeat(1_000)}}`), 1000],
-    ['a hundred thousand keys', frame(REQUEST, FIND, `{${'"k":1,'.repeat(100_000)}"id":"x"}`), 1002],
-    ['a deep value of no interest', frame(REQUEST, FIND, `{"id":"x","k":${deep('[', ']', '')}}`), 1002],
+    ['a hundred thousand keys', frame(REQUEST, FIND, `{${'"k":1,'.repeat(100_000)}"id":"x"}`), 1000],
+    ['a hundred thousand objects', frame(REQUEST, FIND, `{"id":"x","k":[${'{},'.repeat(100_000)}{}]}`), 1000],
+    ['a deep value of no interest', frame(REQUEST, FIND, `{"id":"x","k":${deep('[', ']', '')}}`), 1000],
     ['keys that scripts know', frame(REQUEST, FIND, '{"__proto__":{"id":"y"},"constructor":1,"id":"x"}'), 1002],
     ['an id that only a prototype has', frame(REQUEST, FIND, '{"__proto__":{"id":"x"}}'), 1000],
     ['a RequestID that only a prototype has', frame(REQUEST, '{"__proto__":{"RequestID":"Find"}}', { id: 'x' }), 1000],
@@ -86,11 +87,16 @@ describe('JSON made to hurt', () => {
     expect(Object.prototype).not.toHaveProperty('id');
   });
 
-  it('in a header comes back to the byte, however deep or long', async () => {
+  it('in a header comes back to the byte, and up to 8 KiB of it', async () => {
     const client = await rig.connect();
+    const long = (bytes: number) => `{"RequestID":"Find","long":"${'x'.repeat(bytes - 30)}"}`;
+    for (const header of [long(8_193), `{"RequestID":"Find","deep":${'['.repeat(100)}${']'.repeat(100)}}`]) {
+      const reply = await client.ask(frame(REQUEST, header, { id: 'x' }));
+      expect(reply).toMatchObject({ headerText: '{}', body: { id: 'x', errid: 1000 } });
+    }
     const headers = [
-      `{"RequestID":"Find","deep":${deep('[', ']', '')}}`,
-      `{"RequestID":"Find","long":"${'x'.repeat(1_000_000)}"}`,
+      `{"RequestID":"Find","deep":${'['.repeat(60)}${']'.repeat(60)}}`,
+      long(8_192),
       '{"RequestID":"Register","RequestID":"Find","half":"\\ud83d","__proto__":{"a":1}}',
     ];
     for (const header of headers) {

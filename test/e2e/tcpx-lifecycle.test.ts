@@ -8,6 +8,7 @@ import {
   AUTHENTICATE,
   findFrame,
   frame,
+  HEARTBEAT,
   heartbeatFrame,
   registerFrame,
   REQUEST,
@@ -170,6 +171,28 @@ describe('tokens, when they are asked for', () => {
     expect(rig.store.batches).toEqual([]);
     expect(rig.store.reads).toEqual([]);
     expect(rig.metrics.of('frame unauthenticated')).toBe(3);
+  });
+
+  it('let nobody say much before them: 1003 to whatever is longer than 16 kB, none of it kept or read', async () => {
+    const client = await rig.connect();
+    const long = { ...SEED_TASK, description: 'd'.repeat(8_192), name: 'n'.repeat(10_000) };
+    const [register, token] = [registerFrame(long), frame(AUTHENTICATE, null, { token: 't'.repeat(20_000) })];
+    for (const piece of [register.subarray(0, 12_000), register.subarray(12_000)]) client.write(piece);
+    expect(await client.next()).toMatchObject({ headerText: '{}', body: { id: '', errid: 1003 } });
+    expect((await client.ask(token)).body).toMatchObject({ id: '', errid: 1000 });
+    client.write(frame(HEARTBEAT, null, Buffer.alloc(20_000)));
+    const replies = await client.pipeline([
+      frame(AUTHENTICATE, null, { token: 'secret' }),
+      registerFrame({
+        ...long,
+        name: 'n',
+        url: 'ü'.repeat(2_048),
+        user: 'ü'.repeat(256),
+        description: 'ü'.repeat(8_192),
+      }),
+    ]);
+    expect(replies.map(({ body }) => body.errid)).toEqual([0, 0]);
+    expect(rig.metrics.of('frame unauthenticated')).toBe(1);
   });
 
   it('let their holder in, and what was pipelined behind them', async () => {

@@ -104,6 +104,21 @@ describe('the decoder', () => {
     for (let size = 1; size <= stream.length; size++) expect(decode(inPiecesOf(size, stream))).toEqual(expected);
   });
 
+  it('skips a frame that is longer than it is asked for, says what it was, and stays in step', () => {
+    const stream = Buffer.concat([frame(77, '{"a":1}', SEED_TASK), frame(5, '{}', '{"after":1}')]);
+    for (let size = 1; size <= stream.length; size++) {
+      const decoder = new FrameDecoder(LIMIT);
+      const decoded = inPiecesOf(size, stream).flatMap((piece) => {
+        decoder.push(piece);
+        const frames: object[] = [];
+        for (let next = decoder.next(50); next; next = decoder.next(50)) frames.push(told(next));
+        expect(decoder.keptBytes).toBeLessThanOrEqual(64);
+        return frames;
+      });
+      expect(decoded).toEqual([message(77, '', ''), message(5, '{}', '{"after":1}')]);
+    }
+  });
+
   it('keeps nothing of a frame that it skips', () => {
     const decoder = new FrameDecoder(LIMIT);
     decoder.push(frame(77, undefined, Buffer.alloc(500_000), { headerLength: 1 }).subarray(0, 400_000));

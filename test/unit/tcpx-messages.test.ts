@@ -96,6 +96,30 @@ describe('a request', () => {
     expect(readRequest(json({ RequestID: 'Find' }), bytes('{"id":null}')).request).toBeUndefined();
   });
 
+  it('may bring some hundreds of fields that mean nothing, and no more than that', () => {
+    const crowded = (count: number) =>
+      bytes(`{"id":"a",${Array.from({ length: count }, (_, n) => `"k${n}":[{}]`).join()}}`);
+    const verb = json({ RequestID: 'Find' });
+    expect(readRequest(verb, crowded(90)).request).toEqual({ verb: 'find', id: 'a' });
+    expect(read('Find', { id: 'a', ...Object.fromEntries(Array.from({ length: 400 }, (_, n) => [n, n])) }).id).toBe(
+      'a',
+    );
+    expect(readRequest(verb, crowded(200))).toMatchObject({ id: '', request: undefined });
+  });
+
+  it('may nest what means nothing 60 deep, and no deeper than 64', () => {
+    const deep = (count: number) => bytes(`{"id":"a","k":${'['.repeat(count)}${']'.repeat(count)}}`);
+    const verb = json({ RequestID: 'Find' });
+    expect(readRequest(verb, deep(60)).id).toBe('a');
+    expect(readRequest(verb, deep(64)).id).toBe('');
+  });
+
+  it('may have a header of 8 KiB, and no longer', () => {
+    const header = (length: number) => bytes(`{"RequestID":"Find","x":"${'y'.repeat(length - 27)}"}`);
+    expect(readRequest(header(8_192), json({ id: 'a' })).request).toBeDefined();
+    expect(readRequest(header(8_193), json({ id: 'a' }))).toEqual({ header: '{}', id: 'a', request: undefined });
+  });
+
   it.each([
     ['no verb', undefined],
     ['an unknown verb', 'Delete'],
@@ -162,6 +186,12 @@ describe('a token', () => {
     ['"tdt_1"', undefined],
   ])('in %j is %j', (body, token) => {
     expect(readToken(bytes(body))).toBe(token);
+  });
+
+  it('in 16 KiB is one, and in more is none', () => {
+    const token = 't'.repeat(16_384 - 12);
+    expect(readToken(json({ token }))).toBe(token);
+    expect(readToken(json({ token: `${token}t` }))).toBeUndefined();
   });
 });
 

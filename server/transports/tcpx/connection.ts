@@ -164,7 +164,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
   /** Takes frames for as long as the limits allow. */
   #pump(): void {
     while (this.#mayTake) {
-      const frame = this.#decoder.next();
+      const frame = this.#decoder.next(this.#conversation.maxFrameBytes);
       if (!frame) return this.#onUsedUp();
       this.#conversation.take(frame);
       if (frame.kind === 'broken') this.#onBroken(frame);

@@ -12,6 +12,7 @@ import type { Log } from '../../domain/ports.js';
 import type { Session, SessionHost } from '../../domain/sessions.js';
 import type { TaskRegistry } from '../../domain/task-registry.js';
 import { HEAD_BYTES, type Frame } from './frame.js';
+import { MAX_STRANGER_FRAME_BYTES } from './limits.js';
 import {
   AUTHENTICATE_ID,
   EMPTY_HEADER,
@@ -81,6 +82,11 @@ export class Conversation {
   /** Whether the next frame may be handed over: none while a token is checked or a request waits for room. */
   get mayTake(): boolean {
     return !this.#authenticating && !this.#lanes?.waitsForRoom;
+  }
+
+  /** How long a frame may be: whoever has to show a token first gets to say little before. */
+  get maxFrameBytes(): number {
+    return this.#authenticated ? Infinity : MAX_STRANGER_FRAME_BYTES;
   }
 
   /** A sign of life that nobody needs to have sent. */

@@ -9,8 +9,8 @@
  *
  *   reading ──length below 12 or over the limit──► broken    yields `broken` once; whatever follows is ignored
  *    ▲ │ └─all bytes there─► reading                         yields `message`
- *    │ └──header and body do not add up to the length──► skipping
- *    └───────────────all bytes of the frame passed──────────┘ yields `mismatch`
+ *    │ └──header and body do not add up to the length, or are more than is asked for──► skipping
+ *    └───────────────all bytes of the frame passed─────────────────────────────────────────┘ yields `mismatch` or `message`
  *
  * Invariants
  * - The length is judged as soon as its four bytes are there; no announcement alone ever allocates anything.
@@ -18,7 +18,8 @@
  *   doubles as they arrive: each byte is copied twice at most on average, and the space is never more than the greater
  *   of 64 bytes and twice what has arrived, nor more than the frame.
  * - Skipped bytes are not kept at all.
- * - What it yields depends on the bytes alone, never on how they were cut into chunks.
+ * - What it yields depends on the bytes, and on how long a frame may be when it is asked; never on how they were cut into
+ *   chunks.
  */
 
 /** Bytes before the header, the length field included. */
@@ -29,7 +30,10 @@ const COUNTED_HEAD_BYTES = HEAD_BYTES - LENGTH_BYTES;
 const FIRST_SPACE_BYTES = 64;
 const NOTHING: Buffer = Buffer.alloc(0);
 
-/** What the decoder yields. Header and body are views that hold only until the next call. */
+/**
+ * What the decoder yields. Header and body are views that hold only until the next call; a frame that was longer than it was
+ * asked for has nothing in them.
+ */
 export type Frame =
   | { readonly kind: 'message'; readonly messageId: number; readonly header: Buffer; readonly body: Buffer }
   /** Header and body length do not add up to the length; the frame was skipped by its length. */
@@ -43,7 +47,7 @@ export class FrameDecoder {
   /** The bytes of the present frame from its first one on, where it does not lie whole in the chunk. */
   #held = NOTHING;
   #heldBytes = 0;
-  #skipping: { readonly messageId: number; left: number } | undefined;
+  #skipping: { readonly frame: Frame; left: number } | undefined;
   #broken = false;
   #completed = 0;
 
@@ -72,15 +76,15 @@ export class FrameDecoder {
     this.#offset = 0;
   }
 
-  /** The next frame, or undefined when the chunk is used up. Never throws. */
-  next(): Frame | undefined {
-    const frame = this.#skipping ? this.#skipOn() : this.#read();
+  /** The next frame, or undefined when the chunk is used up; one longer than `maxBytes` is skipped. Never throws. */
+  next(maxBytes = Infinity): Frame | undefined {
+    const frame = this.#skipping ? this.#skipOn() : this.#read(maxBytes);
     if (frame) this.#completed++;
     if (this.#offset === this.#chunk.length) this.#dropChunk();
     return frame;
   }
 
-  #read(): Frame | undefined {
+  #read(maxBytes: number): Frame | undefined {
     if (!this.#has(LENGTH_BYTES)) return undefined;
     const length = this.#uint32(0);
     if (length < COUNTED_HEAD_BYTES || length > this.maxFrameBytes) return this.#break(length);
@@ -88,7 +92,8 @@ export class FrameDecoder {
     const messageId = this.#uint32(4) | 0;
     const headerEnd = HEAD_BYTES + this.#uint32(8);
     const frameEnd = LENGTH_BYTES + length;
-    if (headerEnd + this.#uint32(12) !== frameEnd) return this.#skip(messageId, frameEnd);
+    if (headerEnd + this.#uint32(12) !== frameEnd) return this.#skip({ kind: 'mismatch', messageId }, frameEnd);
+    if (length > maxBytes) return this.#skip({ kind: 'message', messageId, header: NOTHING, body: NOTHING }, frameEnd);
     if (!this.#has(frameEnd)) return undefined;
     const [bytes, start] = this.#heldBytes === 0 ? [this.#chunk, this.#offset] : [this.#held, 0];
     this.#consume(frameEnd);
@@ -134,9 +139,9 @@ export class FrameDecoder {
     this.#heldBytes = 0;
   }
 
-  #skip(messageId: number, frameEnd: number): Frame | undefined {
+  #skip(frame: Frame, frameEnd: number): Frame | undefined {
     this.#consume(HEAD_BYTES);
-    this.#skipping = { messageId, left: frameEnd - HEAD_BYTES };
+    this.#skipping = { frame, left: frameEnd - HEAD_BYTES };
     return this.#skipOn();
   }
 
@@ -146,9 +151,9 @@ export class FrameDecoder {
     this.#skipping.left -= passed;
     this.#offset += passed;
     if (this.#skipping.left > 0) return undefined;
-    const { messageId } = this.#skipping;
+    const { frame } = this.#skipping;
     this.#skipping = undefined;
-    return { kind: 'mismatch', messageId };
+    return frame;
   }
 
   #break(length: number): Frame {

@@ -1,3 +1,5 @@
+import type { JsonBounds } from '../rpc/json-scan.js';
+
 /** The limits of the legacy door, with their defaults. Sizes in bytes, times in milliseconds. */
 export interface TcpxLimits {
   /** The largest length field that is believed. */
@@ -25,6 +27,15 @@ export interface TcpxLimits {
   /** Addresses and CIDR ranges that may connect; empty: all. */
   readonly allow: readonly string[];
 }
+
+/** The longest header, since replies repeat it. That of the Go client has some thirty bytes. */
+export const MAX_HEADER_BYTES = 8_192;
+
+/** What a connection may send in one frame while it has to show a token and has not; also what a token fits in. */
+export const MAX_STRANGER_FRAME_BYTES = 16_384;
+
+/** What a header or a body may have in it (rpc/json-scan.ts): the nine texts, and some hundreds of fields that mean nothing. */
+export const MAX_JSON: JsonBounds = { elements: 1_000, nesting: 64, textBytes: Infinity };
 
 /** Loopback, private, unique local and link-local addresses. */
 export const PRIVATE_RANGES: readonly string[] = [

@@ -2,9 +2,10 @@
  * What the frames of the legacy door mean: headers and bodies, from and to the words of the domain. The contract is
  * docs/legacy-tcp.md.
  */
-import { isUtf8 } from 'node:buffer';
 import { ERRID_MESSAGES, type Errid } from '../../domain/errors.js';
 import { checkId, TASK_TEXT_FIELDS, type Task, type TaskTexts } from '../../domain/task.js';
+import { flawOfJson } from '../rpc/json-scan.js';
+import { MAX_HEADER_BYTES, MAX_JSON, MAX_STRANGER_FRAME_BYTES } from './limits.js';
 
 /** The message ids of the door. */
 export const REQUEST_ID = 2;
@@ -39,14 +40,16 @@ export interface ReceivedRequest {
   readonly request: Request | undefined;
 }
 
-/** The header of a frame; `null` and no bytes at all count as an empty one. Undefined for anything but an object. */
+/**
+ * The header of a frame; `null` and no bytes at all count as an empty one. Undefined for anything but an object, and for one
+ * that is longer than replies repeat.
+ */
 export function readHeader(bytes: Buffer): Header | undefined {
   if (bytes.length === 0) return NO_HEADER;
-  const text = textOf(bytes);
-  const value = text === undefined ? undefined : parsed(text);
+  if (bytes.length > MAX_HEADER_BYTES) return undefined;
+  const value = parsed(bytes);
   if (value === null) return NO_HEADER;
-  // The text that parsed to an object is one; a caller of `textOf` that got undefined never comes here.
-  return isObject(value) ? { text: text ?? EMPTY_HEADER, verb: value['RequestID'] } : undefined;
+  return isObject(value) ? { text: bytes.toString('utf8'), verb: value['RequestID'] } : undefined;
 }
 
 /** The payload of message 2. */
@@ -63,6 +66,7 @@ export function readRequest(headerBytes: Buffer, bodyBytes: Buffer): ReceivedReq
 
 /** The token of message 1393, or undefined where there is none. */
 export function readToken(bytes: Buffer): string | undefined {
+  if (bytes.length > MAX_STRANGER_FRAME_BYTES) return undefined;
   const token = readBody(bytes)?.['token'];
   return typeof token === 'string' && token !== '' ? token : undefined;
 }
@@ -122,8 +126,7 @@ function readId(body: Record<string, unknown>): string | undefined {
 }
 
 function readBody(bytes: Buffer): Record<string, unknown> | undefined {
-  const text = textOf(bytes);
-  const value = text === undefined ? undefined : parsed(text);
+  const value = parsed(bytes);
   return isObject(value) ? fieldsOf(value) : undefined;
 }
 
@@ -138,15 +141,14 @@ function fieldsOf(body: Record<string, unknown>): Record<string, unknown> {
   return fields;
 }
 
-/** Bytes as a text, or undefined where they are not UTF-8. A byte order mark stays, and makes it no JSON. */
-function textOf(bytes: Buffer): string | undefined {
-  return isUtf8(bytes) ? bytes.toString('utf8') : undefined;
-}
-
-/** A text as JSON, or undefined where it is none: no JSON parses to undefined. */
-function parsed(text: string): unknown {
+/**
+ * Bytes as JSON, or undefined where they are none or have more in them than they may: no JSON parses to undefined. A byte
+ * order mark stays, and makes it none.
+ */
+function parsed(bytes: Buffer): unknown {
+  if (flawOfJson(bytes, MAX_JSON)) return undefined;
   try {
-    return JSON.parse(text);
+    return JSON.parse(bytes.toString('utf8'));
   } catch {
     return undefined;
   }
