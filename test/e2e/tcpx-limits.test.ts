@@ -41,9 +41,9 @@ async function isAlive(client: TcpxClient): Promise<boolean> {
   );
 }
 
-describe('a frame that stays incomplete', () => {
-  const half = registerFrame(SEED_TASK).subarray(0, 100);
+const half = registerFrame(SEED_TASK).subarray(0, 100);
 
+describe('a frame that stays incomplete', () => {
   it.each([1, 3, 15, 100])('after %i bytes closes the connection after 30 seconds, no sooner', async (bytes) => {
     await startByHand();
     const client = await rig.connect();
@@ -218,7 +218,8 @@ describe('requests that wait for their answers', () => {
     await start({ limits: { maxUnansweredBytes: 10_000 } });
     const client = await rig.connect();
     rig.store.pause('reads');
-    const large = (seq: number) => findFrame('x', { seq, ballast: 'b'.repeat(20_000) });
+    const ballast = 'b'.repeat(20_000);
+    const large = (seq: number) => frame(REQUEST, { RequestID: 'Find', seq }, { id: 'x', ballast });
     const replies = client.pipeline([large(0), large(1), large(2)]);
     await until('one is taken', () => rig.metrics.of('frame find') === 1);
     await rig.connect().then((other) => other.register(SEED_TASK));
@@ -244,6 +245,41 @@ describe('requests that wait for their answers', () => {
     const afterwards = session?.beats ?? 0;
     await pass(3_000);
     expect(session?.beats).toBe(afterwards);
+  });
+});
+
+describe('frames that come many at once', () => {
+  it('are taken some in each turn of the loop, so that nobody else waits for all of them', async () => {
+    await start();
+    const clients = await Promise.all(Array.from({ length: 3 }, () => rig.connect()));
+    for (const client of clients)
+      client.write(Buffer.concat(Array.from({ length: 2_000 }, () => frame(REQUEST, null))));
+    let [taken, mostInATurn] = [0, 0];
+    while (taken < 6_000) {
+      await new Promise((resolve) => setImmediate(resolve));
+      mostInATurn = Math.max(mostInATurn, rig.metrics.of('frame malformed') - taken);
+      taken = rig.metrics.of('frame malformed');
+    }
+    expect(mostInATurn).toBeLessThanOrEqual(128);
+    for (const client of clients) expect(await client.take(2_000)).toHaveLength(2_000);
+  });
+
+  it('do not give an incomplete one behind them more time than it has', async () => {
+    await startByHand();
+    const client = await rig.connect();
+    client.write(half);
+    await until('it arrived', () => rig.metrics.of('bytes read') === half.length);
+    for (let round = 1; round <= 50; round++) {
+      await pass(500);
+      client.write(Buffer.of(0x20));
+      const flood = await rig.connect();
+      flood.write(Buffer.concat(Array.from({ length: 500 }, heartbeatFrame)));
+      await until('both are read', () => rig.metrics.of('frame heartbeat') === round * 500);
+      await flood.close();
+    }
+    await pass(5_500);
+    await client.whenEnded();
+    expect(rig.metrics.of('closed timeout')).toBe(1);
   });
 });
 

@@ -5,8 +5,9 @@
  *   open ──client shut down its side, server stops, or stream broken──► finishing ──all answered──► ended ──► closed
  *     └───────────── socket lost, session expired, token ended, frame timeout, defect ──────────────────────────────────────▲
  *
- * open       Frames are taken and requests begun for as long as the connection is within its limits. Beyond them it is
- *            *held*: nothing more is taken from the decoder or read from the socket until there is room again.
+ * open       Frames are taken and requests begun for as long as the connection is within its limits and the turn has time
+ *            left (turns.ts). Beyond that it is *held*: nothing more is taken from the decoder or read from the socket until
+ *            there is room again, or its turn comes.
  * finishing  Nothing more is read. What was read is taken and answered; that it is taken by the client has a deadline.
  * ended      Our side is shut down and the session closed. Input is thrown away until the client closes too, or its
  *            time is up: closing with unread input would make the kernel reset the connection and lose last replies.
@@ -21,18 +22,20 @@
  */
 import type { Socket } from 'node:net';
 import { Conversation, type ConversationContext, type ConversationLink } from './conversation.js';
-import { FrameDecoder, type Frame } from './frame.js';
+import { FrameDecoder, HEAD_BYTES, type Frame } from './frame.js';
 import type { IncompleteMemory } from './incomplete-memory.js';
 import type { TcpxLimits } from './limits.js';
 import type { Flushable, Outbox } from './outbox.js';
 import type { Sweep, Swept } from './sweep.js';
 import type { CloseReason } from './tcpx-metrics.js';
+import type { Turns } from './turns.js';
 
 /** What the connections of one door share. */
 export interface ConnectionContext extends ConversationContext {
   readonly limits: TcpxLimits;
   readonly sweep: Sweep;
   readonly outbox: Outbox;
+  readonly turns: Turns;
   readonly incomplete: IncompleteMemory;
   /** Told once, at the very end. */
   readonly onClosed: (connection: Connection) => void;
@@ -45,7 +48,9 @@ export class Connection implements ConversationLink, Swept, Flushable {
   readonly #conversation: Conversation;
   #state: 'open' | 'finishing' | 'ended' | 'closed' = 'open';
   #held = false;
+  /** The incomplete frame, by the number of those before it, and what was left of its time when the connection was held. */
   #timedFrame = -1;
+  #frameLeftMs = 0;
   #incompleteBytes = 0;
   /** What the socket has not sent yet, as the memory of replies knows it, and since when it sent nothing. */
   #unsentBytes = 0;
@@ -94,7 +99,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
     this.context.outbox.add(this);
   }
 
-  /** For the outbox. */
+  /** For the outbox, and for the turns. */
   flush(): void {
     if (this.#state === 'closed' || this.socket.destroyed) return;
     this.guard(() => {
@@ -127,6 +132,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
   #onData(chunk: Buffer): void {
     this.context.metrics.bytes('read', chunk.length);
     if (this.#state !== 'open') return;
+    this.context.turns.onRead(chunk.length);
     this.guard(() => {
       this.#decoder.push(chunk);
       this.#pump();
@@ -161,11 +167,13 @@ export class Connection implements ConversationLink, Swept, Flushable {
     return this.#unsentSinceMs <= sinceMs;
   }
 
-  /** Takes frames for as long as the limits allow. */
+  /** Takes frames for as long as the limits and the turn allow. */
   #pump(): void {
-    while (this.#mayTake) {
+    const { turns } = this.context;
+    while (this.#mayTake && turns.admits(this)) {
       const frame = this.#decoder.next(this.#conversation.maxFrameBytes);
       if (!frame) return this.#onUsedUp();
+      turns.onTaken(frame.kind === 'message' ? HEAD_BYTES + frame.header.length + frame.body.length : 0);
       this.#conversation.take(frame);
       if (frame.kind === 'broken') this.#onBroken(frame);
     }
@@ -196,12 +204,20 @@ export class Connection implements ConversationLink, Swept, Flushable {
   }
 
   #hold(): void {
-    if (this.#held || this.#state === 'ended' || this.#state === 'closed') return;
+    if (this.#state === 'finishing') return this.#waitForClient();
+    if (this.#held || this.#state !== 'open') return;
     this.#held = true;
     this.socket.pause();
-    // Frames wait for us now, so their time stands still; last replies wait for the client.
-    this.#setDeadline(this.#state === 'finishing' && this.#isReplyUnread ? this.#patienceEndsMs() : Infinity);
-    if (this.#state === 'open') this.context.sweep.hold(this);
+    // Frames wait for us now, so their time stands still.
+    this.#frameLeftMs = this.deadlineAtMs - this.context.sweep.nowMs();
+    this.#setDeadline(Infinity);
+    this.context.sweep.hold(this);
+  }
+
+  /** Last replies wait for the client, from when they do. */
+  #waitForClient(): void {
+    if (!this.#isReplyUnread) this.#setDeadline(Infinity);
+    else if (this.deadlineAtMs === Infinity) this.#setDeadline(this.#patienceEndsMs());
   }
 
   #onUsedUp(): void {
@@ -216,13 +232,13 @@ export class Connection implements ConversationLink, Swept, Flushable {
     this.socket.resume();
   }
 
-  /** A frame's time runs from its first byte; what follows of it does not renew the deadline. */
+  /** A frame's time runs from its first byte, while the connection is not held; what follows of it does not renew it. */
   #timeFrame(): void {
     const { completed, isMidFrame } = this.#decoder;
     if (!isMidFrame) return this.#setDeadline(Infinity);
-    if (this.deadlineAtMs !== Infinity && this.#timedFrame === completed) return;
+    if (this.#timedFrame !== completed) this.#setDeadline(this.#patienceEndsMs());
+    else if (this.deadlineAtMs === Infinity) this.#setDeadline(this.context.sweep.nowMs() + this.#frameLeftMs);
     this.#timedFrame = completed;
-    this.#setDeadline(this.#patienceEndsMs());
   }
 
   #patienceEndsMs(): number {

@@ -11,6 +11,7 @@ import { RoomGate, type Room } from './room-gate.js';
 import { Sweep } from './sweep.js';
 import type { RefusalReason } from './tcpx-metrics.js';
 import { gateForAll, WriteGate, type WriteRoom } from './write-gate.js';
+import { Turns } from './turns.js';
 import { TokenWatch, type TokenCheck } from './token-watch.js';
 
 /** What the door works with. */
@@ -62,6 +63,7 @@ export class TcpxServer {
       readGate: gateForAll(new RoomGate(bothRooms(readRoom, this.#replyMemory), clock, limits.roomTimeoutMs)),
       writeGate: new WriteGate(room, clock, limits.roomTimeoutMs),
       outbox: new Outbox(),
+      turns: new Turns(),
       incomplete: new IncompleteMemory(limits.maxIncompleteBytes, limits.maxIncompleteBytes / limits.maxConnections),
       onClosed: (connection) => this.#forget(connection),
     };
