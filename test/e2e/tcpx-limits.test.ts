@@ -119,7 +119,7 @@ describe('a frame that stays incomplete', () => {
 
   it('may not hold more memory than all connections have for that, unless it holds little', async () => {
     const log = new KeptLog();
-    await start({ log, limits: { maxIncompleteBytes: 1_000_000, maxConnections: 100 } });
+    await start({ log, limits: { maxIncompleteBytes: 1_100_000, maxConnections: 100 } });
     const [small, first, second] = [await rig.connect(), await rig.connect(), await rig.connect()];
     const large = frame(REQUEST, { RequestID: 'Find' }, Buffer.alloc(900_000, ' '));
     first.write(large.subarray(0, 800_000));
@@ -136,7 +136,7 @@ describe('a frame that stays incomplete', () => {
   });
 
   it('gives its memory back when it is complete, and when its connection ends', async () => {
-    await start({ limits: { maxIncompleteBytes: 1_000_000, maxConnections: 100 } });
+    await start({ limits: { maxIncompleteBytes: 1_100_000, maxConnections: 100 } });
     const large = frame(REQUEST, { RequestID: 'Find' }, Buffer.alloc(900_000, ' '));
     for (let round = 1; round <= 3; round++) {
       const [cut, whole] = [await rig.connect(), await rig.connect()];
@@ -353,7 +353,66 @@ describe('when a batcher has no room', () => {
   });
 });
 
+describe('large requests of many connections', () => {
+  const large = (id: string) => registerFrame({ id, description: '描'.repeat(8_000) });
+  const limits = { maxRequestBytes: 200_000, maxConnections: 100 };
+
+  it('are taken as far as there is room for all of them together, small ones too beside them, and none is lost', async () => {
+    await start({ limits });
+    const [small, ...clients] = await Promise.all(Array.from({ length: 6 }, () => rig.connect()));
+    rig.store.pause('writes');
+    const replies = clients.map((client, n) =>
+      client.pipeline(Array.from({ length: 10 }, (_, deep) => large(`task-${n}-${deep}`))),
+    );
+    expect(await settled(() => rig.metrics.of('frame register'))).toBeLessThanOrEqual(6);
+    const reply = small?.register(SEED_TASK);
+    await until('the small one is taken', () => rig.batcher.pending > 0 && rig.metrics.of('frame register') === 6);
+    rig.store.resume();
+    expect((await Promise.all(replies)).flat().filter(({ body }) => body.errid !== 0)).toEqual([]);
+    expect((await reply)?.body.errid).toBe(0);
+    expect(rig.store.tasks.size).toBe(51);
+  });
+
+  it('count for as long as they are under way, also when their connection is gone', async () => {
+    await start({ limits });
+    rig.store.pause('writes');
+    for (let round = 0; round < 4; round++) {
+      const client = await rig.connect();
+      client.write(Buffer.concat(Array.from({ length: 5 }, (_, deep) => large(`task-${round}-${deep}`))));
+      await settled(() => rig.metrics.of('bytes read'));
+      await client.reset();
+    }
+    expect(rig.metrics.of('frame register')).toBeLessThanOrEqual(5);
+    rig.store.resume();
+    const client = await rig.connect();
+    expect((await client.ask(large('last'))).body.errid).toBe(0);
+  });
+});
+
+describe('what is read while its connection is held', () => {
+  it('counts against the memory of what is not taken', async () => {
+    await start({ limits: { maxUnanswered: 1, maxIncompleteBytes: 50_000, maxConnections: 20 } });
+    rig.store.pause('reads');
+    const clients = await Promise.all(Array.from({ length: 5 }, () => rig.connect()));
+    for (const client of clients) client.write(Buffer.concat(Array.from({ length: 1_000 }, () => findFrame('x'))));
+    await until('some are closed', () => rig.metrics.of('closed memory') > 0);
+    rig.store.resume();
+    expect(await isAlive(await rig.connect())).toBe(true);
+  });
+});
+
 describe('a client that never reads', () => {
+  it('what its requests have in their headers counts, whatever they ask for', async () => {
+    await start();
+    const [client, other] = [await rig.connect(), await rig.connect()];
+    client.stopReading();
+    await sendAsManyAsItTakes(client, frame(REQUEST, { RequestID: 'Nope', x: 'x'.repeat(8_000) }), 5_000);
+    const bytes = (await settled(() => rig.metrics.of('frame malformed'))) * 8_000;
+    expect(rig.metrics.of('bytes written')).toBeGreaterThan(bytes - 400_000);
+    expect(bytes).toBeLessThan(20_000_000);
+    expect((await other.find('x')).body.errid).toBe(1002);
+  });
+
   it('is read no further once its replies pile up; memory stays bounded and others are served', async () => {
     await start();
     const [client, other] = [await rig.connect(), await rig.connect()];
@@ -410,6 +469,22 @@ describe('clients that never read, however many', () => {
       expect((await honest.find(SEED_TASK.id)).body.errid).toBe(0);
     },
   );
+
+  it('hold no more with what they repeat in headers, and others are answered meanwhile', async () => {
+    await start({ limits: { maxReplyBytes: 1_000_000, maxConnections: 100, stalledReplyMs: 600_000 } });
+    const clients = await Promise.all(Array.from({ length: 20 }, () => rig.connect()));
+    for (const client of clients) {
+      client.stopReading();
+      const header = { RequestID: 'Nope', x: 'x'.repeat(8_000) };
+      client.write(Buffer.concat(Array.from({ length: 1_500 }, () => frame(REQUEST, header))));
+    }
+    await settled(() => rig.metrics.of('frame malformed'));
+    const taken = rig.metrics.of('frame malformed') * 8_000;
+    expect(taken - rig.metrics.of('bytes written')).toBeLessThan(1_000_000);
+    const honest = await rig.connect();
+    expect((await honest.register(SEED_TASK)).body.errid).toBe(0);
+    expect((await honest.ask(frame(REQUEST, { RequestID: 'Nope' }))).body.errid).toBe(1000);
+  });
 
   it('are left alone while there is room', async () => {
     const honest = await greedy(5, { maxReplyBytes: 1e9 });

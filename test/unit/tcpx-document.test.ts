@@ -2,7 +2,12 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ERRID_MESSAGES } from '../../server/domain/errors.js';
 import { TASK_LIMITS } from '../../server/domain/task.js';
-import { DEFAULT_TCPX_LIMITS } from '../../server/transports/tcpx/limits.js';
+import {
+  DEFAULT_TCPX_LIMITS,
+  MAX_HEADER_BYTES,
+  MAX_JSON,
+  MAX_STRANGER_FRAME_BYTES,
+} from '../../server/transports/tcpx/limits.js';
 import { AUTHENTICATE_ID, HEARTBEAT_ID, REQUEST_ID } from '../../server/transports/tcpx/messages.js';
 import { heartbeatFrame } from '../support/tcpx-frames.js';
 
@@ -59,7 +64,19 @@ describe('docs/legacy-tcp.md', () => {
       `${limits.maxUnreadReplyBytes / 1024} KiB beside the kernel's`,
     );
     expect(row('time to close after the server has said goodbye')[1]).toBe(`${limits.lingerMs / 1000} s`);
-    expect(page).toContain(`more than ${limits.maxIncompleteBytes / 1024 ** 2} MiB`);
+    const together = (bytes: number) => `${bytes / 1024 ** 2} MiB`;
+    expect(page).toContain(`more than ${together(limits.maxIncompleteBytes)}`);
+    expect(row('requests under way of all connections together')[1]).toContain(together(limits.maxRequestBytes));
+    expect(row('such replies of all connections together, and finds under way (64 KiB each)')[1]).toContain(
+      together(limits.maxReplyBytes),
+    );
+    expect(row('length of a header')[1]).toBe(`${MAX_HEADER_BYTES / 1024} KiB`);
+    expect(row('length of a frame before a token where one is required, and of a token')[1]).toBe(
+      `${MAX_STRANGER_FRAME_BYTES / 1024} KiB`,
+    );
+    expect(row('elements of a header or body; how deep they are nested')[1]).toBe(
+      `${MAX_JSON.elements.toLocaleString('en')}; ${MAX_JSON.nesting}`,
+    );
   });
 
   it('tells the bytes of a heartbeat', () => {

@@ -14,8 +14,9 @@
  *
  * Invariants
  * - Replies leave in the order of the requests, the header and body of each in one write.
- * - Memory: at most `maxUnanswered` requests, of at most `maxUnansweredBytes` (one may be larger), one chunk, one
- *   incomplete frame, and replies of `maxUnreadReplyBytes`, one more at most.
+ * - Memory: at most `maxUnanswered` requests, of at most `maxUnansweredBytes` (one may be larger), two chunks, one
+ *   incomplete frame, and replies of `maxUnreadReplyBytes`, one more at most. All connections together are within the bounds
+ *   of three memories (shared-memory.ts): what was read and not taken, requests under way, and replies.
  * - While a connection is held because of the server, the server answers for its client's signs of life, which may lie
  *   unread in the socket. A client that does not take its replies has only itself to blame for being silent.
  * - No exception leaves this file: a defect closes this connection, and none other.
@@ -23,9 +24,9 @@
 import type { Socket } from 'node:net';
 import { Conversation, type ConversationContext, type ConversationLink } from './conversation.js';
 import { FrameDecoder, HEAD_BYTES, type Frame } from './frame.js';
-import type { IncompleteMemory } from './incomplete-memory.js';
-import type { TcpxLimits } from './limits.js';
+import { MAX_HEADER_BYTES, type TcpxLimits } from './limits.js';
 import type { Flushable, Outbox } from './outbox.js';
+import { Holding, type MemoryWaiter, type SharedMemory } from './shared-memory.js';
 import type { Sweep, Swept } from './sweep.js';
 import type { CloseReason } from './tcpx-metrics.js';
 import type { Turns } from './turns.js';
@@ -36,12 +37,13 @@ export interface ConnectionContext extends ConversationContext {
   readonly sweep: Sweep;
   readonly outbox: Outbox;
   readonly turns: Turns;
-  readonly incomplete: IncompleteMemory;
+  /** For what was read and not taken. */
+  readonly incompleteMemory: SharedMemory;
   /** Told once, at the very end. */
   readonly onClosed: (connection: Connection) => void;
 }
 
-export class Connection implements ConversationLink, Swept, Flushable {
+export class Connection implements ConversationLink, Swept, Flushable, MemoryWaiter {
   /** When the client must have completed its frame, taken its last replies, or gone. */
   deadlineAtMs = Infinity;
   readonly #decoder: FrameDecoder;
@@ -51,9 +53,8 @@ export class Connection implements ConversationLink, Swept, Flushable {
   /** The incomplete frame, by the number of those before it, and what was left of its time when the connection was held. */
   #timedFrame = -1;
   #frameLeftMs = 0;
-  #incompleteBytes = 0;
-  /** What the socket has not sent yet, as the memory of replies knows it, and since when it sent nothing. */
-  #unsentBytes = 0;
+  readonly #incomplete: Holding;
+  /** Since when the socket sent nothing of what it keeps. */
   #unsentSinceMs = Infinity;
   #closeReason: CloseReason | undefined;
 
@@ -65,6 +66,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
   ) {
     this.#decoder = new FrameDecoder(context.limits.maxFrameBytes);
     this.#conversation = new Conversation(this, context);
+    this.#incomplete = new Holding(context.incompleteMemory);
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
     socket.on('drain', () => this.flush());
     socket.on('end', () => this.#finish());
@@ -94,7 +96,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
     this.destroy('token_ended');
   }
 
-  /** For the conversation: goes on at the end of this turn. */
+  /** For the conversation, and for memory that it waits for: goes on at the end of this turn. */
   wake(): void {
     this.context.outbox.add(this);
   }
@@ -116,6 +118,8 @@ export class Connection implements ConversationLink, Swept, Flushable {
 
   /** For the sweep: the client's signs of life may lie unread. */
   onStillHeld(): void {
+    // A socket that is paused still reads a little.
+    this.#accountForUntaken();
     if (!this.#isReplyUnread) this.guard(() => this.#conversation.beat());
   }
 
@@ -156,8 +160,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
 
   #accountForUnsent(): void {
     const bytes = this.#state === 'closed' ? 0 : this.socket.writableLength;
-    this.context.replyMemory.change(bytes - this.#unsentBytes);
-    this.#unsentBytes = bytes;
+    this.#conversation.replies.unsentBytes = bytes;
     if (bytes === 0) this.#unsentSinceMs = Infinity;
     else this.#unsentSinceMs = Math.min(this.#unsentSinceMs, this.context.sweep.nowMs());
   }
@@ -170,7 +173,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
   /** Takes frames for as long as the limits and the turn allow. */
   #pump(): void {
     const { turns } = this.context;
-    while (this.#mayTake && turns.admits(this)) {
+    while (this.#mayTake && turns.admits(this) && this.#hasSharedRoom) {
       const frame = this.#decoder.next(this.#conversation.maxFrameBytes);
       if (!frame) return this.#onUsedUp();
       turns.onTaken(frame.kind === 'message' ? HEAD_BYTES + frame.header.length + frame.body.length : 0);
@@ -184,7 +187,29 @@ export class Connection implements ConversationLink, Swept, Flushable {
     const { replies, mayTake } = this.#conversation;
     const { maxUnanswered, maxUnansweredBytes } = this.context.limits;
     const hasRoom = replies.length < maxUnanswered && replies.requestBytes < maxUnansweredBytes;
-    return hasRoom && this.#hasRoomForReply && mayTake && !this.#isReplyUnread;
+    const isIn = hasRoom && this.#hasRoomForReply && mayTake && !this.#isReplyUnread;
+    if (!isIn) this.#leaveLines();
+    return isIn;
+  }
+
+  /** Whether there is room for the next frame and its reply among those of all connections; waits in one line at most. */
+  get #hasSharedRoom(): boolean {
+    const { ready } = this.#decoder;
+    if (!ready) return true;
+    const { replyMemory, requestMemory } = this.context;
+    const { replies, underWayBytes } = this.#conversation;
+    const replyBytes = HEAD_BYTES + Math.min(ready.headerBytes, MAX_HEADER_BYTES);
+    if (replyMemory.admits(this, replies.heldBytes + replyBytes)) {
+      return requestMemory.admits(this, underWayBytes + ready.bytes);
+    }
+    requestMemory.leave(this);
+    return false;
+  }
+
+  /** Whoever could not go on anyway is in nobody's way. */
+  #leaveLines(): void {
+    this.context.replyMemory.leave(this);
+    this.context.requestMemory.leave(this);
   }
 
   get #isReplyUnread(): boolean {
@@ -204,6 +229,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
   }
 
   #hold(): void {
+    this.#accountForUntaken();
     if (this.#state === 'finishing') return this.#waitForClient();
     if (this.#held || this.#state !== 'open') return;
     this.#held = true;
@@ -224,7 +250,7 @@ export class Connection implements ConversationLink, Swept, Flushable {
     if (this.#state === 'finishing' && this.#conversation.replies.length === 0) return this.#end();
     if (this.#state !== 'open') return;
     this.#timeFrame();
-    this.#accountForFrame();
+    this.#accountForUntaken();
     if (!this.#held) return;
     this.#held = false;
     this.context.sweep.release(this);
@@ -245,13 +271,13 @@ export class Connection implements ConversationLink, Swept, Flushable {
     return this.context.sweep.nowMs() + this.context.limits.frameTimeoutMs;
   }
 
-  #accountForFrame(): void {
-    const { keptBytes } = this.#decoder;
-    if (keptBytes === this.#incompleteBytes) return;
-    const fits = this.context.incomplete.change(this.#incompleteBytes, keptBytes);
-    this.#incompleteBytes = keptBytes;
-    if (fits) return;
-    this.context.log.warn({ address: this.address, keptBytes }, 'incomplete legacy frames hold too much; closing one');
+  #accountForUntaken(): void {
+    const { bytes: before } = this.#incomplete;
+    const keptBytes = this.#decoder.keptBytes + this.socket.readableLength;
+    this.#incomplete.bytes = keptBytes;
+    if (keptBytes <= before || this.context.incompleteMemory.fits(keptBytes)) return;
+    const details = { address: this.address, keptBytes };
+    this.context.log.warn(details, 'what legacy connections sent in part, or too fast, holds too much; closing one');
     this.destroy('memory');
   }
 
@@ -285,7 +311,8 @@ export class Connection implements ConversationLink, Swept, Flushable {
     this.guard(() => this.#conversation.close());
     this.#setDeadline(Infinity);
     this.context.sweep.release(this);
-    this.context.incomplete.change(this.#incompleteBytes, 0);
+    this.#leaveLines();
+    this.#incomplete.bytes = 0;
     this.#accountForUnsent();
     this.context.metrics.connection('closed', this.#closeReason ?? 'client');
     this.context.onClosed(this);

@@ -25,9 +25,9 @@ import {
   REQUEST_ID,
   type Request,
 } from './messages.js';
-import { LARGE_REPLY_BYTES, type ReplyMemory } from './reply-memory.js';
 import { ReplyQueue, type Place } from './reply-queue.js';
 import { RequestLanes } from './request-lanes.js';
+import { Holding, type SharedMemory } from './shared-memory.js';
 import type { TcpxMetrics } from './tcpx-metrics.js';
 import type { TokenCheck, TokenHolder, TokenWatch } from './token-watch.js';
 import type { Gate } from './write-gate.js';
@@ -42,7 +42,10 @@ export interface ConversationContext {
   readonly tokenWatch: TokenWatch | undefined;
   readonly log: Log;
   readonly metrics: TcpxMetrics;
-  readonly replyMemory: ReplyMemory;
+  /** For requests under way. */
+  readonly requestMemory: SharedMemory;
+  /** For replies that clients have not taken, and those of finds under way. */
+  readonly replyMemory: SharedMemory;
   readonly readGate: Gate;
   readonly writeGate: Gate;
 }
@@ -57,8 +60,13 @@ export interface ConversationLink extends TokenHolder {
   guard(work: () => void): void;
 }
 
+/** What the reply to a find is taken for until it is known: it may be as large as a record can be. */
+const LARGE_REPLY_BYTES = 64 * 1024;
+
 export class Conversation {
   readonly replies: ReplyQueue;
+  /** What this connection's requests measure that are under way. */
+  readonly #underWay: Holding;
   #session: Session;
   /** Made at the first request: most connections of a fleet only beat. */
   #lanes: RequestLanes | undefined;
@@ -74,6 +82,7 @@ export class Conversation {
     private readonly context: ConversationContext,
   ) {
     this.replies = new ReplyQueue(context.replyMemory);
+    this.#underWay = new Holding(context.requestMemory);
     this.#principal = { kind: 'legacy', address: link.address };
     this.#authenticated = context.authenticateToken === undefined;
     this.#session = this.#openSession();
@@ -82,6 +91,11 @@ export class Conversation {
   /** Whether the next frame may be handed over: none while a token is checked or a request waits for room. */
   get mayTake(): boolean {
     return !this.#authenticating && !this.#lanes?.waitsForRoom;
+  }
+
+  /** What requests measure that are under way. */
+  get underWayBytes(): number {
+    return this.#underWay.bytes;
   }
 
   /** How long a frame may be: whoever has to show a token first gets to say little before. */
@@ -149,32 +163,36 @@ export class Conversation {
 
   #enter(lanes: RequestLanes, place: Place, request: Request): void {
     const principal = this.#principal;
+    this.#underWay.bytes += place.requestBytes;
     const answer = (body: string) => {
+      this.#underWay.bytes -= place.requestBytes;
       this.#answer(place, body);
+    };
+    const finish = (body: string) => {
+      answer(body);
       lanes.leave(job);
     };
     const job = {
       request,
       start: () => {
         this.#performRoomily(principal, request).then(
-          (body) => this.link.guard(() => answer(body)),
-          (thrown: unknown) => this.link.guard(() => answer(this.#failure(request, thrown))),
+          (body) => this.link.guard(() => finish(body)),
+          (thrown: unknown) => this.link.guard(() => finish(this.#failure(request, thrown))),
         );
       },
-      fail: (error: TaskDashError) => this.link.guard(() => this.#answer(place, this.#failure(request, error))),
+      fail: (error: TaskDashError) => this.link.guard(() => answer(this.#failure(request, error))),
     };
     lanes.enter(job);
   }
 
   /** The reply of a find is taken for a large one until it is known. */
   async #performRoomily(principal: Principal, request: Request): Promise<string> {
-    const { replyMemory } = this.context;
-    const reservedBytes = request.verb === 'find' ? LARGE_REPLY_BYTES : 0;
-    replyMemory.change(reservedBytes);
+    const reserved = new Holding(this.context.replyMemory);
+    if (request.verb === 'find') reserved.bytes = LARGE_REPLY_BYTES;
     try {
       return await this.#perform(principal, request);
     } finally {
-      replyMemory.change(-reservedBytes);
+      reserved.bytes = 0;
     }
   }
 

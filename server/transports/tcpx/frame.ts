@@ -69,6 +69,14 @@ export class FrameDecoder {
     return this.#held.length + this.#chunk.length - this.#offset;
   }
 
+  /** What the next frame measures, and its header, where all of it is there; what its head says is not judged. */
+  get ready(): { readonly bytes: number; readonly headerBytes: number } | undefined {
+    if (this.#skipping || !this.#has(HEAD_BYTES)) return undefined;
+    const bytes = LENGTH_BYTES + this.#uint32(0);
+    const arrivedBytes = this.#heldBytes + this.#chunk.length - this.#offset;
+    return arrivedBytes < bytes ? undefined : { bytes, headerBytes: this.#uint32(8) };
+  }
+
   /** Hands over the next chunk; cheapest when `next` has said that the one before is used up. */
   push(chunk: Buffer): void {
     if (this.#broken) return;

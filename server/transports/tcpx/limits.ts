@@ -14,11 +14,13 @@ export interface TcpxLimits {
   readonly maxUnansweredBytes: number;
   /** Replies of one connection that its client has not taken yet, those under way among them, before it is read no further. */
   readonly maxUnreadReplyBytes: number;
-  /** The same of all connections together, before no find begins. */
+  /** The same of all connections together, and of finds under way, before requests wait (shared-memory.ts). */
   readonly maxReplyBytes: number;
+  /** What requests under way of all connections measure together before those that follow wait, in the same way. */
+  readonly maxRequestBytes: number;
   /** How long a client may take nothing of its replies while finds of others wait for their room. */
   readonly stalledReplyMs: number;
-  /** What incomplete frames of all connections may hold together before those that want more are closed. */
+  /** What all connections together have read and not taken before those that want more than a share are closed. */
   readonly maxIncompleteBytes: number;
   /** How long a request waits for room in a batcher before it is refused. */
   readonly roomTimeoutMs: number;
@@ -59,7 +61,8 @@ export const DEFAULT_TCPX_LIMITS: TcpxLimits = {
   maxUnreadReplyBytes: 256 * 1024,
   maxReplyBytes: 96 * 1024 * 1024,
   stalledReplyMs: 3_000,
-  maxIncompleteBytes: 256 * 1024 * 1024,
+  maxRequestBytes: 48 * 1024 * 1024,
+  maxIncompleteBytes: 64 * 1024 * 1024,
   roomTimeoutMs: 5_000,
   lingerMs: 2_000,
   allow: PRIVATE_RANGES,

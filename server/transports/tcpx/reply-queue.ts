@@ -3,10 +3,10 @@
  * leaves from its head, as far as it is answered.
  *
  * The queue knows what its replies measure, and expects of those of finds that are under way what the latest ones of the
- * connection did.
+ * connection did. What it keeps, headers included, and what the socket keeps of it count against the memory of all replies.
  */
-import { encodeFrames, type OutgoingFrame } from './frame.js';
-import type { ReplyMemory } from './reply-memory.js';
+import { encodeFrames, HEAD_BYTES, type OutgoingFrame } from './frame.js';
+import { Holding, type SharedMemory } from './shared-memory.js';
 
 /** A request's place in the queue. */
 export interface Place {
@@ -20,8 +20,10 @@ export interface Place {
 }
 
 interface TakenPlace extends Place {
-  /** What the reply was expected to measure. */
+  /** What the body was expected to measure. */
   readonly expectedBytes: number;
+  /** What is known of the reply. */
+  bytes: number;
   body: string | undefined;
 }
 
@@ -36,9 +38,13 @@ export class ReplyQueue {
   /** What the replies measure that are known, and are expected to that are not. */
   #replyBytes = 0;
   #expectedBytes = USUAL_REPLY_BYTES;
+  #unsentBytes = 0;
   #isClosed = false;
+  readonly #held: Holding;
 
-  constructor(private readonly memory: ReplyMemory) {}
+  constructor(memory: SharedMemory) {
+    this.#held = new Holding(memory);
+  }
 
   /** Requests that are not answered yet, or whose replies have not been taken. */
   get length(): number {
@@ -55,21 +61,37 @@ export class ReplyQueue {
     return this.#replyBytes;
   }
 
+  /** What of the replies is kept, also by the socket. */
+  get heldBytes(): number {
+    return this.#held.bytes;
+  }
+
+  /** The socket keeps so many bytes of replies that were taken. */
+  set unsentBytes(bytes: number) {
+    this.#held.bytes += bytes - this.#unsentBytes;
+    this.#unsentBytes = bytes;
+  }
+
   push(place: Place): Place {
     const expectedBytes = place.isFind ? this.#expectedBytes : 0;
-    this.#places.push({ ...place, expectedBytes, body: undefined });
+    const bytes = HEAD_BYTES + Buffer.byteLength(place.header);
+    const taken = { ...place, expectedBytes, bytes, body: undefined };
+    this.#places.push(taken);
     this.#requestBytes += place.requestBytes;
-    this.#replyBytes += expectedBytes;
-    return this.#places.at(-1) as Place;
+    this.#replyBytes += bytes + expectedBytes;
+    this.#held.bytes += bytes;
+    return taken;
   }
 
   /** The reply of a place is known. */
   answer(place: Place, body: string): void {
     const taken = place as TakenPlace;
+    const bytes = Buffer.byteLength(body);
     taken.body = body;
-    this.#replyBytes += body.length - taken.expectedBytes;
-    if (taken.isFind) this.#expectedBytes = Math.max(body.length, this.#expectedBytes * DECAY);
-    if (!this.#isClosed) this.memory.change(body.length);
+    taken.bytes += bytes;
+    this.#replyBytes += bytes - taken.expectedBytes;
+    if (taken.isFind) this.#expectedBytes = Math.max(bytes, this.#expectedBytes * DECAY);
+    if (!this.#isClosed) this.#held.bytes += bytes;
   }
 
   /** Whether `takeReady` has something. */
@@ -80,27 +102,22 @@ export class ReplyQueue {
   /** The answered head of the queue as one buffer of frames; empty when the first request is not answered yet. */
   takeReady(): Buffer {
     const ready: OutgoingFrame[] = [];
-    let bytes = 0;
-    for (const { messageId, header, body, requestBytes } of this.#places) {
+    let readyBytes = 0;
+    for (const { messageId, header, body, bytes, requestBytes } of this.#places) {
       if (body === undefined) break;
       ready.push({ messageId, header, body });
       this.#requestBytes -= requestBytes;
-      bytes += body.length;
+      readyBytes += bytes;
     }
     this.#places = this.#places.slice(ready.length);
-    this.#release(bytes);
+    this.#replyBytes -= readyBytes;
+    if (!this.#isClosed) this.#held.bytes -= readyBytes;
     return encodeFrames(ready);
   }
 
   /** Forgets what is left; idempotent. */
   close(): void {
-    if (this.#isClosed) return;
-    this.#release(this.#places.reduce((bytes, { body }) => bytes + (body?.length ?? 0), 0));
     this.#isClosed = true;
-  }
-
-  #release(bytes: number): void {
-    this.#replyBytes -= bytes;
-    if (!this.#isClosed) this.memory.change(-bytes);
+    this.#held.bytes = this.#unsentBytes;
   }
 }

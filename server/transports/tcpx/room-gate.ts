@@ -22,6 +22,16 @@ export interface RoomWaiter {
   refuse(): void;
 }
 
+/** Room in both of two places. */
+export function bothRooms(one: Room, other: Room): Room {
+  return {
+    get hasRoom() {
+      return one.hasRoom && other.hasRoom;
+    },
+    whenRoom: () => (one.hasRoom ? other : one).whenRoom(),
+  };
+}
+
 const RETRY_MS = 10;
 
 export class RoomGate {

@@ -3,11 +3,10 @@ import { createServer, isIPv6, type AddressInfo, type Server, type Socket } from
 import type { Clock } from '../../domain/clock.js';
 import { allowOnly, plainAddress } from '../client-address.js';
 import { Connection, type ConnectionContext } from './connection.js';
-import { IncompleteMemory } from './incomplete-memory.js';
 import { DEFAULT_TCPX_LIMITS, type TcpxLimits } from './limits.js';
 import { Outbox } from './outbox.js';
-import { bothRooms, ReplyMemory } from './reply-memory.js';
-import { RoomGate, type Room } from './room-gate.js';
+import { bothRooms, RoomGate, type Room } from './room-gate.js';
+import { SharedMemory } from './shared-memory.js';
 import { Sweep } from './sweep.js';
 import type { RefusalReason } from './tcpx-metrics.js';
 import { gateForAll, WriteGate, type WriteRoom } from './write-gate.js';
@@ -39,7 +38,7 @@ export class TcpxServer {
   readonly #isAllowed: (address: string) => boolean;
   readonly #context: ConnectionContext;
   readonly #sweep: Sweep;
-  readonly #replyMemory: ReplyMemory;
+  readonly #replyMemory: SharedMemory;
   readonly #connections = new Set<Connection>();
   readonly #perAddress = new Map<string, number>();
   #started: Promise<void> | undefined;
@@ -51,7 +50,8 @@ export class TcpxServer {
     const { clock, room, readRoom, authenticateToken } = options;
     const limits = (this.#limits = { ...DEFAULT_TCPX_LIMITS, ...options.limits });
     this.#isAllowed = allowOnly(limits.allow);
-    this.#replyMemory = new ReplyMemory(limits.maxReplyBytes);
+    const shared = (maxBytes: number) => new SharedMemory(maxBytes, limits.maxConnections);
+    this.#replyMemory = shared(limits.maxReplyBytes);
     this.#sweep = new Sweep(clock, () => this.#makeRoomForReplies());
     this.#context = {
       ...options,
@@ -60,11 +60,12 @@ export class TcpxServer {
       tokenWatch: authenticateToken && new TokenWatch(clock, options.log, authenticateToken),
       sweep: this.#sweep,
       replyMemory: this.#replyMemory,
+      requestMemory: shared(limits.maxRequestBytes),
       readGate: gateForAll(new RoomGate(bothRooms(readRoom, this.#replyMemory), clock, limits.roomTimeoutMs)),
       writeGate: new WriteGate(room, clock, limits.roomTimeoutMs),
       outbox: new Outbox(),
       turns: new Turns(),
-      incomplete: new IncompleteMemory(limits.maxIncompleteBytes, limits.maxIncompleteBytes / limits.maxConnections),
+      incompleteMemory: shared(limits.maxIncompleteBytes),
       onClosed: (connection) => this.#forget(connection),
     };
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS };
@@ -166,7 +167,7 @@ export class TcpxServer {
     return this.#perAddress.get(address) ?? 0;
   }
 
-  /** While finds wait for room that unread replies take up, those are cut off who take nothing of theirs. */
+  /** While requests wait for room that unread replies take up, those are cut off who take nothing of theirs. */
   #makeRoomForReplies(): void {
     if (this.#replyMemory.hasRoom) return;
     const sinceMs = this.#sweep.nowMs() - this.#limits.stalledReplyMs;

@@ -15,7 +15,7 @@ export type CloseReason =
   | 'timeout'
   /** A length that cannot be right. */
   | 'broken_stream'
-  /** Incomplete frames of all connections held too much. */
+  /** Incomplete frames of all connections, or replies that nobody took, held too much. */
   | 'memory'
   | 'stopping'
   /** A defect of ours, told in the log. */

@@ -3,8 +3,7 @@
  * they hold up nobody else. First come first served in each place, each until its deadline (room-gate.ts).
  */
 import type { Clock } from '../../domain/clock.js';
-import { bothRooms } from './reply-memory.js';
-import { RoomGate, type Room, type RoomWaiter } from './room-gate.js';
+import { bothRooms, RoomGate, type Room, type RoomWaiter } from './room-gate.js';
 
 /** Says when a batcher takes more, and more of an id. */
 export interface WriteRoom extends Room {
