@@ -19,6 +19,14 @@ import {
   unfinishedBodies,
   unfinishedCalls,
 } from './attacks/messages.js';
+import {
+  deepBodies,
+  longRegisters,
+  manyKeys,
+  repeatedHeaders,
+  tinyFrames,
+  unfinishedFrames,
+} from './attacks/legacy.js';
 import { logins, manyLeases, randomTokens, smuggling, unreadFinds, updatesOfOne } from './attacks/others.js';
 import { longBatches, longCatchUps, longPages } from './attacks/records.js';
 import { healthWatches, reflection, slowCalls, slowHeaders, taskWatches } from './attacks/streams.js';
@@ -52,6 +60,12 @@ it('HPACK that unpacks to very much', scenario(hpackBomb));
 it('requests that two readers would cut apart differently', scenario(smuggling));
 it('300 legacy connections that ask for 66 kB and never read', scenario(unreadFinds));
 it('160 legacy connections that update one task', scenario(updatesOfOne));
+it('50 legacy connections with bodies of 90,000 keys', scenario(manyKeys));
+it('50 legacy connections with bodies nested 500,000 deep', scenario(deepBodies));
+it('50 legacy connections with 3,000 tiny frames in a piece', scenario(tinyFrames));
+it('150 legacy connections with long headers that never read', scenario(repeatedHeaders));
+it('1,000 legacy connections that register the longest records', scenario(longRegisters));
+it('500 legacy connections with frames of 1 MB that never end', scenario(unfinishedFrames));
 it('4 readers of pages of the longest records', scenario(longPages));
 it('4 watchers that read the longest records again and again', scenario(longCatchUps));
 it('4 writers of batches of the longest records', scenario(longBatches));
