@@ -68,13 +68,15 @@ const EVENTS: Statement = {
 
 const PURGE: Statement = {
   name: 'node_purge',
-  text: `DELETE FROM node WHERE is_settled AND lease_until < now() - $1 * interval '1 ms'
-  AND NOT EXISTS (SELECT FROM session WHERE node_id = node.id) RETURNING id`,
+  text: `DELETE FROM node WHERE id IN (
+  SELECT id FROM node WHERE is_settled AND lease_until < now() - $1 * interval '1 ms'
+  AND NOT EXISTS (SELECT FROM session WHERE node_id = node.id) FOR UPDATE SKIP LOCKED) RETURNING id`,
 };
 
 const PURGE_EVENTS: Statement = {
   name: 'node_purge_events',
-  text: `DELETE FROM node_event WHERE at < now() - $1 * interval '1 ms'`,
+  text: `DELETE FROM node_event WHERE seq IN (
+  SELECT seq FROM node_event WHERE at < now() - $1 * interval '1 ms' FOR UPDATE SKIP LOCKED)`,
 };
 
 const EVENTS_KEPT_MS = 90 * 24 * 3_600_000;

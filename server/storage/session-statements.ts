@@ -74,7 +74,7 @@ export const RELEASE: Statement = {
   text: changeTasks(`NOT ${RUNS}`, 'session_id = NULL'),
 };
 
-/** $1 node, $2 ids, $3 how long each was silent. */
+/** $1 node, $2 ids, $3 how long each was silent. Rows are locked in the order of their ids, as by everybody. */
 export const END: Statement = {
   name: 'session_end',
   text: `
@@ -84,14 +84,15 @@ WITH ours AS MATERIALIZED (
   SELECT t.id, t.session_id, t.epoch FROM task t
   WHERE t.session_id IN (SELECT id FROM ours) AND t.${RUNS}
 ), over AS MATERIALIZED (
-  SELECT id, silent_ms, EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = ours.id AND ${IS_LAPSED}) AS is_kept
-  FROM ours WHERE id NOT IN (SELECT session_id FROM leftover)
+  SELECT s.id, ours.silent_ms, EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = s.id AND ${IS_LAPSED}) AS is_kept
+  FROM session s JOIN ours ON ours.id = s.id
+  WHERE s.node_id = $1::uuid AND s.id NOT IN (SELECT session_id FROM leftover) ORDER BY s.id FOR UPDATE OF s
 ), removed AS (
-  DELETE FROM session s USING over WHERE s.id = over.id AND NOT over.is_kept AND s.node_id = $1::uuid
+  DELETE FROM session s USING over WHERE s.id = over.id AND NOT over.is_kept
 ), kept AS (
   UPDATE session s SET state = 'ended', is_protected = false, ended_at = now(),
                        silent_since = now() - over.silent_ms * interval '1 ms'
-  FROM over WHERE s.id = over.id AND over.is_kept AND s.node_id = $1::uuid
+  FROM over WHERE s.id = over.id AND over.is_kept
 )
 SELECT id, session_id, epoch FROM leftover`,
 };
@@ -165,10 +166,12 @@ export const SETTLE: Statement = {
 /** A dead node that has something left after all is given to those who take over once more. */
 export const UNSETTLE: Statement = {
   name: 'session_unsettle',
-  text: `UPDATE node SET is_settled = false WHERE is_settled AND lease_until < now() AND (
-  EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')
-  OR EXISTS (SELECT FROM task t WHERE t.session_id BETWEEN ${idRange('node.id')}
-    AND NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id)))`,
+  text: `UPDATE node SET is_settled = false WHERE id IN (
+  SELECT id FROM node WHERE is_settled AND lease_until < now() AND (
+    EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')
+    OR EXISTS (SELECT FROM task t WHERE t.session_id BETWEEN ${idRange('node.id')}
+      AND NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id))
+  ) FOR NO KEY UPDATE SKIP LOCKED)`,
 };
 
 /** $1 node, $2 ids. A lease that another node does not merely wait for has gone there with its client. */
@@ -316,5 +319,6 @@ export const LIST_SCOPED: Statement = {
 
 export const PURGE: Statement = {
   name: 'session_purge',
-  text: `DELETE FROM session WHERE state = 'ended' AND ended_at < now() - $1 * interval '1 ms' RETURNING id`,
+  text: `DELETE FROM session WHERE id IN (
+  SELECT id FROM session WHERE state = 'ended' AND ended_at < now() - $1 * interval '1 ms' FOR UPDATE SKIP LOCKED) RETURNING id`,
 };

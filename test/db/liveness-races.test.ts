@@ -168,3 +168,40 @@ it('two who take over at once get different sessions, and neither waits for the 
   expect([...some, ...others].map(({ id }) => id).sort()).toEqual(servers.map(({ sessionId }) => sessionId).sort());
   expect(some).toHaveLength(2);
 });
+
+describe('rows of sessions are locked in the order of their ids, so that no two of these wait for each other', () => {
+  const open = { door: 'tcp', address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 0, state: 'open' } as const;
+  const recordOf = (id: string) => ({ ...open, id, isProtected: false, hasClaimed: true, silentMs: null });
+  const closing = (id: string) => ({ ...recordOf(id), state: 'closing' as const, silentMs: 1 });
+  const ended = (id: string) => ({ id, silentMs: 1 });
+
+  it.each([
+    ['written down', (node: string, ids: string[]) => storage.sessions.save(node, ids.map(closing))],
+    ['ended', (node: string, ids: string[]) => storage.sessions.end(node, ids.map(ended))],
+    [
+      'ended and remembered',
+      async (node: string, ids: string[]) => {
+        for (const [index, sessionId] of ids.entries()) {
+          await storage.tasks.writeBatch([registration(`task-${index}`, {}, { sessionId })]);
+          const lapse = { sessionId, epoch: 1, cause: 'heartbeat_timeout', silentMs: 1 } as const;
+          await storage.tasks.lapse([{ ...lapse, taskId: `task-${index}` }]);
+        }
+        return storage.sessions.end(node, ids.map(ended));
+      },
+    ],
+    ['taken back', (_node: string, ids: string[]) => storage.sessions.reclaim(randomUUID(), ids)],
+  ])('when they are %s', async (_what, change) => {
+    const node = randomUUID();
+    const [first, last] = [randomUUID(), randomUUID()].sort() as [string, string];
+    // Where they lie in the table is another order, and so is that in which they are given.
+    for (const id of [last, first]) await storage.sessions.save(node, [recordOf(id)]);
+    await client.query('BEGIN');
+    await client.query('SELECT FROM session WHERE id = $1 FOR UPDATE', [first]);
+    const changing = change(node, [last, first]);
+    await untilOneWaits();
+    const free = await client.query('SELECT id FROM session WHERE id = $1 FOR UPDATE SKIP LOCKED', [last]);
+    await client.query('ROLLBACK');
+    await changing;
+    expect(free.rows).toEqual([{ id: last }]);
+  });
+});
