@@ -120,8 +120,8 @@ export interface SessionRecord {
   /** `closing`: the connection is gone; `orphan`: its node died and its service has not come back. */
   readonly state: 'open' | 'closing' | 'orphan';
   readonly isProtected: boolean;
-  /** It vouched for a task at some time. */
-  readonly hasClaimed: boolean;
+  /** It vouched for a task that had not ended, when it was written down or a little earlier. */
+  readonly holdsTasks: boolean;
   /** How long nothing has been heard; null while the session is open and not protected. */
   readonly silentMs: number | null;
 }

@@ -37,8 +37,6 @@ export interface SessionBirth {
   readonly openedAtMs: number;
   /** The latest sign of life, in patient time. */
   readonly lastSeenMs: number;
-  /** It had vouched for a task before it came here. */
-  readonly hasClaimed?: boolean;
 }
 
 const NO_TASKS: ReadonlyMap<string, number> = new Map();
@@ -81,13 +79,14 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   claims = 0;
   /** There is a record of it. */
   isWrittenDown = false;
+  /** The record says that it holds tasks. */
+  isHolderOnRecord = false;
   #isIdle = true;
   /** Anything complete was ever received on it. */
   hasSpoken = false;
   /** Until when it is awaited that a new connection turns out to be its return, in patient time; 0: it was never asked. */
   awaitedUntilMs = 0;
   #isClosed = false;
-  readonly #hadClaimed: boolean;
   /** Made at the first claim: most connections of a crowd that only looks have none. */
   #tasks: Map<string, number> | undefined;
 
@@ -103,7 +102,6 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     this.onExpired = birth.onExpired;
     this.openedAtMs = birth.openedAtMs;
     this.lastSeenMs = birth.lastSeenMs;
-    this.#hadClaimed = birth.hasClaimed ?? false;
     // One interval is a third of the TTL; half a one more is the network's.
     this.suspectAfterMs = birth.ttlMs / 2;
   }
@@ -179,11 +177,10 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   /** The session as it is to be written down, at a monotonic time. */
   record(monotonicMs: number): SessionRecord {
     const { id, door, address, owner, ttlMs } = this;
-    const hasClaimed = this.hasClaimed || this.#hadClaimed;
     const state = this.state === 'closing' || this.state === 'orphan' ? this.state : 'open';
     const isProtected = this.hearing === 'held';
     return {
-      ...{ id, door, address, owner, ttlMs, state, isProtected, hasClaimed },
+      ...{ id, door, address, owner, ttlMs, state, isProtected, holdsTasks: this.tasks.size > 0 },
       openedAgoMs: Math.round(monotonicMs - this.openedAtMs),
       silentMs: state === 'open' && !isProtected ? null : this.silentMs(),
     };

@@ -186,7 +186,7 @@ export class SessionEngine implements SessionKeeper {
     this.#holdAll(session, moved.tasks);
     if (session.state !== 'orphan') return session;
     // One whose tasks others have by now had come back before it was taken over.
-    if (moved.hasClaimed || session.tasks.size > 0) this.#noteAdopted(session);
+    if (moved.holdsTasks || session.tasks.size > 0) this.#noteAdopted(session);
     this.#settle(session);
     return session;
   }
@@ -432,6 +432,8 @@ export class SessionEngine implements SessionKeeper {
   /** When an open session is to be looked at next; now or earlier: its TTL is over. */
   #visitOpen(session: LiveSession, nowMs: number): number {
     const suspectAtMs = session.lastSeenMs + session.suspectAfterMs;
+    // Seldom enough that jobs which come and go on a connection cost no row each.
+    if (session.isWrittenDown && session.isHolderOnRecord !== session.tasks.size > 0) this.hooks.onChanged(session);
     if (nowMs >= suspectAtMs) {
       session.hearing = 'suspect';
       this.#suspects.add(session);

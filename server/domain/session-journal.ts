@@ -98,7 +98,10 @@ export class SessionJournal {
       const nowMs = clock.monotonicMs();
       const records = live.map((session) => session.record(nowMs));
       // Before the answer, which may get lost: a session that ends meanwhile is to be taken out again.
-      for (const session of live) session.isWrittenDown = true;
+      for (const session of live) {
+        session.isWrittenDown = true;
+        session.isHolderOnRecord = session.tasks.size > 0;
+      }
       await store.save(nodeId, records);
     }
     if (ended.length > 0) await this.#end(ended);

@@ -15,6 +15,7 @@ export interface SessionRow {
   readonly ttl_ms: number;
   readonly state: SessionRecord['state'];
   readonly is_protected: boolean;
+  /** It holds tasks that have not ended; the name is of a time in which it told of others too. */
   readonly has_claimed: boolean;
   readonly opened_ago_ms: number;
   readonly silent_ms: number | null;
@@ -36,7 +37,7 @@ export function recordOf(row: SessionRow): SessionRecord {
     openedAgoMs: row.opened_ago_ms,
     state: row.state,
     isProtected: row.is_protected,
-    hasClaimed: row.has_claimed,
+    holdsTasks: row.has_claimed,
     silentMs: row.silent_ms,
   };
 }

@@ -114,7 +114,7 @@ WITH n AS MATERIALIZED (
   AND NOT EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')
 )
 INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, has_claimed, opened_at, silent_since)
-SELECT t.session_id, n.id, 'tcp', max(t.addr), '', 0, 'open', false, true, n.started_at, n.renewed_at
+SELECT t.session_id, n.id, 'tcp', max(t.addr), '', 0, 'open', false, bool_or(t.${RUNS}), n.started_at, n.renewed_at
 FROM n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
 WHERE NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id)
 GROUP BY t.session_id, n.id, n.started_at, n.renewed_at

@@ -54,7 +54,7 @@ export class PostgresSessionStore implements SessionStore {
       records.map(({ isProtected }) => isProtected),
       records.map(({ openedAgoMs }) => openedAgoMs),
       records.map(({ silentMs }) => silentMs),
-      records.map(({ hasClaimed }) => hasClaimed),
+      records.map(({ holdsTasks }) => holdsTasks),
     ]);
   }
 

@@ -187,7 +187,7 @@ function sessionIdOf(node: { id: string }): string {
 
 function recordOf(id: string, more: Partial<SessionRecord> = {}): SessionRecord {
   const fixed = { id, door: 'tcp', address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 60_000 } as const;
-  return { ...fixed, state: 'open', isProtected: false, hasClaimed: true, silentMs: null, ...more };
+  return { ...fixed, state: 'open', isProtected: false, holdsTasks: true, silentMs: null, ...more };
 }
 
 describe.each([

@@ -43,7 +43,7 @@ async function serverWithTask(taskId: string) {
   const sessionId = node.id.slice(0, 13) + randomUUID().slice(13);
   const record = { id: sessionId, door: 'tcp', address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 0 } as const;
   await storage.sessions.save(node.id, [
-    { ...record, state: 'open', isProtected: false, hasClaimed: true, silentMs: null },
+    { ...record, state: 'open', isProtected: false, holdsTasks: true, silentMs: null },
   ]);
   await storage.tasks.writeBatch([registration(taskId, {}, { sessionId })]);
   const verdict: Lapse = { taskId, sessionId, epoch: 1, cause: 'heartbeat_timeout', silentMs: 30_000 };
@@ -171,7 +171,7 @@ it('two who take over at once get different sessions, and neither waits for the 
 
 describe('rows of sessions are locked in the order of their ids, so that no two of these wait for each other', () => {
   const open = { door: 'tcp', address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 0, state: 'open' } as const;
-  const recordOf = (id: string) => ({ ...open, id, isProtected: false, hasClaimed: true, silentMs: null });
+  const recordOf = (id: string) => ({ ...open, id, isProtected: false, holdsTasks: true, silentMs: null });
   const closing = (id: string) => ({ ...recordOf(id), state: 'closing' as const, silentMs: 1 });
   const ended = (id: string) => ({ id, silentMs: 1 });
 

@@ -563,7 +563,7 @@ function writeDownUnrecorded(database: MemoryDatabase, node: MemoryNode): void {
       owner: '',
       ttlMs: 30_000,
       openedAgoMs: 0,
-      hasClaimed: true,
+      holdsTasks: runningTasksOf(database, id).length > 0,
     } as const;
     database.sessions.set(
       id,

@@ -295,6 +295,21 @@ describe('sessions of a dead server', () => {
     expect(lapsed()).toHaveLength(11);
   });
 
+  it('are not hidden by those whose tasks had all ended: they have nothing to come back for', async () => {
+    const dying = await bench.startNode();
+    const all: Session[] = [];
+    for (let i = 0; i < 80; i++) {
+      all.push(await dying.openWith(`done-${i}`, `10.9.0.${i}`));
+      await dying.register(all[i] as Session, `done-${i}`, 'finish', 'update');
+    }
+    for (let i = 0; i < 12; i++) all.push(await dying.openWith(`orphan-${i}`, `10.8.0.${i}`));
+    await bench.passBeating(30_000, all);
+    dying.kill();
+    await bench.pass(15_000 + 62_000);
+    expect(lapsed()).toEqual([]);
+    expect(node.liveness.protections()).toMatchObject([{ protection: { lost: 12, of: 12 } }]);
+  });
+
   it('count among themselves: a crowd that lives here does not hide them, and they hide none of it', async () => {
     const crowd = await Crowd.of(200, 0);
     await orphans(20);
