@@ -278,7 +278,7 @@ export interface SessionStore {
   undone(claims: readonly ClaimedTask[]): Promise<(TaskVersion & { sessionId: string })[]>;
   /** Sessions of this node on record that are none of these, some of them, with their running tasks. */
   strays(nodeId: string, knownIds: readonly string[]): Promise<{ id: string; address: string; tasks: HeldTask[] }[]>;
-  /** Tasks of sessions that this node opened and that nobody has written down. */
+  /** Tasks of sessions that this node opened and that nobody knows: not written down, or over. */
   unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]>;
   /** For each of these sessions whether another node holds it now, and whether any task is still its own. */
   whereabouts(nodeId: string, ids: readonly string[]): Promise<ReadonlyMap<string, Whereabouts>>;

@@ -8,7 +8,8 @@
  *           with the next renewals, and asks the database again should the client come back there.
  * refresh   Sessions that are silent or waiting here may have gone elsewhere meanwhile: then nothing is to be decided
  *           about them here.
- * audit     A write whose answer was lost may have claimed a task without anybody noting it.
+ * audit     A write whose answer was lost, or that came late, may have claimed a task without anybody noting it. Looked for
+ *           after such a write, and now and then.
  * reassert  The database was away, and may be another one now: a standby that lacks the last of the history. Or it has lost
  *           what was written here, so quickly that nobody saw it go. What living sessions hold here is claimed again where
  *           that was undone, and sessions on record that are over are judged.
@@ -37,8 +38,8 @@ export interface TakeoverOptions {
 
 /** What moves at once: the database is done with it soon, and this process too. */
 const MAX_AT_ONCE: TakeoverLimits = { sessions: 1000, tasks: 5000 };
-/** In every so many rounds, dead nodes are looked at again that had nothing left. */
-const UNSETTLE_EVERY = 20;
+/** In every so many rounds, what late writes may have left is looked for: here, and at dead nodes that had nothing left. */
+const SEARCH_EVERY = 20;
 const MAX_REFRESHED = 20_000;
 /** Every other server renews its own lease at least once while so many renewals tell of a lease. */
 const TOLD_IN_RENEWALS = 3;
@@ -55,6 +56,7 @@ export class Takeover {
   /** Leases that came here, and how many renewals are still to tell of them. */
   readonly #taken = new Map<string, number>();
   #auditDue = false;
+  #unsettleDue = false;
   #reassertDue = false;
   #stopped = false;
 
@@ -129,6 +131,7 @@ export class Takeover {
   }
 
   async #runRound(): Promise<void> {
+    if (this.#rounds++ % SEARCH_EVERY === 0) this.#auditDue = this.#unsettleDue = true;
     try {
       await this.#reclaim();
       await this.#repair();
@@ -147,7 +150,8 @@ export class Takeover {
   async #adopt(): Promise<void> {
     const { store, mayAdopt, log, onAdopted } = this.options;
     if (!mayAdopt()) return;
-    if (this.#rounds++ % UNSETTLE_EVERY === 0) await store.unsettle();
+    if (this.#unsettleDue) await store.unsettle();
+    this.#unsettleDue = false;
     const adopted = { sessions: 0, tasks: 0 };
     try {
       while (mayAdopt() && !this.#stopped && (await this.#adoptSome(adopted)));

@@ -57,6 +57,11 @@ WHERE session.node_id = $1::uuid
     IS DISTINCT FROM (excluded.state, excluded.is_protected, excluded.has_claimed)`,
 };
 
+/** A task whose session, of this id, nobody knows: it is not on record, or is over. */
+function isUnattended(sessionId: string): string {
+  return `NOT EXISTS (SELECT FROM session s WHERE s.id = ${sessionId} AND s.state <> 'ended')`;
+}
+
 /** A session r that no node but $1 holds. */
 const IS_OURS = `NOT EXISTS (SELECT FROM session s WHERE s.id = r.id AND s.node_id <> $1::uuid)`;
 
@@ -103,8 +108,8 @@ export const SOMEBODY_DIED: Statement = {
 };
 
 /**
- * A node that died before it had written a session down left tasks whose session id is in its range. All of them are
- * looked at, which waits until nothing is left of the node that is written down.
+ * A node that died before it had written a session down left tasks whose session id is in its range; so does a late write
+ * for a session that is over. All of them are looked at, which waits until nothing is left of the node that is written down.
  */
 export const WRITE_DOWN_UNRECORDED: Statement = {
   name: 'session_write_down_unrecorded',
@@ -116,10 +121,12 @@ WITH n AS MATERIALIZED (
 INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, has_claimed, opened_at, silent_since)
 SELECT t.session_id, n.id, 'tcp', max(t.addr), '', 0, 'open', false, bool_or(t.${RUNS}), n.started_at, n.renewed_at
 FROM n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
-WHERE NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id)
+WHERE ${isUnattended('t.session_id')}
 GROUP BY t.session_id, n.id, n.started_at, n.renewed_at
 ORDER BY t.session_id
-ON CONFLICT (id) DO NOTHING RETURNING id`,
+ON CONFLICT (id) DO UPDATE SET
+  node_id = excluded.node_id, state = excluded.state, silent_since = excluded.silent_since, ended_at = NULL
+WHERE session.state = 'ended' RETURNING id`,
 };
 
 /**
@@ -170,7 +177,7 @@ export const UNSETTLE: Statement = {
   SELECT id FROM node WHERE is_settled AND lease_until < now() AND (
     EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')
     OR EXISTS (SELECT FROM task t WHERE t.session_id BETWEEN ${idRange('node.id')}
-      AND NOT EXISTS (SELECT FROM session s WHERE s.id = t.session_id))
+      AND ${isUnattended('t.session_id')})
   ) FOR NO KEY UPDATE SKIP LOCKED)`,
 };
 
@@ -229,7 +236,7 @@ FROM session s WHERE s.node_id = $1 AND s.state <> 'ended' AND NOT (s.id = ANY (
 export const UNATTENDED: Statement = {
   name: 'session_unattended',
   text: `SELECT id, session_id, epoch, addr FROM task WHERE session_id BETWEEN ${idRange('$1')} AND ${RUNS}
-  AND NOT EXISTS (SELECT FROM session s WHERE s.id = task.session_id)`,
+  AND ${isUnattended('task.session_id')}`,
 };
 
 export const WHEREABOUTS: Statement = {

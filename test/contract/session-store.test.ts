@@ -570,6 +570,20 @@ describe.each([
     ]);
   });
 
+  it('tasks that a late write claims for a session that is over are found, also when its node is dead', async () => {
+    const [node, other] = [await startNode(bench), await startNode(bench)];
+    const session = sessionIdOf(node);
+    await bench.sessions.save(node.id, [recordOf(session)]);
+    await bench.putTask('lapsed', session);
+    await bench.lapseTask('lapsed');
+    await bench.sessions.end(node.id, [{ id: session, silentMs: 1000 }]);
+    await bench.putTask('late', session);
+    expect(await bench.sessions.unattended(node.id)).toMatchObject([{ taskId: 'late', sessionId: session }]);
+    await bench.expireLease(node.id);
+    await bench.sessions.unsettle();
+    expect(await bench.sessions.adopt(other.id, ALL)).toMatchObject([{ id: session, tasks: [{ taskId: 'late' }] }]);
+  });
+
   it('whereabouts tell of every session that is asked for', async () => {
     const node = await startNode(bench);
     const [busy, idle, unknown] = [sessionIdOf(node), sessionIdOf(node), sessionIdOf(node)];

@@ -248,10 +248,11 @@ function hasLeftovers(database: MemoryDatabase, nodeId: string): boolean {
   return ofNode || unrecorded(database, nodeId).length > 0;
 }
 
-/** Tasks of sessions that a node opened and nobody wrote down. */
+/** Tasks of sessions that a node opened and nobody knows: not written down, or over. */
 function unrecorded(database: MemoryDatabase, nodeId: string): StoredTask[] {
   return [...database.tasks.values()].filter(
-    ({ sessionId }) => sessionId?.startsWith(nodeId.slice(0, 13)) && !database.sessions.has(sessionId),
+    ({ sessionId }) =>
+      sessionId?.startsWith(nodeId.slice(0, 13)) && (database.sessions.get(sessionId)?.state ?? 'ended') === 'ended',
   );
 }
 

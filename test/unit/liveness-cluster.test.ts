@@ -377,6 +377,40 @@ describe('a server that is stopped for longer than the TTL and goes on', () => {
   });
 });
 
+describe('a task that a late write claims for a session that nobody knows any more', () => {
+  const claimLate = async (node: TestNode, { id, address }: Session) => {
+    const late = { id, address, beat: () => {}, claimed: () => {} } as unknown as Session;
+    await node.register(late, 'late');
+  };
+
+  it.each(['nothing', 'a task'])('has its grace and lapses: the session held %s', async (held) => {
+    const node = await bench.startNode();
+    const session = node.open();
+    if (held === 'a task') await node.register(session, 'a');
+    await bench.pass(1000);
+    session.close();
+    await bench.pass(60_000);
+    await claimLate(node, session);
+    await bench.pass(20_000);
+    expect(bench.task('late').status).toBe('running');
+    await bench.pass(100_000);
+    expect(bench.task('late').status).toBe('shutdown');
+    expect(node.liveness.size).toBe(0);
+  });
+
+  it('lapses too where the server of the session is dead', async () => {
+    const [node, other] = [await bench.startNode(), await bench.startNode()];
+    const session = await node.openWith('a');
+    session.close();
+    await bench.pass(60_000);
+    node.kill();
+    await bench.pass(60_000);
+    await claimLate(other, session);
+    await bench.pass(200_000);
+    expect(bench.task('late').status).toBe('shutdown');
+  });
+});
+
 describe('a lease of a service', () => {
   const owner = 'token:builder';
 
