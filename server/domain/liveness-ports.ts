@@ -135,6 +135,15 @@ export interface HeldTask {
 /** A task that a session vouches for. */
 export interface ClaimedTask extends HeldTask {
   readonly sessionId: string;
+  /** How long ago the session claimed something the last time. */
+  readonly claimedAgoMs: number;
+}
+
+/** A task that is not its session's any more, with its version now. */
+export interface UndoneClaim extends TaskVersion {
+  readonly sessionId: string;
+  /** Another session has claimed it since, in the history that is. */
+  readonly isTheirs: boolean;
 }
 
 /** A version of a task. */
@@ -275,7 +284,7 @@ export interface SessionStore {
    * Of these claims those that a failover has undone, with the version of the task as it is now: it has another session and
    * no later epoch, and runs, or lapsed for that other session's sake.
    */
-  undone(claims: readonly ClaimedTask[]): Promise<(TaskVersion & { sessionId: string })[]>;
+  undone(claims: readonly ClaimedTask[]): Promise<UndoneClaim[]>;
   /** Sessions of this node on record that are none of these, some of them, with their running tasks. */
   strays(nodeId: string, knownIds: readonly string[]): Promise<{ id: string; address: string; tasks: HeldTask[] }[]>;
   /** Tasks of sessions that this node opened and that nobody knows: not written down, or over. */

@@ -75,8 +75,9 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   isContested = false;
   /** The node that was the last to hear it, where that is another one. */
   heardAt: string | undefined;
-  /** How often it claimed a task. */
+  /** How often it claimed a task, and when the last time, on the clock's monotonic time. */
   claims = 0;
+  claimedAtMs = 0;
   /** There is a record of it. */
   isWrittenDown = false;
   /** The record says that it holds tasks. */
@@ -146,9 +147,10 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     return this.#tasks !== undefined;
   }
 
-  hold(taskId: string, epoch: number): void {
+  hold(taskId: string, epoch: number, monotonicMs: number): void {
     this.#isIdle = false;
     this.claims++;
+    this.claimedAtMs = monotonicMs;
     (this.#tasks ??= new Map()).set(taskId, epoch);
   }
 

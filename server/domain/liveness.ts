@@ -150,7 +150,7 @@ export class Liveness implements SessionHost {
       onDoubt: (doubt) => this.#note('return_in_doubt', { ...doubt }),
     });
     this.#takeover = new Takeover({
-      ...{ nodeId: node.id, store: sessions, engine: this.#engine, claims: this.#claims, log },
+      ...{ nodeId: node.id, store: sessions, engine: this.#engine, claims: this.#claims, clock, log },
       history: options.lapses,
       mayAdopt: () => this.#lease.mayAdopt,
       onAdopted: (count, tasks) => this.#onAdopted(count, tasks),

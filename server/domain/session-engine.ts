@@ -354,7 +354,7 @@ export class SessionEngine implements SessionKeeper {
       if (owner.state === 'closing' || owner.state === 'orphan') this.#settle(owner);
     }
     this.#owners.set(taskId, session);
-    session.hold(taskId, epoch);
+    session.hold(taskId, epoch, this.options.clock.monotonicMs());
     this.#holders.add(session);
     this.#protection.noteBack(session.id);
     return true;

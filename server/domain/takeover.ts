@@ -11,11 +11,13 @@
  * audit     A write whose answer was lost, or that came late, may have claimed a task without anybody noting it. Looked for
  *           after such a write, and now and then.
  * reassert  The database was away, and may be another one now: a standby that lacks the last of the history. Or it has lost
- *           what was written here, so quickly that nobody saw it go. What living sessions hold here is claimed again where
- *           that was undone, and sessions on record that are over are judged.
+ *           what was written here, so quickly that nobody saw it go. What sessions hold here that have been heard since is
+ *           claimed again where that was undone, and sessions on record that are over are judged. Who has not been heard may
+ *           have gone elsewhere; what somebody has claimed in the history that is, is theirs.
  *
  * Whatever moves raises the epochs of its tasks, so that verdicts of where it came from are void.
  */
+import type { Clock } from './clock.js';
 import type { ClaimedTask, MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { Log, TaskStore } from './ports.js';
@@ -29,6 +31,7 @@ export interface TakeoverOptions {
   readonly history: Pick<TaskStore, 'hasLostWrites'>;
   readonly engine: SessionEngine;
   readonly claims: TaskClaims;
+  readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly log: Log;
   readonly mayAdopt: () => boolean;
   readonly onAdopted: (sessions: number, tasks: number) => void;
@@ -58,6 +61,8 @@ export class Takeover {
   #auditDue = false;
   #unsettleDue = false;
   #reassertDue = false;
+  /** Open sessions whose claims may be lost, and since when, in patient time, they have not been heard. */
+  readonly #unproved = new Map<string, number>();
   #stopped = false;
 
   constructor(private readonly options: TakeoverOptions) {}
@@ -252,7 +257,7 @@ export class Takeover {
   }
 
   async #reassert(): Promise<void> {
-    const { engine, history, log, nodeId, onUncertain } = this.options;
+    const { engine, history, log, nodeId, clock, onUncertain } = this.options;
     if (await history.hasLostWrites()) {
       log.warn(
         { node: nodeId },
@@ -260,29 +265,50 @@ export class Takeover {
       );
       this.#reassertDue = true;
     }
-    if (!this.#reassertDue) return;
-    this.#reassertDue = false;
+    if (this.#reassertDue) {
+      this.#reassertDue = false;
+      const sinceMs = engine.nowMs();
+      for (const session of engine.all()) {
+        if (session.state === 'open' && session.tasks.size > 0) this.#unproved.set(session.id, sinceMs);
+        if (session.isWrittenDown || session.hasClaimed) onUncertain(session);
+      }
+    } else if (this.#unproved.size === 0) return;
+    const heard = this.#heardAgain();
     try {
-      for (const claims of inParts(claimsOf(engine.all()))) await this.#claimUndone(claims);
+      for (const claims of inParts(claimsOf(heard, clock.monotonicMs()))) await this.#claimUndone(claims);
       await this.#judgeStrays();
     } catch (error) {
       this.#reassertDue = true;
       throw error;
     }
-    for (const session of engine.all()) if (session.isWrittenDown || session.hasClaimed) onUncertain(session);
+    for (const { id } of heard) this.#unproved.delete(id);
+  }
+
+  /** Those of the unproved that have been heard since; who has ended is forgotten. */
+  #heardAgain(): LiveSession[] {
+    const heard: LiveSession[] = [];
+    for (const [id, sinceMs] of this.#unproved) {
+      const session = this.options.engine.get(id);
+      if (session?.state !== 'open') this.#unproved.delete(id);
+      else if (session.lastSeenMs > sinceMs) heard.push(session);
+    }
+    return heard;
   }
 
   async #claimUndone(claims: readonly ClaimedTask[]): Promise<void> {
     const { store, engine, log } = this.options;
     const undone = await store.undone(claims);
     if (undone.length === 0) return;
-    log.warn({ tasks: undone.length }, 'the database has lost claims of sessions that live here; they are made again');
-    for (const { sessionId, taskId, revision } of undone) {
+    const lost = undone.filter(({ isTheirs }) => !isTheirs).length;
+    if (lost > 0)
+      log.warn({ tasks: lost }, 'the database has lost claims of sessions that live here; they are made again');
+    for (const { sessionId, taskId, revision, isTheirs } of undone) {
       const session = engine.get(sessionId);
       const epoch = session?.tasks.get(taskId);
       if (session?.state !== 'open' || epoch === undefined) continue;
       // Its epochs begin anew where the history ends.
       engine.release(session, taskId, epoch);
+      if (isTheirs) continue;
       const { failed } = await this.options.claims.claim(session, [{ taskId, revision }]);
       if (failed === 0) continue;
       session.claimed(taskId, epoch);
@@ -319,9 +345,10 @@ export class Takeover {
 }
 
 /** What open sessions hold. */
-function* claimsOf(sessions: Iterable<LiveSession>): Generator<ClaimedTask> {
-  for (const { id, state, tasks } of sessions) {
-    if (state === 'open') for (const [taskId, epoch] of tasks) yield { sessionId: id, taskId, epoch };
+function* claimsOf(sessions: Iterable<LiveSession>, monotonicMs: number): Generator<ClaimedTask> {
+  for (const { id, state, tasks, claimedAtMs } of sessions) {
+    const claimedAgoMs = Math.round(monotonicMs - claimedAtMs);
+    if (state === 'open') for (const [taskId, epoch] of tasks) yield { sessionId: id, taskId, epoch, claimedAgoMs };
   }
 }
 

@@ -214,11 +214,15 @@ export const LAPSED_OF: Statement = {
 WHERE lapsed_session_id = ANY ($1::uuid[]) AND ${IS_LAPSED} GROUP BY lapsed_session_id`,
 };
 
-/** $1 claims as JSON. Epochs only grow, so that only a lost end of the history leaves a task as it is looked for here. */
+/**
+ * $1 claims as JSON. Epochs only grow, so that only a lost end of the history leaves a task as it is looked for here. What was
+ * written later than the claim was written in the history that is, and so was a claim of the same epoch by somebody else.
+ */
 export const UNDONE: Statement = {
   name: 'session_undone',
-  text: `SELECT t.id, t.revision, i.session_id
-FROM json_to_recordset($1::json) AS i (id text, session_id uuid, epoch bigint)
+  text: `SELECT t.id, t.revision, i.session_id, t.${RUNS} AND t.session_id IS NOT NULL AND (
+  t.epoch = i.epoch OR t.updated_at > now() - i.claimed_ago_ms * interval '1 ms') AS is_theirs
+FROM json_to_recordset($1::json) AS i (id text, session_id uuid, epoch bigint, claimed_ago_ms bigint)
 CROSS JOIN LATERAL (SELECT * FROM task WHERE task.id = i.id) AS t
 WHERE t.epoch <= i.epoch AND t.session_id IS DISTINCT FROM i.session_id AND (t.${RUNS} OR ${IS_LAPSED})
   AND t.lapsed_session_id IS DISTINCT FROM i.session_id`,

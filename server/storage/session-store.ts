@@ -22,6 +22,7 @@ import {
   type SessionStore,
   type TaskVersion,
   type TakeoverLimits,
+  type UndoneClaim,
   type Whereabouts,
 } from '../domain/liveness-ports.js';
 import type { TaskMark } from '../domain/task.js';
@@ -117,15 +118,13 @@ export class PostgresSessionStore implements SessionStore {
     return new Map(rows.map((row) => [row.id, versionsOf(row)]));
   }
 
-  async undone(claims: readonly ClaimedTask[]): Promise<(TaskVersion & { sessionId: string })[]> {
-    const input = JSON.stringify(
-      claims.map(({ taskId, sessionId, epoch }) => ({ id: taskId, session_id: sessionId, epoch })),
-    );
-    const rows = await this.postgres.rows<{ id: string; revision: string; session_id: string }>(sql.UNDONE, [input]);
-    return rows.map(({ id, revision, session_id }) => ({
-      taskId: id,
-      revision: Number(revision),
-      sessionId: session_id,
+  async undone(claims: readonly ClaimedTask[]): Promise<UndoneClaim[]> {
+    const input = claims.map(({ taskId, sessionId, epoch, claimedAgoMs }) => ({
+      ...{ id: taskId, session_id: sessionId, epoch, claimed_ago_ms: claimedAgoMs },
+    }));
+    const rows = await this.postgres.rows<UndoneRow>(sql.UNDONE, [JSON.stringify(input)]);
+    return rows.map((row) => ({
+      ...{ taskId: row.id, revision: Number(row.revision), sessionId: row.session_id, isTheirs: row.is_theirs },
     }));
   }
 
@@ -202,6 +201,13 @@ interface TaskRow {
   readonly id: string;
   readonly session_id: string;
   readonly epoch: string;
+}
+
+interface UndoneRow {
+  readonly id: string;
+  readonly revision: string;
+  readonly session_id: string;
+  readonly is_theirs: boolean;
 }
 
 interface ListedRow extends SessionRow {

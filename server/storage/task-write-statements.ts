@@ -150,7 +150,8 @@ WHERE NOT EXISTS (SELECT FROM task_event e WHERE e.lane = written.lane AND e.bat
 
 /**
  * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own. Epochs only grow: a task with an earlier
- * one than the verdict's is in a history from which a failover has taken the claim, and nobody else vouches for it.
+ * one than the verdict's is in a history from which a failover has taken the claim. Nobody else vouches for it, unless it was
+ * written after the session was last heard: then somebody has claimed it in the history that is.
  */
 export const LAPSE: Statement = {
   name: 'task_lapse',
@@ -162,7 +163,9 @@ WITH input AS MATERIALIZED (
   SELECT i.*, t.status AS old_status, n.at FROM input i
   CROSS JOIN LATERAL (
     SELECT status FROM task WHERE task.id = i.task_id
-      AND (task.epoch < i.epoch OR task.epoch = i.epoch AND task.session_id = i.session_id) AND status NOT IN ('finish', 'shutdown') FOR NO KEY UPDATE
+      AND (task.epoch = i.epoch AND task.session_id = i.session_id
+        OR task.epoch < i.epoch AND task.updated_at <= ${NOW} - i.silent_ms * interval '1 ms')
+      AND status NOT IN ('finish', 'shutdown') FOR NO KEY UPDATE
   ) AS t
   CROSS JOIN LATERAL (SELECT CASE WHEN t.status IS NOT NULL THEN ${NOW} END AS at) AS n
 ), lapsed AS (

@@ -720,14 +720,24 @@ describe.each([
     await bench.putTask('taken', before);
     await bench.putTask('taken', before);
     await bench.putTask('taken', before);
-    const ids = ['same', 'undone', 'nobody', 'lapsed', 'own', 'ended', 'taken', 'gone'];
-    const found = await bench.sessions.undone(ids.map((taskId) => ({ taskId, sessionId: here, epoch: 2 })));
-    const told = found.map(({ taskId, sessionId, revision }) => [taskId, sessionId === here, revision]);
-    expect(told.sort()).toEqual([
-      ['lapsed', true, 2],
-      ['nobody', true, 1],
-      ['undone', true, 1],
+    await bench.putTask('theirs', before);
+    await bench.putTask('theirs', before);
+    const ids = ['same', 'undone', 'nobody', 'lapsed', 'own', 'ended', 'taken', 'gone', 'theirs'];
+    const undone = async (claimedAgoMs: number) => {
+      const claims = ids.map((taskId) => ({ taskId, sessionId: here, epoch: 2, claimedAgoMs }));
+      const found = await bench.sessions.undone(claims);
+      return found.map(({ taskId, sessionId, revision, isTheirs }) => [taskId, sessionId === here, revision, isTheirs]);
+    };
+    expect((await undone(0)).sort()).toEqual([
+      ['lapsed', true, 2, false],
+      ['nobody', true, 1, false],
+      ['theirs', true, 2, true],
+      ['undone', true, 1, false],
     ]);
+    // Who claimed the task after that has it in the history that is.
+    expect((await undone(60_000)).filter(([, , , isTheirs]) => isTheirs).map(([id]) => id)).toEqual(
+      expect.arrayContaining(['undone', 'theirs']),
+    );
   });
 
   it('sessions on record that their node does not know are told with their running tasks', async () => {

@@ -388,6 +388,12 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       },
     );
 
+    it('that was decided for a later epoch is void when somebody has claimed the task since the session was heard', async () => {
+      const changes = { epoch: 5, sessionId: OTHER_SESSION };
+      expect(await lapse('a', { ...changes, silentMs: 90_000 })).toEqual([]);
+      expect(await lapse('a', { ...changes, silentMs: 59_000 })).toEqual(['a']);
+    });
+
     it.each(['finish', 'shutdown'])('leaves a task alone that reported %s', async (status) => {
       await write(update('a', { status }));
       expect(await lapse('a')).toEqual([]);

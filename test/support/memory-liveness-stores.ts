@@ -26,6 +26,7 @@ import {
   type SessionStore,
   type TakeoverLimits,
   type TaskVersion,
+  type UndoneClaim,
   type Whereabouts,
 } from '../../server/domain/liveness-ports.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
@@ -342,13 +343,15 @@ class MemorySessionStore implements SessionStore {
     );
   }
 
-  undone(claims: readonly ClaimedTask[]): Promise<(TaskVersion & { sessionId: string })[]> {
+  undone(claims: readonly ClaimedTask[]): Promise<UndoneClaim[]> {
     return this.connection.run((database) =>
-      claims.flatMap(({ taskId, sessionId, epoch }) => {
+      claims.flatMap(({ taskId, sessionId, epoch, claimedAgoMs }) => {
         const task = database.tasks.get(taskId);
         if (!task || task.epoch > epoch || task.sessionId === sessionId) return [];
         const isLapsed = task.statusBefore !== '' && task.lapsedSessionId !== sessionId;
-        return !hasEnded(task.status) || isLapsed ? [{ taskId, sessionId, revision: task.revision }] : [];
+        const isLater = task.updatedAt.getTime() > database.clock.now().getTime() - claimedAgoMs;
+        const isTheirs = !hasEnded(task.status) && task.sessionId !== null && (task.epoch === epoch || isLater);
+        return !hasEnded(task.status) || isLapsed ? [{ taskId, sessionId, revision: task.revision, isTheirs }] : [];
       }),
     );
   }

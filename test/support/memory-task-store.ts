@@ -74,6 +74,8 @@ export function applyWrite(stored: StoredTask | undefined, write: TaskWrite, at:
 export function applyLapse(stored: StoredTask | undefined, lapse: Lapse, at: Date): Change | undefined {
   if (!stored || stored.epoch > lapse.epoch) return undefined;
   if (stored.epoch === lapse.epoch && stored.sessionId !== lapse.sessionId) return undefined;
+  const isLater = stored.updatedAt.getTime() > at.getTime() - Math.round(lapse.silentMs);
+  if (stored.epoch < lapse.epoch && isLater) return undefined;
   if (stored.status === 'finish' || stored.status === 'shutdown') return undefined;
   const task: StoredTask = {
     ...stored,

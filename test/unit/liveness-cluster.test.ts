@@ -100,6 +100,48 @@ describe('a failover of the database to a standby that lacks the last of the his
     expect([...bench.database.sessions.values()].filter(({ state }) => state !== 'ended')).toEqual([]);
   });
 
+  /** A service reports once more, and that is lost; it goes to another server, and registers there. */
+  async function moves(updates: number) {
+    const other = await bench.startNode();
+    const before = await node.openWith('a');
+    await bench.pass(1000);
+    const failOver = standby('a');
+    for (let update = 0; update < updates; update++) await node.register(before, 'a', 'running', 'update');
+    node.cut();
+    await bench.pass(500);
+    return { other, before, failOver };
+  }
+
+  it.each([1, 5])(
+    'leaves a service that went elsewhere its task: its old connection lost %i updates',
+    async (updates) => {
+      const { other, failOver } = await moves(updates);
+      await failOver(0, []);
+      node.cut();
+      const after = await other.openWith('a');
+      await bench.passBeating(5000, [after]);
+      node.mend();
+      await bench.passBeating(120_000, [after]);
+      expect(bench.task('a')).toMatchObject({ status: 'running', sessionId: after.id });
+      expect(bench.database.lapsed).toEqual([]);
+      await bench.pass(35_000);
+      expect(bench.task('a').status).toBe('shutdown');
+    },
+  );
+
+  it('leaves the task to who claimed it last, and alone, when both live', async () => {
+    const { other, before, failOver } = await moves(5);
+    await failOver(0, [before]);
+    node.cut();
+    await bench.passBeating(100, [before]);
+    const after = await other.openWith('a');
+    node.mend();
+    await bench.passBeating(60_000, [before, after]);
+    expect(bench.task('a').sessionId).toBe(after.id);
+    await bench.passBeating(60_000, [after]);
+    expect(bench.task('a')).toMatchObject({ status: 'running', sessionId: after.id });
+  });
+
   it('leaves a claim that somebody else has made since then theirs', async () => {
     const other = await bench.startNode();
     const before = await node.openWith('a');
