@@ -3,12 +3,15 @@
  *
  * A lease that is not open here may be at another node, or waiting after that died. Calls that write fetch it
  * (takeover.ts). A beat does not: as long as the node that holds it lives and hears us, it is only told (LeaseBeats), so
- * that a lease whose beats a balancer spreads over several nodes costs no row. It belongs to the owner that it was granted
- * to: for everybody else it does not exist.
+ * that a lease whose beats a balancer spreads over several nodes costs no row. Where telling takes too long, the lease is
+ * fetched after all, or its client told that it cannot be: no beat is taken for long that the holder cannot know of. Before a
+ * lease is judged, the other nodes are asked (lease-inquiries.ts). It belongs to the owner that it was granted to: for
+ * everybody else it does not exist.
  */
 import { randomBytes } from 'node:crypto';
 import type { Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
+import { LeaseInquiries } from './lease-inquiries.js';
 import type { LeaseBeats, LeaseHolder, PeerNode, SessionStore } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { SessionEngine } from './session-engine.js';
@@ -26,6 +29,8 @@ export interface LeasesOptions {
   readonly nodeId: string;
   /** The other nodes that live, as the last renewal told; none while this node is not sure to live itself. */
   readonly peers: () => readonly PeerNode[];
+  /** How long other nodes are waited for to tell whether they heard a lease that is silent here. */
+  readonly maxDoubtMs: number;
   /** How long a lease may be silent, where its client does not say so itself, in milliseconds. */
   readonly ttlMs: number;
   /** How many leases one owner may have at this node. */
@@ -62,6 +67,8 @@ interface Guest extends LeaseHolder {
   readonly owner: string;
   /** When the database was asked. */
   readonly askedAtMs: number;
+  /** When it was last heard here. */
+  heardAtMs: number;
 }
 
 /** More than a node has leases; those that were asked about first are asked about anew. */
@@ -75,11 +82,16 @@ export class Leases {
   readonly #guests = new Map<string, Guest>();
   /** The leases that were granted here by their owners, some of which may be over. */
   readonly #granted = new Map<string, Set<string>>();
-  /** When the other nodes were last asked about. */
-  #renewedAtMs = 0;
+  readonly #inquiries: LeaseInquiries;
 
   constructor(private readonly options: LeasesOptions) {
-    options.beats.join(options.nodeId, (nodeId, ids) => this.#onHeardElsewhere(nodeId, ids));
+    const { beats, nodeId, maxDoubtMs, clock, engine } = options;
+    this.#inquiries = new LeaseInquiries({ engine, beats, clock, maxDoubtMs });
+    beats.join(nodeId, {
+      onBeats: (from, ids) => this.#onHeardElsewhere(from, ids),
+      onAsked: (from, id, question) => beats.answer(from, id, question, this.#heardAgoMs(id)),
+      onAnswered: (from, id, question, agoMs) => this.#inquiries.onAnswered(from, id, question, agoMs),
+    });
   }
 
   /** Opens a lease. Throws REQUEST_INVALID for a TTL outside of LEASE_TTL_LIMITS, OVERLOADED for one too many. */
@@ -114,6 +126,7 @@ export class Leases {
     if (!this.#isHere(id, owner)) {
       const guest = await this.#guestOf(id, owner);
       if (guest) {
+        guest.heardAtMs = this.options.clock.monotonicMs();
         this.options.beats.tell(id);
         return termsOf({ id, ttlMs: guest.ttlMs });
       }
@@ -128,22 +141,32 @@ export class Leases {
 
   /** The lease of a node that hears us; undefined where it is to be fetched, or there is none. The answer holds for a TTL. */
   async #guestOf(id: string, owner: string): Promise<Guest | undefined> {
-    const { clock, store } = this.options;
+    const { clock, store, beats } = this.options;
     const nowMs = clock.monotonicMs();
     let guest = this.#guests.get(id);
     if (guest?.owner !== owner || nowMs - guest.askedAtMs >= guest.ttlMs) {
-      this.#guests.delete(id);
       const holder = isUuid(id) ? await store.holderOf(id, owner) : undefined;
       if (!holder) return undefined;
-      guest = { ...holder, owner, askedAtMs: nowMs };
+      guest = { ...holder, owner, askedAtMs: nowMs, heardAtMs: this.#guests.get(id)?.heardAtMs ?? -Infinity };
       this.#remember(id, guest);
     }
-    if (guest.isOpen && this.#peer(guest.nodeId)?.report.hearsBeats) return guest;
-    this.#guests.delete(id);
+    const isToldInTime = beats.untoldForMs < guest.ttlMs / BEATS_IN_A_TTL;
+    if (guest.isOpen && isToldInTime && this.#peer(guest.nodeId)?.report.hearsBeats) return guest;
     return undefined;
   }
 
+  /** How long ago a lease was heard here; undefined: not within its TTL, or it is not known here. */
+  #heardAgoMs(id: string): number | undefined {
+    const { engine, clock } = this.options;
+    const session = engine.get(id);
+    if (session?.state === 'open' && !session.isContested) return session.silentMs();
+    const guest = this.#guests.get(id);
+    const agoMs = clock.monotonicMs() - (guest?.heardAtMs ?? -Infinity);
+    return guest && agoMs < guest.ttlMs ? Math.round(agoMs) : undefined;
+  }
+
   #remember(id: string, guest: Guest): void {
+    this.#guests.delete(id);
     this.#guests.set(id, guest);
     if (this.#guests.size <= MAX_GUESTS) return;
     for (const [first] of this.#guests) return void this.#guests.delete(first);
@@ -167,27 +190,20 @@ export class Leases {
 
   /** What the last renewal told of other nodes is new. Leases that were last heard at one that died wait like its own. */
   onRenewed(): void {
-    const { clock, engine } = this.options;
-    this.#renewedAtMs = clock.monotonicMs();
+    const { engine } = this.options;
+    this.#inquiries.tidy();
     for (const session of [...engine.suspects]) {
       if (session.heardAt !== undefined && !this.#peer(session.heardAt)) engine.orphan(session);
     }
   }
 
-  /**
-   * Whether a lease that is silent here may have been heard elsewhere: what is heard there does not reach us, or has not
-   * for long enough to tell of its next beat; or the node that heard it last may have died before its time was over.
-   */
+  /** Whether a lease that is silent here may have been heard elsewhere: the others that live are asked. */
   mayBeHeardElsewhere(session: LiveSession): boolean {
     if (session.door !== 'grpc') return false;
-    const { beats, peers, clock } = this.options;
-    if (peers().length > 0 && beats.heardForMs < session.ttlMs / 2) return true;
-    if (session.heardAt === undefined) return false;
-    const peer = this.#peer(session.heardAt);
     // Dead: the next renewal makes it an orphan.
-    if (!peer) return true;
-    const renewedAgoMs = clock.monotonicMs() - this.#renewedAtMs + peer.renewedAgoMs;
-    return renewedAgoMs > session.silentMs() - session.ttlMs;
+    if (session.heardAt !== undefined && !this.#peer(session.heardAt)) return true;
+    const peers = this.options.peers();
+    return peers.length > 0 && !this.#inquiries.isOver(session, peers);
   }
 
   /** The session of a lease, for a call on it, which is a sign of life. Throws LEASE_NOT_FOUND. */

@@ -175,10 +175,25 @@ export interface TakeoverLimits {
 export interface LeaseBeats {
   /** For how long what other nodes tell has arrived here without a break, in milliseconds; 0: it does not. */
   readonly heardForMs: number;
+  /** For how long the first beat has waited that is not told yet, in milliseconds; 0: none waits. */
+  readonly untoldForMs: number;
   /** Tells the other nodes, soon and until it is done, that a lease was heard here. */
   tell(leaseId: string): void;
+  /** Asks the other nodes, soon and until it is done, when they heard a lease. */
+  ask(leaseId: string, question: number): void;
+  /** Answers a question of another node, soon and until it is done; undefined: it was not heard here. */
+  answer(nodeId: string, leaseId: string, question: number, heardAgoMs: number | undefined): void;
+  /** Finds out whether anything is heard at all; if not, `heardForMs` begins anew. */
+  probe(): void;
   /** Names this node to the others, and takes what they tell. Once, before `tell`. */
-  join(nodeId: string, onBeats: (fromNodeId: string, leaseIds: readonly string[]) => void): void;
+  join(nodeId: string, hooks: LeaseBeatsHooks): void;
+}
+
+/** What other nodes tell of leases. */
+export interface LeaseBeatsHooks {
+  onBeats(fromNodeId: string, leaseIds: readonly string[]): void;
+  onAsked(fromNodeId: string, leaseId: string, question: number): void;
+  onAnswered(fromNodeId: string, leaseId: string, question: number, heardAgoMs: number | undefined): void;
 }
 
 /** Who holds a lease. */

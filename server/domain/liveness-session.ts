@@ -116,6 +116,14 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     if (this.hearing !== 'fresh') this.keeper.onHeardAgain(this, gapMs);
   }
 
+  /** Another node heard it so long ago; false when something later was known. */
+  heardAgo(agoMs: number): boolean {
+    const heardMs = this.keeper.nowMs() - agoMs;
+    if (heardMs <= this.lastSeenMs) return false;
+    this.lastSeenMs = heardMs;
+    return true;
+  }
+
   heartbeat(): void {
     this.beat();
     if (!this.#isIdle) return;

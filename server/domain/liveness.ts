@@ -110,6 +110,8 @@ const PURGE_EVERY_MS = 10 * 60_000;
 const NODE_KEPT_MS = 24 * 3_600_000;
 const MAX_EVENTS_LISTED = 1000;
 const LEASES_PER_OWNER = 2000;
+/** Longer than a statement takes that fails on a connection which stands still. */
+const MIN_DOUBT_MS = 15_000;
 /** How often it is told that an owner has reached a limit. */
 const LIMIT_TOLD_EVERY_MS = 10 * 60_000;
 const MAX_LIMITS_TOLD = 1000;
@@ -160,6 +162,8 @@ export class Liveness implements SessionHost {
     this.leases = new Leases({
       ...{ engine: this.#engine, takeover: this.#takeover, claims: this.#claims, store: sessions, ttlMs },
       ...{ nodeId: node.id, beats: options.beats, clock, peers: () => (this.#lease.isHeld ? this.#peers : []) },
+      // A node that does not answer is missed within a lease, and that is known here with the next renewal.
+      maxDoubtMs: Math.max(MIN_DOUBT_MS, 1.5 * leaseMs),
       maxPerOwner: options.leasesPerOwner ?? LEASES_PER_OWNER,
       onExceeded: (owner) => this.noteLimit(owner, 'leases'),
       onGranted: (session) => this.#journal.note(session),

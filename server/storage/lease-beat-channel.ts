@@ -1,37 +1,46 @@
 /**
- * Beats of leases between nodes, by NOTIFY: no row is written for them. Many are told at once, each lease once in a round,
- * and told again until the database has taken them.
+ * Beats of leases between nodes, and questions about them, by NOTIFY: no row is written for them. Each kind has a queue of
+ * its own, so that an answer does not wait for beats that a stuck connection holds up.
+ *
+ *   beats      <from> <lease> <lease> …
+ *   questions  <from> <lease>:<question> …
+ *   answers    <from> <to>:<lease>:<question>:<heard so many ms ago, or nothing> …
  */
-import type { Clock, Timer } from '../domain/clock.js';
-import type { LeaseBeats } from '../domain/liveness-ports.js';
+import type { Clock } from '../domain/clock.js';
+import type { LeaseBeats, LeaseBeatsHooks } from '../domain/liveness-ports.js';
 import type { Log } from '../domain/ports.js';
 import type { NotificationListener } from './notification-listener.js';
-import type { Postgres, Statement } from './postgres.js';
-
-const CHANNEL = 'taskdash_lease_beat';
-const NOTIFY: Statement = { name: 'lease_beat_notify', text: 'SELECT pg_notify($1, $2)' };
-const TELL_EVERY_MS = 200;
-const RETRY_MS = 500;
-/** A payload has room for 8000 bytes; an id takes 37. */
-const MAX_IDS = 200;
+import { NotificationQueue } from './notification-queue.js';
+import type { Postgres } from './postgres.js';
 
 export class LeaseBeatChannel implements LeaseBeats {
   #nodeId = '';
-  readonly #waiting = new Set<string>();
-  #onBeats: (fromNodeId: string, leaseIds: readonly string[]) => void = () => {};
-  #timer: Timer | undefined;
-  #isTelling = false;
-  #stopped = false;
+  #hooks: LeaseBeatsHooks | undefined;
+  readonly #beats: NotificationQueue;
+  readonly #questions: NotificationQueue;
+  readonly #answers: NotificationQueue;
 
   constructor(
-    private readonly postgres: Postgres,
+    postgres: Postgres,
     private readonly notifications: NotificationListener,
-    private readonly clock: Clock,
-    private readonly log: Log,
+    clock: Clock,
+    log: Log,
   ) {
-    notifications.on(CHANNEL, (payload) => {
-      const [sender = '', ...ids] = payload.split(' ');
-      if (sender !== this.#nodeId) this.#onBeats(sender, ids);
+    const queue = (channel: string, take: (from: string, entries: readonly string[]) => void) => {
+      notifications.on(channel, (payload) => {
+        const [from = '', ...entries] = payload.split(' ');
+        if (from !== this.#nodeId) take(from, entries);
+      });
+      return new NotificationQueue(channel, () => this.#nodeId, postgres, clock, log);
+    };
+    this.#beats = queue('taskdash_lease_beat', (from, ids) => this.#hooks?.onBeats(from, ids));
+    this.#questions = queue('taskdash_lease_question', (from, entries) => {
+      for (const [id = '', question] of entries.map(partsOf)) this.#hooks?.onAsked(from, id, Number(question));
+    });
+    this.#answers = queue('taskdash_lease_answer', (from, entries) => {
+      for (const [to, id = '', question, heard] of entries.map(partsOf)) {
+        if (to === this.#nodeId) this.#hooks?.onAnswered(from, id, Number(question), heard ? Number(heard) : undefined);
+      }
     });
   }
 
@@ -39,44 +48,37 @@ export class LeaseBeatChannel implements LeaseBeats {
     return this.notifications.listeningForMs;
   }
 
-  tell(leaseId: string): void {
-    this.#waiting.add(leaseId);
-    this.#arm(TELL_EVERY_MS);
+  get untoldForMs(): number {
+    return this.#beats.waitsForMs;
   }
 
-  join(nodeId: string, onBeats: (fromNodeId: string, leaseIds: readonly string[]) => void): void {
+  tell(leaseId: string): void {
+    this.#beats.add(leaseId, leaseId);
+  }
+
+  ask(leaseId: string, question: number): void {
+    this.#questions.add(leaseId, `${leaseId}:${question}`);
+  }
+
+  answer(nodeId: string, leaseId: string, question: number, heardAgoMs: number | undefined): void {
+    this.#answers.add(`${nodeId}:${leaseId}`, `${nodeId}:${leaseId}:${question}:${heardAgoMs ?? ''}`);
+  }
+
+  probe(): void {
+    this.notifications.probe();
+  }
+
+  join(nodeId: string, hooks: LeaseBeatsHooks): void {
     this.#nodeId = nodeId;
-    this.#onBeats = onBeats;
+    this.#hooks = hooks;
   }
 
   /** Tells no more; idempotent. */
   stop(): void {
-    this.#stopped = true;
-    this.#timer?.cancel();
+    for (const queue of [this.#beats, this.#questions, this.#answers]) queue.stop();
   }
+}
 
-  #arm(delayMs: number): void {
-    if (this.#timer || this.#isTelling || this.#stopped) return;
-    this.#timer = this.clock.schedule(delayMs, () => {
-      this.#timer = undefined;
-      void this.#tellAll();
-    });
-  }
-
-  async #tellAll(): Promise<void> {
-    this.#isTelling = true;
-    let nextMs = TELL_EVERY_MS;
-    try {
-      while (this.#waiting.size > 0 && !this.#stopped) {
-        const ids = [...this.#waiting].slice(0, MAX_IDS);
-        await this.postgres.rows(NOTIFY, [CHANNEL, [this.#nodeId, ...ids].join(' ')]);
-        for (const id of ids) this.#waiting.delete(id);
-      }
-    } catch (error) {
-      nextMs = RETRY_MS;
-      this.log.warn({ err: error }, 'other nodes could not be told that their leases were heard here; told again soon');
-    }
-    this.#isTelling = false;
-    if (this.#waiting.size > 0) this.#arm(nextMs);
-  }
+function partsOf(entry: string): string[] {
+  return entry.split(':');
 }

@@ -40,6 +40,7 @@ export class NotificationListener {
   #candidate: pg.Client | undefined;
   #retry: Timer | undefined;
   #probe: Timer | undefined;
+  #isProbing = false;
   #retryMs = RETRY_FIRST_MS;
   #sinceMs = Infinity;
   /** What is to arrive, and what then happens. */
@@ -114,17 +115,26 @@ export class NotificationListener {
     this.#client = client;
     this.#retryMs = RETRY_FIRST_MS;
     this.#sinceMs = this.settings.clock.monotonicMs();
-    this.#scheduleProbe(client);
+    this.#scheduleProbe();
     for (const callback of this.#onListening) callback();
   }
 
-  #scheduleProbe(client: pg.Client): void {
-    this.#probe = this.settings.clock.schedule(PROBE_EVERY_MS, () => {
-      this.#hearItself().then(
-        () => this.#client === client && this.#scheduleProbe(client),
+  #scheduleProbe(): void {
+    this.#probe = this.settings.clock.schedule(PROBE_EVERY_MS, () => this.probe());
+  }
+
+  /** Finds out whether the connection still hears, now; it is another one soon if not. */
+  probe(): void {
+    const client = this.#client;
+    if (!client || this.#isProbing) return;
+    this.#isProbing = true;
+    this.#probe?.cancel();
+    this.#hearItself()
+      .finally(() => (this.#isProbing = false))
+      .then(
+        () => this.#client === client && this.#scheduleProbe(),
         (error: unknown) => this.#onLost(client, error),
       );
-    });
   }
 
   /** Resolves when what is sent on a connection of the pool has arrived here. */

@@ -213,11 +213,62 @@ describe('a listening connection', () => {
 });
 
 describe('beats of leases', () => {
+  const DEAF = { onBeats: () => {}, onAsked: () => {}, onAnswered: () => {} };
+
+  it('are asked for, and answered to who asked alone', async () => {
+    const nodes = [await startNode(), await startNode(), await startNode()].map(({ listener: { beats } }) => beats);
+    const heard: (string | number | undefined)[][] = [];
+    for (const [place, beats] of nodes.entries()) {
+      beats.join(`node-${place}`, {
+        ...DEAF,
+        onAsked: (from, id, question) => beats.answer(from, id, question, id === 'lease-1' ? place * 100 : undefined),
+        onAnswered: (from, ...answer) => heard.push([`node-${place}`, from, ...answer]),
+      });
+    }
+    nodes[0]?.ask('lease-1', 7);
+    nodes[0]?.ask('lease-2', 8);
+    clock.advance(200);
+    await until(() => clock.pendingTimers >= 5);
+    clock.advance(200);
+    await until(() => heard.length === 4);
+    expect(heard.sort()).toEqual([
+      ['node-0', 'node-1', 'lease-1', 7, 100],
+      ['node-0', 'node-1', 'lease-2', 8, undefined],
+      ['node-0', 'node-2', 'lease-1', 7, 200],
+      ['node-0', 'node-2', 'lease-2', 8, undefined],
+    ]);
+  });
+
+  it('that cannot be told are known to wait, and for how long', async () => {
+    const { listener } = await startNode();
+    expect(listener.beats.untoldForMs).toBe(0);
+    await dataSource.destroy();
+    listener.beats.tell('lease-1');
+    clock.advance(200);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    clock.advance(100);
+    listener.beats.tell('lease-1');
+    expect(listener.beats.untoldForMs).toBe(300);
+    await dataSource.initialize();
+    clock.advance(500);
+    await until(() => listener.beats.untoldForMs === 0);
+  });
+
+  it('find out at once whether they are heard, when somebody doubts it', async () => {
+    const { listener } = await startNode();
+    proxy.stall();
+    listener.beats.probe();
+    await until(() => !listener.isListening);
+  });
+
   it('that are heard here are told to other nodes soon, each lease once in a round, and not to ourselves', async () => {
     const [here, there] = [await startNode(), await startNode()];
     const [own, told]: string[][] = [[], []];
-    here.listener.beats.join('here', (_from, ids) => own?.push(...ids));
-    there.listener.beats.join('there', (from, ids) => told?.push(...ids.map((id) => `${from} ${id}`)));
+    here.listener.beats.join('here', { ...DEAF, onBeats: (_from, ids) => own?.push(...ids) });
+    there.listener.beats.join('there', {
+      ...DEAF,
+      onBeats: (from, ids) => told?.push(...ids.map((id) => `${from} ${id}`)),
+    });
     const ids = Array.from({ length: 450 }, (_, i) => `00000000-0000-4000-8000-${String(i).padStart(12, '0')}`);
     for (const id of [...ids, ...ids]) here.listener.beats.tell(id);
     expect(told).toEqual([]);
@@ -231,7 +282,7 @@ describe('beats of leases', () => {
   it('are told again until the database has taken them', async () => {
     const [here, there] = [await startNode(), await startNode()];
     const told: string[] = [];
-    there.listener.beats.join('there', (_from, ids) => told.push(...ids));
+    there.listener.beats.join('there', { ...DEAF, onBeats: (_from, ids) => told.push(...ids) });
     await dataSource.destroy();
     here.listener.beats.tell('lease-1');
     clock.advance(200);

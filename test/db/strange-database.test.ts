@@ -193,6 +193,17 @@ describe('the schema of the tables', () => {
   });
 });
 
+describe('a database that ends idle connections', () => {
+  it('leaves those of a server alone, that which listens too', async () => {
+    const database = await newDatabase();
+    await run(database.url, `ALTER DATABASE ${database.name} SET idle_session_timeout = '300ms'`);
+    const storage = await open(database.url);
+    while (storage.beats.heardForMs === 0) await storage.postgres.adHocRows('SELECT pg_sleep(0.01)', []);
+    await storage.postgres.adHocRows('SELECT pg_sleep(1.5)', []);
+    expect(storage.beats.heardForMs).toBeGreaterThan(1400);
+  });
+});
+
 describe('a database URL with options of its own', () => {
   it('keeps them, and ours beside them', async () => {
     const database = await newDatabase();

@@ -9,6 +9,7 @@ import {
   type EndedSession,
   type HeldTask,
   type LeaseBeats,
+  type LeaseBeatsHooks,
   type LeaseHolder,
   type ListedSession,
   type MovedSession,
@@ -149,9 +150,15 @@ export class MemoryTaskWrites {
 /** Beats of leases between nodes, in the next turn. */
 export class MemoryLeaseBeats implements LeaseBeats {
   #nodeId = '';
-  #onBeats: (fromNodeId: string, ids: readonly string[]) => void = () => {};
+  #hooks: LeaseBeatsHooks | undefined;
+  untoldForMs = 0;
+  /** Nothing that is told arrives: the connection for it stands still. */
+  isStuck = false;
   /** 0: deaf, as when the listening connection is down. */
   heardForMs = Infinity;
+  /** Nothing arrives, without anybody having noticed; and nobody here runs any more. */
+  isDeaf: () => boolean = () => false;
+  probes = 0;
 
   constructor(
     private readonly connection: MemoryConnection,
@@ -161,20 +168,36 @@ export class MemoryLeaseBeats implements LeaseBeats {
   }
 
   tell(leaseId: string): void {
+    if (!this.isStuck) this.#send((hooks) => hooks.onBeats(this.#nodeId, [leaseId]));
+  }
+
+  ask(leaseId: string, question: number): void {
+    this.#send((hooks) => hooks.onAsked(this.#nodeId, leaseId, question));
+  }
+
+  answer(nodeId: string, leaseId: string, question: number, heardAgoMs: number | undefined): void {
+    this.#send((hooks) => hooks.onAnswered(this.#nodeId, leaseId, question, heardAgoMs), nodeId);
+  }
+
+  probe(): void {
+    this.probes++;
+  }
+
+  #send(say: (hooks: LeaseBeatsHooks) => void, to?: string): void {
     void this.connection
       .run(({ beats }) => {
-        for (const other of beats) if (other !== this) other.hear(this.#nodeId, leaseId);
+        for (const other of beats) if (other !== this && (to ?? other.#nodeId) === other.#nodeId) other.#hear(say);
       })
       .catch(() => {});
   }
 
-  hear(fromNodeId: string, leaseId: string): void {
-    if (this.heardForMs > 0 && !this.connection.failure) this.#onBeats(fromNodeId, [leaseId]);
+  #hear(say: (hooks: LeaseBeatsHooks) => void): void {
+    if (this.heardForMs > 0 && !this.connection.failure && !this.isDeaf() && this.#hooks) say(this.#hooks);
   }
 
-  join(nodeId: string, onBeats: (fromNodeId: string, ids: readonly string[]) => void): void {
+  join(nodeId: string, hooks: LeaseBeatsHooks): void {
     this.#nodeId = nodeId;
-    this.#onBeats = onBeats;
+    this.#hooks = hooks;
   }
 }
 

@@ -593,6 +593,67 @@ describe('a lease of a service', () => {
     expect(lapsed()).toEqual([]);
   });
 
+  describe('that beats elsewhere, and of which its server hears nothing', () => {
+    let first: TestNode;
+    let second: TestNode;
+    let lease: string;
+
+    beforeEach(async () => {
+      [first, second] = [await bench.startNode(), await bench.startNode()];
+      lease = first.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 6000 }).sessionId;
+      await first.register(await first.liveness.leases.sessionOf(lease, owner), 'a');
+      await bench.pass(4000);
+    });
+
+    const beat = async (forMs: number) => {
+      for (let passedMs = 0; passedMs < forMs; passedMs += 1000) {
+        await second.liveness.leases.renew(lease, owner);
+        await bench.pass(1000);
+      }
+    };
+
+    it('lives: the other one is asked, however long it cannot tell', async () => {
+      second.connection.beats.isStuck = true;
+      await beat(60_000);
+      expect(lapsed()).toEqual([]);
+      await bench.pass(13_000);
+      expect(lapsed()).toEqual(['a']);
+    });
+
+    it('is fetched by the other one when it has not been able to tell for a third of the TTL', async () => {
+      second.connection.beats.isStuck = true;
+      const { epoch } = bench.task('a');
+      second.connection.beats.untoldForMs = 1999;
+      await second.liveness.leases.renew(lease, owner);
+      expect(bench.task('a').epoch).toBe(epoch);
+      second.connection.beats.untoldForMs = 2000;
+      await second.liveness.leases.renew(lease, owner);
+      expect(bench.task('a').epoch).toBe(epoch + 1);
+    });
+
+    it('lives though its server does not hear and has not noticed: without an answer it tries whether it does', async () => {
+      const { beats } = first.connection;
+      beats.isDeaf = () => beats.probes === 0;
+      await beat(60_000);
+      expect(beats.probes).toBeGreaterThan(0);
+      expect(lapsed()).toEqual([]);
+    });
+
+    it('is judged in the end when nobody answers', async () => {
+      first.connection.beats.isDeaf = () => true;
+      await bench.pass(12_000);
+      expect(lapsed()).toEqual([]);
+      await bench.pass(9000);
+      expect(lapsed()).toEqual(['a']);
+    });
+
+    it('is judged though the way on which it would be heard breaks again and again', async () => {
+      first.connection.beats.heardForMs = 1;
+      await bench.pass(7000);
+      expect(lapsed()).toEqual(['a']);
+    });
+  });
+
   it('may be beaten on two servers in turn', async () => {
     const nodes = [await bench.startNode(), await bench.startNode()];
     const { sessionId } = (nodes[0] as TestNode).liveness.leases.grant({ address: '10.0.0.1', owner });
