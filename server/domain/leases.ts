@@ -9,7 +9,7 @@
  * everybody else it does not exist.
  */
 import { randomBytes } from 'node:crypto';
-import type { Clock } from './clock.js';
+import { delay, type Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
 import { LeaseInquiries } from './lease-inquiries.js';
 import type { LeaseBeats, LeaseHolder, PeerNode, SessionStore } from './liveness-ports.js';
@@ -37,7 +37,8 @@ export interface LeasesOptions {
   readonly maxPerOwner: number;
   /** An owner wanted more. */
   readonly onExceeded: (owner: string) => void;
-  readonly onGranted: (session: LiveSession) => void;
+  /** Resolves when a lease has been written down, if the database takes it now. */
+  readonly onGranted: (session: LiveSession) => Promise<void>;
   /** Resolves when the end of a lease has been written down, if the database takes it now. */
   readonly onRevoked: () => Promise<void>;
 }
@@ -71,6 +72,8 @@ interface Guest extends LeaseHolder {
   heardAtMs: number;
 }
 
+/** How long a client waits until its new lease is known everywhere. */
+const WRITTEN_WITHIN_MS = 2000;
 /** More than a node has leases; those that were asked about first are asked about anew. */
 const MAX_GUESTS = 50_000;
 const BEATS_IN_A_TTL = 3;
@@ -94,14 +97,20 @@ export class Leases {
     });
   }
 
-  /** Opens a lease. Throws REQUEST_INVALID for a TTL outside of LEASE_TTL_LIMITS, OVERLOADED for one too many. */
-  grant(request: LeaseRequest): LeaseTerms {
+  /**
+   * Opens a lease, and waits until it is written down, so that every node knows it; where the database does not take it in
+   * time, it works at this node alone until it does. Throws REQUEST_INVALID for a TTL outside of LEASE_TTL_LIMITS, OVERLOADED
+   * for one too many.
+   */
+  async grant(request: LeaseRequest): Promise<LeaseTerms> {
     const { address, owner, onExpired = () => {} } = request;
     const ttlMs = request.ttlMs ? checkTtl(request.ttlMs) : this.options.ttlMs;
     const granted = this.#requireRoom(owner);
     const session = this.options.engine.open({ door: 'grpc', address, owner, ttlMs, onExpired });
     granted.add(session.id);
-    this.options.onGranted(session);
+    const late = new AbortController();
+    await Promise.race([this.options.onGranted(session), delay(this.options.clock, WRITTEN_WITHIN_MS, late.signal)]);
+    late.abort();
     return termsOf(session);
   }
 

@@ -11,7 +11,7 @@
  *   resumption       services that reconnect and only beat
  *   session-marks    suspect, unconfirmed, protected, flapping
  *   session-list     the live sessions as people see them
- *   leases           sessions without a connection of their own
+ *   leases           sessions without a connection of their own (with lease-inquiries)
  *
  * Every renewal of the lease drives what looks beyond this node: taking over, taking back, marks, orders.
  */
@@ -166,7 +166,10 @@ export class Liveness implements SessionHost {
       maxDoubtMs: Math.max(MIN_DOUBT_MS, 1.5 * leaseMs),
       maxPerOwner: options.leasesPerOwner ?? LEASES_PER_OWNER,
       onExceeded: (owner) => this.noteLimit(owner, 'leases'),
-      onGranted: (session) => this.#journal.note(session),
+      onGranted: (session) => {
+        this.#journal.note(session);
+        return this.#journal.settled();
+      },
       onRevoked: () => this.#journal.settled(),
     });
     this.#list = new SessionList({ store: sessions, engine: this.#engine, marks: this.marks, clock, nodeId: node.id });

@@ -22,7 +22,7 @@ const TAKEN_OVER_MS = 15_000;
 
 it('a lease that was written down and then revoked is over at once, on every server', async () => {
   const [node, other] = [await bench.startNode(), await bench.startNode()];
-  const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner: 'token:ci' });
+  const { sessionId } = await node.liveness.leases.grant({ address: '10.0.0.1', owner: 'token:ci' });
   const session = await node.liveness.leases.sessionOf(sessionId, 'token:ci');
   await node.register(session, 'a');
   await bench.pass(1000);
@@ -459,7 +459,7 @@ describe('a lease of a service', () => {
   it('tells when the next beat is due, a little different each time and never late', async () => {
     const node = await bench.startNode();
     const hints = new Set<number>();
-    const { sessionId, ttlMs } = node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 12_000 });
+    const { sessionId, ttlMs } = await node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 12_000 });
     expect(ttlMs).toBe(12_000);
     for (let i = 0; i < 50; i++) {
       const { nextBeatInMs } = await node.liveness.leases.renew(sessionId, owner);
@@ -472,27 +472,51 @@ describe('a lease of a service', () => {
 
   it.each([4999, 600_001, 1.5, -1])('refuses a TTL of %d ms', async (ttlMs) => {
     const node = await bench.startNode();
-    expect(() => node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs })).toThrow(/ttl must be 5 to 600/);
+    await expect(node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs })).rejects.toThrow(
+      /ttl must be 5 to 600/,
+    );
   });
 
   it('is refused beyond so many of one owner, which log and events tell once, until some are over', async () => {
     const node = await bench.startNode({ leasesPerOwner: 3 });
-    const grant = (by = owner) => node.liveness.leases.grant({ address: '10.0.0.1', owner: by }).sessionId;
-    const leases = [grant(), grant(), grant()];
-    for (let i = 0; i < 5; i++) expect(() => grant()).toThrow(/has 3 leases at this server/);
-    grant('token:other');
+    const grant = async (by = owner) =>
+      (await node.liveness.leases.grant({ address: '10.0.0.1', owner: by })).sessionId;
+    const leases = [await grant(), await grant(), await grant()];
+    for (let i = 0; i < 5; i++) await expect(grant()).rejects.toThrow(/has 3 leases at this server/);
+    await grant('token:other');
     await bench.pass(1000);
     expect(bench.database.events).toMatchObject([{ kind: 'limit_reached', details: { owner, limit: 'leases' } }]);
     await node.liveness.leases.revoke(leases[0] as string, owner);
-    grant();
+    await grant();
     await bench.pass(40_000);
-    for (let i = 0; i < 3; i++) grant();
-    expect(() => grant()).toThrow();
+    for (let i = 0; i < 3; i++) await grant();
+    await expect(grant()).rejects.toThrow();
   });
+
+  it('is known to every server when it is granted', async () => {
+    const [node, other] = [await bench.startNode(), await bench.startNode()];
+    const { sessionId } = await node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    await other.register(await other.liveness.leases.sessionOf(sessionId, owner), 'a');
+    expect(bench.task('a')).toMatchObject({ status: 'running', sessionId });
+  });
+
+  it.each(['away', 'standing still'])(
+    'is granted, and works at its server alone, while the database is %s',
+    async (how) => {
+      const node = await bench.startNode();
+      if (how === 'away') node.cut();
+      else node.connection.sessions.save = () => new Promise(() => {});
+      let granted: string | undefined;
+      void node.liveness.leases.grant({ address: '10.0.0.1', owner }).then(({ sessionId }) => (granted = sessionId));
+      await bench.pass(2000);
+      expect((await node.liveness.leases.renew(granted ?? '', owner)).sessionId).toBe(granted);
+      node.kill();
+    },
+  );
 
   it('is nobody else’s', async () => {
     const node = await bench.startNode();
-    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await node.liveness.leases.grant({ address: '10.0.0.1', owner });
     await bench.pass(1000);
     await expect(node.liveness.leases.renew(sessionId, 'token:thief')).rejects.toMatchObject({
       code: 'LEASE_NOT_FOUND',
@@ -505,7 +529,7 @@ describe('a lease of a service', () => {
 
   it('follows its client to another server, and the first one judges it no more', async () => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await first.liveness.leases.grant({ address: '10.0.0.1', owner });
     await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(5000);
     for (let beats = 0; beats < 10; beats++) {
@@ -527,7 +551,7 @@ describe('a lease of a service', () => {
     const at = (beat: number) => (nodes[beat % 3] as TestNode).liveness.leases;
     const leases: string[] = [];
     for (let i = 0; i < 50; i++) {
-      const { sessionId } = at(i).grant({ address: '10.0.0.1', owner, ttlMs: 6000 });
+      const { sessionId } = await at(i).grant({ address: '10.0.0.1', owner, ttlMs: 6000 });
       await (nodes[i % 3] as TestNode).register(await at(i).sessionOf(sessionId, owner), `task-${i}`);
       leases.push(sessionId);
     }
@@ -546,7 +570,7 @@ describe('a lease of a service', () => {
 
   it('that only beats elsewhere is no secret to others: its owner alone may', async () => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await first.liveness.leases.grant({ address: '10.0.0.1', owner });
     await bench.pass(4000);
     await second.liveness.leases.renew(sessionId, owner);
     await expect(second.liveness.leases.renew(sessionId, 'token:thief')).rejects.toMatchObject({
@@ -557,7 +581,7 @@ describe('a lease of a service', () => {
 
   it('is not known elsewhere any more, a TTL after it was revoked at the latest', async () => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await first.liveness.leases.grant({ address: '10.0.0.1', owner });
     await bench.pass(4000);
     await second.liveness.leases.renew(sessionId, owner);
     await first.liveness.leases.revoke(sessionId, owner);
@@ -567,7 +591,7 @@ describe('a lease of a service', () => {
 
   it('goes to where it is used when the server that holds it dies', async () => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await first.liveness.leases.grant({ address: '10.0.0.1', owner });
     await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
     for (let beat = 0; beat < 40; beat++) {
       await bench.pass(5000);
@@ -580,7 +604,7 @@ describe('a lease of a service', () => {
 
   it.each([1, 20])('is not blamed while its server is deaf for %i renewals', async (renewals) => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 6000 });
+    const { sessionId } = await first.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 6000 });
     await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(4000);
     first.connection.beats.heardForMs = 0;
@@ -600,7 +624,7 @@ describe('a lease of a service', () => {
 
     beforeEach(async () => {
       [first, second] = [await bench.startNode(), await bench.startNode()];
-      lease = first.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 6000 }).sessionId;
+      lease = (await first.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 6000 })).sessionId;
       await first.register(await first.liveness.leases.sessionOf(lease, owner), 'a');
       await bench.pass(4000);
     });
@@ -656,7 +680,7 @@ describe('a lease of a service', () => {
 
   it('may be beaten on two servers in turn', async () => {
     const nodes = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = (nodes[0] as TestNode).liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await (nodes[0] as TestNode).liveness.leases.grant({ address: '10.0.0.1', owner });
     const session = await (nodes[0] as TestNode).liveness.leases.sessionOf(sessionId, owner);
     await (nodes[0] as TestNode).register(session, 'a');
     for (let beats = 0; beats < 20; beats++) {
@@ -668,7 +692,7 @@ describe('a lease of a service', () => {
 
   it('that goes to another server for one beat and comes back is kept by where it is used', async () => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await first.liveness.leases.grant({ address: '10.0.0.1', owner });
     await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(5000);
     await second.liveness.leases.renew(sessionId, owner);
@@ -690,7 +714,7 @@ describe('a lease of a service', () => {
 
   it('that has moved is not taken back by a server that finds the database again', async () => {
     const [first, second] = [await bench.startNode(), await bench.startNode()];
-    const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await first.liveness.leases.grant({ address: '10.0.0.1', owner });
     await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(1000);
     first.cut();
@@ -706,7 +730,7 @@ describe('a lease of a service', () => {
 
   it('that lapsed comes back with its tasks when its client is heard again', async () => {
     const node = await bench.startNode();
-    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await node.liveness.leases.grant({ address: '10.0.0.1', owner });
     await node.register(await node.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(35_000);
     expect(bench.task('a').status).toBe('shutdown');
@@ -718,7 +742,7 @@ describe('a lease of a service', () => {
 
   it('that holds nothing and comes back in the moment of its end stays on record', async () => {
     const node = await bench.startNode();
-    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await node.liveness.leases.grant({ address: '10.0.0.1', owner });
     const session = await node.liveness.leases.sessionOf(sessionId, owner);
     await node.register(session, 'a');
     while (bench.task('a').status !== 'shutdown') await bench.pass(50);
@@ -733,7 +757,7 @@ describe('a lease of a service', () => {
     async (use) => {
       const [first, second] = [await bench.startNode(), await bench.startNode()];
       await bench.pass(11_000);
-      const { sessionId } = first.liveness.leases.grant({ address: '10.0.0.1', owner });
+      const { sessionId } = await first.liveness.leases.grant({ address: '10.0.0.1', owner });
       await first.register(await first.liveness.leases.sessionOf(sessionId, owner), 'a');
       await bench.pass(3000);
       await second.liveness.leases[use](sessionId, owner);
@@ -747,7 +771,7 @@ describe('a lease of a service', () => {
 
   it('survives the restart of its server', async () => {
     const before = await bench.startNode();
-    const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await before.liveness.leases.grant({ address: '10.0.0.1', owner });
     await before.register(await before.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(1000);
     before.kill();
@@ -765,7 +789,7 @@ describe('a lease of a service', () => {
 
   it('that is heard again while its verdict waits for the database, after the failover grace too, lives', async () => {
     const before = await bench.startNode();
-    const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await before.liveness.leases.grant({ address: '10.0.0.1', owner });
     await before.register(await before.liveness.leases.sessionOf(sessionId, owner), 'a');
     await bench.pass(1000);
     before.kill();
@@ -786,7 +810,7 @@ describe('a lease of a service', () => {
 
   it('that is heard in the moment after its verdict keeps the tasks that it gets back', async () => {
     const node = await bench.startNode();
-    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await node.liveness.leases.grant({ address: '10.0.0.1', owner });
     await node.register(await node.liveness.leases.sessionOf(sessionId, owner), 'a');
     while (bench.task('a').status !== 'shutdown') await bench.pass(50);
     await node.liveness.leases.renew(sessionId, owner);
@@ -797,7 +821,7 @@ describe('a lease of a service', () => {
 
   it('of which a server had shut down a part of the tasks when it died has all of them back when it is heard', async () => {
     const before = await bench.startNode();
-    const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await before.liveness.leases.grant({ address: '10.0.0.1', owner });
     const session = await before.liveness.leases.sessionOf(sessionId, owner);
     await before.register(session, 'a');
     await before.register(session, 'b');
@@ -820,7 +844,7 @@ describe('a lease of a service', () => {
 
   it('of which a server had shut down every task when it died has them back when it is heard', async () => {
     const before = await bench.startNode();
-    const { sessionId } = before.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await before.liveness.leases.grant({ address: '10.0.0.1', owner });
     await before.register(await before.liveness.leases.sessionOf(sessionId, owner), 'a');
     const lapse = before.connection.tasks.lapse.bind(before.connection.tasks);
     before.connection.tasks.lapse = async (lapses) => {
@@ -839,7 +863,7 @@ describe('a lease of a service', () => {
 
   it('that says goodbye shuts its running tasks down as its own word, and is not known any more', async () => {
     const node = await bench.startNode();
-    const { sessionId } = node.liveness.leases.grant({ address: '10.0.0.1', owner });
+    const { sessionId } = await node.liveness.leases.grant({ address: '10.0.0.1', owner });
     const session = await node.liveness.leases.sessionOf(sessionId, owner);
     await node.register(session, 'a');
     await node.register(session, 'b', 'finish');

@@ -146,7 +146,7 @@ class Life {
   /** Begins a connection or a lease. */
   async register(service: Service, node: TestNode): Promise<void> {
     if (service.isLeased) {
-      service.leaseId = node.liveness.leases.grant({ address: service.address, owner: OWNER }).sessionId;
+      service.leaseId = (await node.liveness.leases.grant({ address: service.address, owner: OWNER })).sessionId;
       service.session = await node.liveness.leases.sessionOf(service.leaseId, OWNER);
     }
     for (const [id, status] of service.reported) await node.register(service.session as Session, id, status);

@@ -231,8 +231,8 @@ describe('a session counts once', () => {
   it('though it lapses again and again within a TTL', async () => {
     const crowd = await Crowd.of(20, 0);
     const owner = 'token:x';
-    const grant = () => node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 5000 }).sessionId;
-    const leases = [grant(), grant(), grant()];
+    const grant = async () => (await node.liveness.leases.grant({ address: '10.0.0.1', owner, ttlMs: 5000 })).sessionId;
+    const leases = [await grant(), await grant(), await grant()];
     for (let round = 0; round < 20; round++) {
       for (const lease of leases) await node.register(await node.liveness.leases.sessionOf(lease, owner), lease);
       await crowd.pass(5500);

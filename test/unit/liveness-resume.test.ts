@@ -202,7 +202,7 @@ describe('somebody else may be meant, and nothing is given back', () => {
   });
 
   it('when a lease of the address lives', async () => {
-    node.liveness.leases.grant({ address: '10.0.0.1', owner: 'token:x', ttlMs: 600_000 });
+    await node.liveness.leases.grant({ address: '10.0.0.1', owner: 'token:x', ttlMs: 600_000 });
     await lose();
     await bench.passBeating(60_000, [node.open()]);
     expect(lapsed()).toEqual(['a']);

@@ -42,7 +42,8 @@ export function createLeaseHandlers(options: {
       calls.unary(context, async () => {
         const owner = await requireOwner(context);
         const { address } = context.values.get(callerKey);
-        const terms = leases.grant({ address, owner, ...(request.ttl && { ttlMs: millisecondsOf(request.ttl) }) });
+        const ttl = request.ttl && { ttlMs: millisecondsOf(request.ttl) };
+        const terms = await leases.grant({ address, owner, ...ttl });
         return { lease: leaseMessage(terms) };
       }),
 
