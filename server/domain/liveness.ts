@@ -146,7 +146,7 @@ export class Liveness implements SessionHost {
     this.#resumption = new Resumption({
       ...{ mode: options.resumeByAddress ?? 'single', nodeId: node.id, isProxy: options.isProxy ?? (() => false) },
       ...{ store: sessions, engine: this.#engine, visits: new AddressVisits(clock), claims: this.#claims, clock, log },
-      settleMs: Math.min(3000, Math.max(500, ttlMs / 10)),
+      settleMs: settleMsOf(ttlMs),
       windowMs: failoverGraceMs + 3 * leaseMs,
       onResumed: (tasks) => options.events?.onResumed?.(tasks),
       onDoubt: (doubt) => this.#note('return_in_doubt', { ...doubt }),
@@ -180,7 +180,11 @@ export class Liveness implements SessionHost {
     const protectionMaxMs = this.options.protectionMaxMs ?? PROTECTION_MAX_MS;
     const pace = { sweepMs: this.options.sweepMs ?? SWEEP_MS, slackMs: this.options.slackMs ?? SLACK_MS };
     return new SessionEngine(
-      { nodeId: node.id, clock, log, lapses, ttlMs, reconnectGraceMs, failoverGraceMs, protectionMaxMs, ...pace },
+      {
+        ...{ nodeId: node.id, clock, log, lapses, ttlMs, reconnectGraceMs, failoverGraceMs, protectionMaxMs, ...pace },
+        // So that who came before a connection is on record when it is decided whether that is a return.
+        staysAfterMs: settleMsOf(ttlMs) / 3,
+      },
       {
         mayJudge: () => this.#lease.mayJudge,
         awaitedMs: (address) => this.#resumption.awaitedMs(address),
@@ -188,6 +192,7 @@ export class Liveness implements SessionHost {
         onGone: (session) => this.#resumption.onGone(session),
         onChanged: (session) => this.#journal.note(session),
         onIdleHeartbeat: (session) => this.#onIdleHeartbeat(session),
+        onStays: (session) => this.#resumption.looksAt(session.address) && this.#journal.note(session),
         onDoubtful: (session) => this.#takeover.repair(session),
         onLapsed: (cause, tasks) => this.#onLapsed(cause, tasks),
         onPaused: (pausedMs) => {
@@ -403,4 +408,9 @@ export class Liveness implements SessionHost {
       this.options.log.warn({ err: error }, 'old sessions could not be removed; tried again later');
     }
   }
+}
+
+/** How long a connection has to show that it registers by itself. */
+function settleMsOf(ttlMs: number): number {
+  return Math.min(3000, Math.max(500, ttlMs / 10));
 }

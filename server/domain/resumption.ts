@@ -111,9 +111,9 @@ export class Resumption {
 
   /** A connection beats that never claimed anything. */
   onIdleHeartbeat(session: LiveSession): void {
-    const { clock, settleMs, mode, visits, isProxy } = this.options;
+    const { clock, settleMs, visits } = this.options;
     const { address } = session;
-    if (mode === 'off' || visits.isCrowded(address) || isProxy(address)) return;
+    if (!this.looksAt(address)) return;
     const isAlone = visits.openAt(address) <= 1;
     // Where others are there, nothing comes back: one of them asks, so that the doubt is told, and nobody waits for it.
     if (!isAlone && this.#awaited.has(address)) return;
@@ -121,6 +121,12 @@ export class Resumption {
     this.#asking.set(session.id, { session, sinceMs: nowMs, nextMs: nowMs + settleMs, isResuming: false });
     this.#awaited.set(address, isAlone ? nowMs + settleMs + DECISION_MS : nowMs);
     this.#arm();
+  }
+
+  /** Whether it matters who else is at an address. */
+  looksAt(address: string): boolean {
+    const { mode, visits, isProxy } = this.options;
+    return mode !== 'off' && !visits.isCrowded(address) && !isProxy(address);
   }
 
   /** For how long a decision about an address may be out; 0: none is. */

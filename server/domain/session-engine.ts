@@ -59,6 +59,7 @@ export interface SessionEngineOptions {
   readonly protectionMaxMs: number;
   readonly sweepMs: number;
   readonly slackMs: number;
+  readonly staysAfterMs: number;
 }
 
 /** What the engine asks of, and tells, the parts around it. */
@@ -74,6 +75,8 @@ export interface SessionEngineHooks {
   /** What is written down of a session is no longer what it is. */
   onChanged(session: LiveSession): void;
   onIdleHeartbeat(session: LiveSession): void;
+  /** An open session that nobody has written down is still there: told some `staysAfterMs` after it came, and now and then. */
+  onStays(session: LiveSession): void;
   /** A verdict on it may have been stored although it lives. */
   onDoubtful(session: LiveSession): void;
   onLapsed(cause: LapseCause, tasks: number): void;
@@ -169,7 +172,7 @@ export class SessionEngine implements SessionKeeper {
       lastSeenMs: this.nowMs(),
     });
     this.#sessions.set(session.id, session);
-    this.#wheel.put(session, this.nowMs() + session.suspectAfterMs);
+    this.#wheel.put(session, this.nowMs() + Math.min(this.options.staysAfterMs, session.suspectAfterMs));
     return session;
   }
 
@@ -432,6 +435,7 @@ export class SessionEngine implements SessionKeeper {
   /** When an open session is to be looked at next; now or earlier: its TTL is over. */
   #visitOpen(session: LiveSession, nowMs: number): number {
     const suspectAtMs = session.lastSeenMs + session.suspectAfterMs;
+    if (!session.isWrittenDown) this.hooks.onStays(session);
     // Seldom enough that jobs which come and go on a connection cost no row each.
     if (session.isWrittenDown && session.isHolderOnRecord !== session.tasks.size > 0) this.hooks.onChanged(session);
     if (nowMs >= suspectAtMs) {

@@ -1,5 +1,6 @@
 /**
- * Writes sessions down in bulk: when they first claim a task, when they close, when they end; never for a heartbeat.
+ * Writes sessions down in bulk: when they first claim a task, when they have been there for a moment, when they close, when
+ * they end; never for a heartbeat.
  *
  * A session whose record is out of date is noted once, however often it changes before the next write; what is written is
  * how it stands then. So the journal is never longer than the sessions that changed, and a session that came and went in

@@ -191,6 +191,26 @@ describe('somebody else may be meant, and nothing is given back', () => {
     expect(lapsed()).toEqual(['a']);
   });
 
+  it.each([0, 20_000])(
+    'when somebody is connected at another server who only asks (since %i ms before)',
+    async (sinceMs) => {
+      const other = await bench.startNode();
+      const asks = other.open();
+      asks.beat();
+      await bench.pass(sinceMs);
+      await lose();
+      const prober = node.open();
+      for (let i = 0; i < 60; i++) {
+        asks.beat();
+        await bench.passBeating(1000, [prober]);
+      }
+      expect(lapsed()).toEqual(['a']);
+      asks.close();
+      await bench.pass(1000);
+      expect([...bench.database.sessions.keys()]).not.toContain(asks.id);
+    },
+  );
+
   it('when another service of the address lives, on this server or on another', async () => {
     const other = await bench.startNode();
     const all: Session[] = [await node.openWith('living-a', '10.0.1.1'), await other.openWith('living-b', '10.0.1.2')];
