@@ -14,6 +14,8 @@ import type { Cause, LapseCause, Task, TaskEvent, TaskTexts } from './task.js';
 export interface TaskWrite {
   /** `register` inserts or replaces; `update` changes an existing task only. */
   readonly kind: 'register' | 'update';
+  /** A registration that replaces only: of an unknown id it is `not_found`. */
+  readonly onlyKnown?: boolean;
   readonly id: string;
   /** The texts to store; an absent one leaves the stored text. A registration has them all. */
   readonly texts: Readonly<Partial<TaskTexts>>;

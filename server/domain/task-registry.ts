@@ -115,7 +115,6 @@ export class TaskRegistry {
   ): Promise<Task | undefined> {
     const prefix = options.pathPrefix ?? '';
     const groups = requireSomeWriting(principal);
-    this.quota?.check(principal);
     const full: TaskTexts = { ...EMPTY_TEXTS, ...checkTexts(texts, prefix) };
     full.status ||= 'running';
     const write: TaskWrite = {
@@ -131,12 +130,11 @@ export class TaskRegistry {
       returnsTask: options.returnsTask ?? false,
     };
     if (!mayWrite(groups, full.group_id)) throw foreignGroup(principal, full.group_id, prefix);
-    const result = await this.batcher.submit(write);
+    const result = await this.#submitWithinQuota(principal, write);
     if (result.outcome === 'forbidden')
       throw new TaskDashError('TASK_ID_TAKEN', {
         message: `The id ${JSON.stringify(id)} belongs to a task that the caller may not change.`,
       });
-    if (result.outcome === 'written' && result.revision === 1) this.quota?.note(principal);
     return this.#written(write, result, options);
   }
 
@@ -225,6 +223,20 @@ export class TaskRegistry {
   /** Counts by status, and by group and status. */
   stats(principal: Principal, filter: TaskFilter): Promise<TaskCounts> {
     return this.store.stats(readScope(principal), filter, MAX_STATS_GROUPS);
+  }
+
+  /** A registration, which may take a new id only where the caller has one left. */
+  async #submitWithinQuota(principal: Principal, write: TaskWrite): Promise<TaskWriteResult> {
+    const mayBeNew = this.quota?.take(principal) ?? true;
+    let isNew = false;
+    try {
+      const result = await this.batcher.submit(mayBeNew ? write : { ...write, onlyKnown: true });
+      isNew = result.outcome === 'written' && result.revision === 1;
+      if (this.quota && !mayBeNew && result.outcome === 'not_found') throw this.quota.exceeded(principal);
+      return result;
+    } finally {
+      if (mayBeNew && !isNew) this.quota?.giveBack(principal);
+    }
   }
 
   #written(write: TaskWrite, result: TaskWriteResult, options: WriteOptions): Task | undefined {

@@ -1,9 +1,12 @@
 /**
  * How many ids a service token may take. Ids are unique among all groups, so that a token which takes very many takes them
- * from others: each may take so many a minute, and as many at once when it has taken none for a minute. What is registered
- * again counts nothing. Who goes beyond is refused, and operators are told, once in a while.
+ * from others: each may take so many a minute, and as many at once when it has taken none for a minute. Who goes beyond is
+ * refused, and operators are told, once in a while.
+ *
+ * Whether an id is new is known only after the write, and many may be under way: each takes one before, and gives it back
+ * unless the id was new. What is registered again thus counts nothing, and goes on where no new id may be taken.
  */
-import { ownerOf, type Principal } from './access.js';
+import { actorOf, ownerOf, type Principal } from './access.js';
 import type { Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
 
@@ -33,35 +36,38 @@ export class TokenQuota {
     private readonly options: TokenQuotaOptions,
   ) {}
 
-  /** Throws OVERLOADED for a token that has taken too many ids lately. */
-  check(principal: Principal): void {
-    const { newTasksPerMinute, onExceeded } = this.options;
-    if (principal.kind !== 'token' || newTasksPerMinute === 0) return;
-    const owner = ownerOf(principal);
-    const bucket = this.#buckets.get(owner);
-    if (!bucket || this.#refilled(bucket).left >= 1) return;
-    onExceeded(owner);
-    throw new TaskDashError('OVERLOADED', {
-      message:
-        `The token ${JSON.stringify(principal.name)} has taken ${newTasksPerMinute} new ids within a minute, as many as a token may. ` +
-        'Registering again what is there, and updates, go on; operators set TASKDASH_TOKEN_NEW_TASKS.',
-      retryAfterMs: Math.ceil(MINUTE_MS / newTasksPerMinute),
-    });
-  }
-
-  /** A token has taken an id that was free. */
-  note(principal: Principal): void {
+  /** Takes a new id for a token, before it is known whether the id is new; false: it has taken too many lately. */
+  take(principal: Principal): boolean {
     const { newTasksPerMinute } = this.options;
-    if (principal.kind !== 'token' || newTasksPerMinute === 0) return;
+    if (principal.kind !== 'token' || newTasksPerMinute === 0) return true;
     const owner = ownerOf(principal);
     const known = this.#buckets.get(owner);
     const bucket = known ? this.#refilled(known) : { left: newTasksPerMinute, atMs: this.clock.monotonicMs() };
-    // Those that are under way when it is used up are taken all the same, and count.
+    if (bucket.left < 1) return false;
     bucket.left--;
     this.#buckets.delete(owner);
     this.#buckets.set(owner, bucket);
-    if (this.#buckets.size <= MAX_BUCKETS) return;
-    for (const [first] of this.#buckets) return void this.#buckets.delete(first);
+    if (this.#buckets.size > MAX_BUCKETS)
+      for (const first of this.#buckets.keys()) if (this.#buckets.delete(first)) break;
+    return true;
+  }
+
+  /** The id that was taken was not new, or is not taken after all. */
+  giveBack(principal: Principal): void {
+    const bucket = this.#buckets.get(ownerOf(principal));
+    if (bucket) bucket.left++;
+  }
+
+  /** A token wanted a new id that it could not take: OVERLOADED. */
+  exceeded(principal: Principal): TaskDashError {
+    const { newTasksPerMinute, onExceeded } = this.options;
+    onExceeded(ownerOf(principal));
+    return new TaskDashError('OVERLOADED', {
+      message:
+        `${actorOf(principal)} has taken ${newTasksPerMinute} new ids within a minute, as many as a token may. ` +
+        'Registering again what is there, and updates, go on; operators set TASKDASH_TOKEN_NEW_TASKS.',
+      retryAfterMs: Math.ceil(MINUTE_MS / newTasksPerMinute),
+    });
   }
 
   #refilled(bucket: Bucket): Bucket {

@@ -44,14 +44,14 @@ const IS_LATE = `COALESCE(clock_timestamp() > $6::timestamptz, false)`;
 
 /**
  * $1 writes as JSON, sorted by id; $2 node; $3 now, or null; $4 lane and $5 number of the batch; $6 when it is too late, or
- * null. A registration that is not answered was too late.
+ * null. A registration that is not answered was too late, or one of known ids only.
  */
 function writing(answer: string): string {
   return `
 WITH fence AS MATERIALIZED (
   SELECT NOT EXISTS (SELECT FROM task_event WHERE lane = $4::bigint AND batch = $5::bigint AND leads) AS is_open
 ), input AS MATERIALIZED (
-  SELECT i.* FROM fence CROSS JOIN json_to_recordset($1::json) AS i (n int, id text, registers bool, name text, url text, user_id text,
+  SELECT i.* FROM fence CROSS JOIN json_to_recordset($1::json) AS i (n int, id text, registers bool, only_known bool, name text, url text, user_id text,
     group_id text, description text, status text, start_time text, stop_time text, started_at timestamptz,
     stopped_at timestamptz, addr text, claims bool, guess text, session_id uuid, cause text, actor text, groups text[],
     expected_revision bigint) WHERE fence.is_open
@@ -103,8 +103,8 @@ WITH fence AS MATERIALIZED (
     COALESCE(i.addr, '') AS addr, i.cause, '' AS status_before, n.at AS status_changed_at,
     n.at AS created_at, i.session_id, NULL::timestamptz AS unconfirmed_since, COALESCE(i.claims, false)::int::bigint AS epoch, 1::bigint AS revision,
     n.at AS updated_at, i.started_at, i.stopped_at, i.n, i.actor
-  FROM input i CROSS JOIN (SELECT ${NOW} AS at) AS n 
-  WHERE i.registers AND i.id NOT IN (SELECT id FROM existing) AND NOT ${IS_LATE}
+  FROM input i CROSS JOIN (SELECT ${NOW} AS at) AS n
+  WHERE i.registers AND i.only_known IS NOT TRUE AND i.id NOT IN (SELECT id FROM existing) AND NOT ${IS_LATE}
 ), inserted AS (
   INSERT INTO task (${WRITTEN.join(', ')}) SELECT ${WRITTEN.join(', ')} FROM fresh RETURNING 1
 ), ${orderedCte('(SELECT count(*) FROM changed) + (SELECT count(*) FROM inserted)')}, events AS (

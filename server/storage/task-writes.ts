@@ -130,6 +130,7 @@ function inputOf(write: TaskWrite, index: number) {
     n: index,
     id: write.id,
     registers: write.kind === 'register',
+    only_known: write.onlyKnown,
     name: texts.name,
     url: texts.url,
     user_id: texts.user,
@@ -157,9 +158,14 @@ function instantIn(text: string | undefined): string | undefined {
 }
 
 function resultsOf(writes: readonly TaskWrite[], rows: readonly AnswerRow[]): TaskWriteResult[] {
-  const results = writes.map(({ kind }): TaskWriteResult => ({ outcome: kind === 'register' ? 'late' : 'not_found' }));
+  const results = writes.map((write): TaskWriteResult => ({ outcome: isLateUnlessTold(write) ? 'late' : 'not_found' }));
   for (const row of rows) results[row.n] = resultOf(row, writes[row.n]?.returnsTask ?? false);
   return results;
+}
+
+/** A registration of any id that the statement does not mention came too late: others are inserted, or their row exists. */
+function isLateUnlessTold({ kind, onlyKnown }: TaskWrite): boolean {
+  return kind === 'register' && !onlyKnown;
 }
 
 function resultOf(row: AnswerRow, returnsTask: boolean): TaskWriteResult {

@@ -208,6 +208,17 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       expect(await stored('a')).toMatchObject({ addr: '10.0.0.9' });
     });
 
+    it('of known ids only replaces what is there, and finds nothing elsewhere', async () => {
+      await write(registration('a', { name: 'first' }));
+      const writes = ['a', 'b'].map((id) => registration(id, { name: 'second' }, { onlyKnown: true }));
+      expect(await bench.tasks.writeBatch(writes)).toMatchObject([
+        { outcome: 'written', revision: 2 },
+        { outcome: 'not_found' },
+      ]);
+      expect(await stored('a')).toMatchObject({ name: 'second' });
+      expect(await bench.tasks.find('everything', 'b')).toBeUndefined();
+    });
+
     it('is refused where the stored group is not one of the caller’s', async () => {
       await write(registration('a', { group_id: 'mx', name: 'first' }));
       expect(await write(registration('a', { group_id: 'other' }, { groups: ['other'] }))).toEqual({

@@ -42,7 +42,7 @@ export type Refusal = 'not_found' | 'forbidden' | 'changed';
 
 /** The task after a write, or why there is none. */
 export function applyWrite(stored: StoredTask | undefined, write: TaskWrite, at: Date): Change | Refusal {
-  if (!stored) return write.kind === 'register' ? firstRegistration(write, at) : 'not_found';
+  if (!stored) return write.kind === 'register' && !write.onlyKnown ? firstRegistration(write, at) : 'not_found';
   if (!mayWrite(write.groups, stored.group_id)) return 'forbidden';
   if (write.expectedRevision !== undefined && write.expectedRevision !== stored.revision) return 'changed';
   const restores = isLapsed(stored) && typeof write.sessionId === 'string';

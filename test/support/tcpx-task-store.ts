@@ -84,7 +84,7 @@ export class TcpxTaskStore implements TaskStore {
 
   #write(write: TaskWrite): TaskWriteResult {
     const stored = this.tasks.get(write.id);
-    if (!stored && write.kind === 'update') return { outcome: 'not_found' };
+    if (!stored && (write.kind === 'update' || write.onlyKnown)) return { outcome: 'not_found' };
     if (write.groups !== 'every' && stored && !write.groups.includes(stored.group_id)) return { outcome: 'forbidden' };
     const now = new Date(0);
     const task: Task = {

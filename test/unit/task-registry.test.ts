@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Principal } from '../../server/domain/access.js';
 import { TaskRegistry } from '../../server/domain/task-registry.js';
+import { TokenQuota } from '../../server/domain/token-quota.js';
 import { TokenSealer } from '../../server/domain/token-sealer.js';
 import { WriteBatcher } from '../../server/domain/write-batcher.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -16,13 +17,44 @@ const SESSION = { id: '00000000-0000-4000-8000-000000000001', claimed: () => {},
 
 let store: MemoryTaskStore;
 let registry: TaskRegistry;
+let exceeded: string[];
 
 beforeEach(() => {
   const clock = new ManualClock();
   store = new MemoryTaskStore(new MemoryTaskDatabase(), clock, 'node-a');
   const limits = { maxBatch: 10, maxInFlight: 1, capacity: 10, deadlineMs: 1000 };
   const batcher = new WriteBatcher(store, clock, limits);
-  registry = new TaskRegistry(store, batcher, { announce: () => {} }, new TokenSealer(new Uint8Array(32)));
+  exceeded = [];
+  const quota = new TokenQuota(clock, { newTasksPerMinute: 5, onExceeded: (owner) => exceeded.push(owner) });
+  const sealer = new TokenSealer(new Uint8Array(32));
+  registry = new TaskRegistry(store, batcher, { announce: () => {} }, sealer, store, quota);
+});
+
+describe('the quota of new ids', () => {
+  /** Registers ids at once; returns what became of each. */
+  const registerAll = (ids: readonly string[]) =>
+    Promise.all(
+      ids.map((id) =>
+        registry.register(TOKEN, id, { group_id: 'mx' }).then(
+          () => 'written',
+          (error: { code: unknown }) => error.code,
+        ),
+      ),
+    );
+
+  it('holds for what is registered at once, and each beyond is refused by itself', async () => {
+    const outcomes = await registerAll(['1', '2', '3', '4', '5', '6', '7']);
+    expect(outcomes).toEqual([...Array<string>(5).fill('written'), 'OVERLOADED', 'OVERLOADED']);
+    expect(exceeded).toEqual(['token:t@mx', 'token:t@mx']);
+    expect(await store.find('everything', '6')).toBeUndefined();
+  });
+
+  it('is not used up by what is there already, however much of it at once and also when nothing is left', async () => {
+    const known = ['1', '2', '3', '4'];
+    expect(await registerAll(known)).toEqual(known.map(() => 'written'));
+    expect(await registerAll([...known, ...known])).toEqual([...known, ...known].map(() => 'written'));
+    expect(await registerAll(['5', '6', ...known])).toEqual(['written', 'OVERLOADED', ...known.map(() => 'written')]);
+  });
 });
 
 it('who has no session takes no claim: the death of the service that vouches for a task is still noticed', async () => {
