@@ -5,6 +5,7 @@
  * of groups in which the caller may write.
  */
 import { TaskDashError } from './errors.js';
+import type { TaskEvent } from './task.js';
 
 /** A user's place in a group. */
 export type Role = 'member' | 'viewer' | 'manager';
@@ -85,12 +86,23 @@ export function writeGroups(principal: Principal): WriteGroups {
   }
 }
 
+/** Whose a task is. */
+export interface TaskOwner {
+  readonly user: string;
+  readonly group_id: string;
+}
+
 /** Whether a task lies in a scope. The queries say the same in SQL. */
-export function isVisible(scope: Scope, task: { user: string; group_id: string }): boolean {
+export function isVisible(scope: Scope, task: TaskOwner): boolean {
   if (scope === 'everything') return true;
   return (
     scope.wholeGroups.includes(task.group_id) || (task.user === scope.user && scope.ownGroups.includes(task.group_id))
   );
+}
+
+/** An event as a scope shows it: of one that moved the task into sight, nothing of what was before it. */
+export function eventIn(scope: Scope, event: TaskEvent, previous: TaskOwner): TaskEvent {
+  return isVisible(scope, previous) ? event : { ...event, fromStatus: '', gapMs: null };
 }
 
 /** Whether a task of this group may be written. */

@@ -5,7 +5,7 @@
  * Every method may throw TaskDashError STORAGE_UNAVAILABLE (the database is away or slow; nothing is known about the
  * outcome) or STORAGE_REFUSED (it said no, and would again).
  */
-import type { Role, Scope, TokenScope, WriteGroups } from './access.js';
+import type { Role, Scope, TaskOwner, TokenScope, WriteGroups } from './access.js';
 import type { BatchId } from './batch-id.js';
 import type { Party } from './fair-queue.js';
 import type { Cause, LapseCause, Task, TaskEvent, TaskTexts } from './task.js';
@@ -145,7 +145,8 @@ export interface TaskStore {
   stats(scope: Scope, filter: TaskFilter, maxGroups: number): Promise<TaskCounts>;
   /**
    * A task's history, newest first, older than `beforeId`. The scope has to show the task as it is now, and of its events
-   * it shows those after which the task was in its sight: what another group did with it before stays theirs.
+   * it shows those after which the task was in its sight, as `eventIn` tells them: what another group did with it before
+   * stays theirs.
    */
   events(scope: Scope, taskId: string, beforeId: number | undefined, limit: number): Promise<TaskEvent[]>;
 }
@@ -155,7 +156,7 @@ export interface FeedEvent {
   readonly event: TaskEvent;
   readonly task: Task;
   /** Group and user before the change, where the change moved the task; else the same as the task's. */
-  readonly previous: { readonly group_id: string; readonly user: string };
+  readonly previous: TaskOwner;
   /** Names the batch that wrote the event; no two batches ever have the same. */
   readonly batch: string;
 }

@@ -3,9 +3,10 @@
  *
  *   marker ──► change, change, … idle, change … until the caller goes, access changes, or the server stops
  *
- * A change that moves a task out of the caller's sight is told as such, without the record.
+ * A change that moves a task out of the caller's sight is told as such, without the record; one that moves it in, without
+ * what was before.
  */
-import { isVisible, readScope, type Principal } from './access.js';
+import { eventIn, isVisible, readScope, type TaskOwner, type Principal } from './access.js';
 import { delay, type Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type { FeedEvent, FeedPosition } from './ports.js';
@@ -78,8 +79,7 @@ export class TaskWatcher {
         await standing.confirmed();
         if (signal.aborted) return;
         const resumeToken = this.#seal(positionAfter(source));
-        const event = seen.task ? source.event : onlyThat(source.event);
-        yield { kind: 'change', event, task: seen.task, resumeToken, source };
+        yield { kind: 'change', ...seen, resumeToken, source };
         toldAtMs = this.clock.monotonicMs();
       }
       if (!signal.aborted && this.clock.monotonicMs() - toldAtMs >= this.options.idleMs) {
@@ -141,13 +141,13 @@ class View {
   }
 
   /** The change as this caller may know it: with the record, without it when it left their sight, or not at all. */
-  see(source: FeedEvent): { task: Task | undefined } | undefined {
-    if (this.#ids.size > 0 && !this.#ids.has(source.task.id)) return undefined;
-    if (this.#shows(source.task)) return { task: source.task };
-    return this.#shows(source.previous) ? { task: undefined } : undefined;
+  see({ event, task, previous }: FeedEvent): { event: TaskEvent; task: Task | undefined } | undefined {
+    if (this.#ids.size > 0 && !this.#ids.has(task.id)) return undefined;
+    if (this.#shows(task)) return { event: eventIn(this.#scope, event, previous), task };
+    return this.#shows(previous) ? { event: onlyThat(event), task: undefined } : undefined;
   }
 
-  #shows(owner: { user: string; group_id: string }): boolean {
+  #shows(owner: TaskOwner): boolean {
     return isVisible(this.#scope, owner) && (this.#groups.size === 0 || this.#groups.has(owner.group_id));
   }
 }

@@ -1,5 +1,5 @@
 /** Reading tasks: by id, in pages, counted, and their history. The scope is part of every query. */
-import type { Scope } from '../domain/access.js';
+import { eventIn, type Scope } from '../domain/access.js';
 import type {
   GroupCounts,
   StatusCount,
@@ -12,12 +12,13 @@ import { storedBytesOf, type Task, type TaskEvent } from '../domain/task.js';
 import type { Postgres, Statement } from './postgres.js';
 import { filterCondition, Parameters, scopeCondition } from './task-conditions.js';
 import {
-  EVENT_COLUMNS,
+  HISTORY_COLUMNS,
+  previousOwnerOf,
   storedBytes,
   TASK_COLUMNS,
   taskEventOf,
   taskOf,
-  type TaskEventRow,
+  type HistoryRow,
   type TaskRow,
 } from './task-rows.js';
 
@@ -126,12 +127,13 @@ export class TaskQueries {
   async events(scope: Scope, taskId: string, beforeId: number | undefined, limit: number): Promise<TaskEvent[]> {
     const parameters = new Parameters();
     const id = parameters.add(taskId);
-    const text = `SELECT ${EVENT_COLUMNS} FROM task_event
+    const text = `SELECT ${HISTORY_COLUMNS} FROM task_event
       WHERE task_id = ${id} AND seq < ${parameters.add(beforeId ?? Number.MAX_SAFE_INTEGER)}
         AND ${scopeCondition(scope, parameters)}
         AND EXISTS (SELECT FROM task WHERE task.id = ${id} AND ${scopeCondition(scope, parameters)})
       ORDER BY seq DESC LIMIT ${parameters.add(limit)}`;
-    return (await this.postgres.adHocRows<TaskEventRow>(text, parameters.values)).map(taskEventOf);
+    const rows = await this.postgres.adHocRows<HistoryRow>(text, parameters.values);
+    return rows.map((row) => eventIn(scope, taskEventOf(row), previousOwnerOf(row)));
   }
 }
 

@@ -1,4 +1,5 @@
 /** Between rows and the domain: the columns of tasks and their history, and how rows become records. */
+import type { TaskOwner } from '../domain/access.js';
 import type { FeedEvent } from '../domain/ports.js';
 import { parseInstant } from '../domain/reported-time.js';
 import { type Cause, type Task, type TaskEvent, type TaskEventKind } from '../domain/task.js';
@@ -56,7 +57,7 @@ export interface TaskRow extends RecordRow {
   readonly stopped_at: Date | null;
 }
 
-/** A row of EVENT_COLUMNS. */
+/** An event, as HISTORY_COLUMNS has it. */
 export interface TaskEventRow {
   readonly seq: string;
   readonly task_id: string;
@@ -71,10 +72,14 @@ export interface TaskEventRow {
   readonly revision: string;
 }
 
-/** A row of FEED_COLUMNS. */
-export interface FeedRow extends TaskEventRow, Omit<RecordRow, 'status' | 'revision'> {
+/** A row of HISTORY_COLUMNS. */
+export interface HistoryRow extends TaskEventRow, Pick<RecordRow, 'user_id' | 'group_id'> {
   readonly previous_user_id: string | null;
   readonly previous_group_id: string | null;
+}
+
+/** A row of FEED_COLUMNS. */
+export interface FeedRow extends HistoryRow, Omit<RecordRow, 'status' | 'revision'> {
   readonly lane: string;
   readonly batch: string;
 }
@@ -88,7 +93,9 @@ export function storedBytes(id: 'id' | 'task_id'): string {
 }
 
 const EVENT_ONLY_COLUMNS = 'seq, task_id, kind, from_status, event_cause, actor, node, at, gap_ms';
-export const EVENT_COLUMNS = `${EVENT_ONLY_COLUMNS}, status, revision`;
+
+/** An event, and whose the task was before and after it. */
+export const HISTORY_COLUMNS = `${EVENT_ONLY_COLUMNS}, status, revision, user_id, group_id, previous_user_id, previous_group_id`;
 export const FEED_COLUMNS = `${EVENT_ONLY_COLUMNS}, previous_user_id, previous_group_id, lane, batch, ${RECORD_COLUMNS.join(', ')}`;
 
 /** A task from its row. */
@@ -119,6 +126,11 @@ export function taskEventOf(row: TaskEventRow): TaskEvent {
   };
 }
 
+/** Whose the task of an event was before it. */
+export function previousOwnerOf(row: HistoryRow): TaskOwner {
+  return { group_id: row.previous_group_id ?? row.group_id, user: row.previous_user_id ?? row.user_id };
+}
+
 /** An event with the task right after it, from one row. The instants of start and stop follow from their texts. */
 export function feedEventOf(row: FeedRow): FeedEvent {
   const task: Task = {
@@ -131,7 +143,7 @@ export function feedEventOf(row: FeedRow): FeedEvent {
   return {
     event: taskEventOf(row),
     task,
-    previous: { group_id: row.previous_group_id ?? row.group_id, user: row.previous_user_id ?? row.user_id },
+    previous: previousOwnerOf(row),
     batch: `${row.lane}.${row.batch}`,
   };
 }

@@ -1,7 +1,7 @@
 /** What every task store does with writes and lapses. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Scope } from '../../server/domain/access.js';
-import type { Task, TaskEvent } from '../../server/domain/task.js';
+import type { Task, TaskEvent, TaskTexts } from '../../server/domain/task.js';
 import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import { upTo } from '../support/page-limits.js';
 import { taskStoreBenches, type TaskStoreBench } from '../support/task-store-bench.js';
@@ -94,6 +94,28 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       expect(await seenBy({ user: 'x', ownGroups: [], wholeGroups: ['mx', 'ops'] })).toEqual([4, 3, 2, 1]);
       expect(await seenBy('everything')).toEqual([4, 3, 2, 1]);
       expect(await seenBy({ user: 'x', ownGroups: [], wholeGroups: ['mx'] })).toEqual([]);
+    });
+
+    it.each<[string, Partial<TaskTexts>]>([
+      ['group', { group_id: 'ops' }],
+      ['user', { user: 'ssx' }],
+    ])('by its %s tells who saw it before alone what it was before', async (_what, move) => {
+      await write(registration('a', { status: 'acquisition', user: 'x', group_id: 'mx' }, { sessionId: SESSION }));
+      await lapse('a');
+      await write(update('a', { ...move, status: 'open' }, { sessionId: OTHER_SESSION }));
+      const toldTo = async (scope: Scope) => {
+        const [moved] = await bench.tasks.events(scope, 'a', undefined, 1);
+        return { from: moved?.fromStatus, to: moved?.toStatus, gapMs: moved?.gapMs };
+      };
+      expect(await toldTo({ user: 'ssx', ownGroups: ['mx'], wholeGroups: ['ops'] })).toEqual({
+        ...{ from: '', to: 'open', gapMs: null },
+      });
+      for (const scope of ['everything', { user: '', ownGroups: [], wholeGroups: ['mx', 'ops'] }] as const)
+        expect(await toldTo(scope)).toMatchObject({
+          from: 'shutdown',
+          to: 'open',
+          gapMs: expect.any(Number) as number,
+        });
     });
   });
 

@@ -338,7 +338,27 @@ describe('tokens that somebody else was given', () => {
     const { event, task } = left?.message.value as TaskChange;
     expect(task).toBeUndefined();
     expect(event).toMatchObject({ taskId: 'hand-3', fromStatus: '', toStatus: '', actor: '', node: '' });
-    expect((back?.message.value as TaskChange).task).toMatchObject({ id: 'hand-3', groupId: GROUP.mx });
+    const change = back?.message.value as TaskChange;
+    expect(change.task).toMatchObject({ id: 'hand-3', groupId: GROUP.mx });
+    expect(change.event).toMatchObject({ fromStatus: '', toStatus: 'running' });
+  });
+
+  it.each(['grpc', 'http'] as const)('tell no word of what a task was before it moved in, over %s', async (door) => {
+    const tasks = app.client(TaskService, door, administrator);
+    await tasks.registerTask({ task: { id: `came-${door}`, groupId: 'secret', status: 'acquisition-of-acme' } });
+    const watch = app.client(TaskService, door, viewer).watchTasks({ taskIds: [`came-${door}`] });
+    const stream = watch[Symbol.asyncIterator]();
+    await stream.next();
+    await tasks.updateTask({ task: { id: `came-${door}`, groupId: GROUP.mx, status: 'running' } });
+    const { value } = (await stream.next()) as { value: WatchTasksResponse };
+    await stream.return?.();
+    expect((value.message.value as TaskChange).event).toMatchObject({ fromStatus: '', toStatus: 'running' });
+    const history = async (caller: typeof viewer) =>
+      (await app.client(TaskService, door, caller).listTaskEvents({ taskId: `came-${door}` })).events.map(
+        ({ fromStatus, toStatus }) => `${fromStatus}>${toStatus}`,
+      );
+    expect(await history(viewer)).toEqual(['>running']);
+    expect(await history(administrator)).toEqual(['acquisition-of-acme>running', '>acquisition-of-acme']);
   });
 });
 

@@ -4,7 +4,7 @@
  * property test hold the two together.
  */
 import { singleBatch } from '../../server/domain/batch-id.js';
-import { isVisible, mayWrite, type Scope } from '../../server/domain/access.js';
+import { eventIn, isVisible, mayWrite, type Scope } from '../../server/domain/access.js';
 import type { Clock } from '../../server/domain/clock.js';
 import type {
   FeedEvent,
@@ -258,7 +258,7 @@ export class MemoryTaskStore implements TaskStore {
     return this.database.history
       .filter(({ event }) => event.taskId === taskId && event.id < (beforeId ?? Infinity))
       .filter(({ task }) => isVisible(scope, task))
-      .map(({ event }) => event)
+      .map(({ event, previous }) => eventIn(scope, event, previous))
       .reverse()
       .slice(0, limit);
   }

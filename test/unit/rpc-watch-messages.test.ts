@@ -38,7 +38,7 @@ function change(id: number): FeedEvent {
   };
 }
 
-function told(source: FeedEvent, resumeToken: string, isSeen = true): WatchMessage {
+function told(source: FeedEvent, resumeToken: string, isSeen = true): Extract<WatchMessage, { kind: 'change' }> {
   return { kind: 'change', event: source.event, task: isSeen ? source.task : undefined, resumeToken, source };
 }
 
@@ -77,6 +77,19 @@ describe('a change', () => {
     expect(message).toMatchObject({ case: 'change', value: { event: { taskId: 'task-1', actor: '', node: '' } } });
     expect(message.case === 'change' && message.value.task).toBeUndefined();
     expect(Buffer.from(plainBytes(answer)).includes('ssx')).toBe(false);
+  });
+
+  it('is not mixed up with what those hear into whose sight the task came', () => {
+    const source = change(1);
+    const came: WatchMessage = { ...told(source, 'a'), event: { ...source.event, fromStatus: '' } };
+    for (const [message, fromStatus] of [
+      [told(source, 'b'), 'restart'],
+      [came, ''],
+      [told(source, 'c'), 'restart'],
+    ] as const) {
+      const { message: read } = fromBinary(WatchTasksResponseSchema, bytesAtHand(answerTo(message)) as Buffer);
+      expect(read).toMatchObject({ case: 'change', value: { event: { fromStatus }, task: { id: 'task-1' } } });
+    }
   });
 
   it('is forgotten when many came after it, and made anew for a late one', () => {

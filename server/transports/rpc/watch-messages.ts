@@ -30,8 +30,9 @@ interface Told {
 }
 
 export class WatchMessages {
-  /** For those who see the task after the change, and for those whose sight it left. */
+  /** For those who see the task before and after the change, for those whose sight it came into, and whose sight it left. */
   readonly #seen = new Map<FeedEvent, Told | undefined>();
+  readonly #came = new Map<FeedEvent, Told | undefined>();
   readonly #left = new Map<FeedEvent, Told | undefined>();
 
   constructor(
@@ -48,7 +49,7 @@ export class WatchMessages {
       case 'idle':
         return { resumeToken, message: { case: 'idle', value: {} } };
       case 'change': {
-        const told = message.task ? this.#tellOfTask(message.source) : this.#tellOfLeaving(message.source);
+        const told = message.task ? this.#tellOfTask(message) : this.#tellOfLeaving(message.source);
         if (!told) return undefined;
         const answer = { resumeToken, message: { case: 'change' as const, value: told.change } };
         return withBytes(answer, () => bytesOf(resumeToken, told));
@@ -56,10 +57,10 @@ export class WatchMessages {
     }
   }
 
-  #tellOfTask(source: FeedEvent): Told | undefined {
-    return this.#kept(this.#seen, source, () => {
-      const event = eventMessage(source.event);
-      return create(TaskChangeSchema, { event, task: taskMessage(source.task, this.marksOf) });
+  #tellOfTask({ event, source }: Extract<WatchMessage, { kind: 'change' }>): Told | undefined {
+    const told = event === source.event ? this.#seen : this.#came;
+    return this.#kept(told, source, () => {
+      return create(TaskChangeSchema, { event: eventMessage(event), task: taskMessage(source.task, this.marksOf) });
     });
   }
 

@@ -99,6 +99,7 @@ export function eventWords(event: TaskEvent): string {
   if (event.kind === TaskEventKind.LAPSED && gap) return t('history.lapsed', { from, gap });
   if (event.kind === TaskEventKind.RESTORED && gap) return t('history.restored', { to, gap });
   if (event.kind === TaskEventKind.REGISTERED && event.fromStatus === '') return t('history.first', { status: to });
-  if (event.fromStatus !== event.toStatus) return t('history.changed', { from, to });
+  // Nobody is told what a task was before it moved into their sight.
+  if (event.fromStatus !== '' && event.fromStatus !== event.toStatus) return t('history.changed', { from, to });
   return event.kind === TaskEventKind.REGISTERED ? t('history.again') : t('history.updated');
 }

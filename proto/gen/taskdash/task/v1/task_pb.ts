@@ -227,7 +227,7 @@ export type TaskEvent = Message<"taskdash.task.v1.TaskEvent"> & {
   kind: TaskEventKind;
 
   /**
-   * The status before; empty for the first registration.
+   * The status before; empty for the first registration, and for a change that moved the task into the caller's sight.
    *
    * @generated from field: string from_status = 4;
    */
