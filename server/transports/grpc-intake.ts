@@ -17,7 +17,7 @@ import { statusOf } from './grpc-status.js';
 import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { toConnectError } from './rpc/errors.js';
 import { credentialsIn } from './rpc/guard.js';
-import { CALLS_A_TURN, MAX_STRANGER_BYTES, type RpcLimits } from './rpc/limits.js';
+import { CALLS_A_TURN, MAX_HEADER_BYTES, MAX_STRANGER_BYTES, type RpcLimits } from './rpc/limits.js';
 import { Pile } from './rpc/pile.js';
 import { TurnQueue } from './rpc/turn-queue.js';
 import { canUnpack, tooLong, unpack } from './rpc/unpacking.js';
@@ -33,8 +33,10 @@ export interface GrpcIntakeOptions {
 
 /** In front of each message: whether it is packed, and four bytes of length. */
 const HEAD_BYTES = 5;
-/** What a stream takes beside its messages, about. */
-const STREAM_BYTES = 1_024;
+/** What a stream takes beside its headers and messages, about. */
+const STREAM_BYTES = 9_216;
+/** What headers take in memory for each byte that they measure, about. */
+const HEADER_COST = 2;
 
 /** What an intercepted call has inside, which grpc-js shows to nobody; a test notices when it no longer does. */
 interface Inside {
@@ -58,8 +60,7 @@ export function createGrpcIntake(options: GrpcIntakeOptions): ServerInterceptor 
       start: (next) =>
         next({
           onReceiveMetadata: (metadata, pass) => {
-            intake.metadata = metadata;
-            turns.enter(() => pass(metadata));
+            if (intake.begin(metadata, call.getHost())) turns.enter(() => pass(metadata));
           },
           // By this name it tells of every end of a call.
           onCancel: () => intake.answered(),
@@ -69,12 +70,14 @@ export function createGrpcIntake(options: GrpcIntakeOptions): ServerInterceptor 
 }
 
 class StreamIntake {
-  metadata: Metadata | undefined;
   readonly #deliver: (chunk: Buffer) => void;
   readonly #deliverEnd: () => void;
   readonly #maxBytes: number;
   readonly #pile = new Pile();
   readonly #sender: Peer;
+  #metadata: Metadata | undefined;
+  /** What the stream takes beside its messages. */
+  #ownBytes = STREAM_BYTES;
   #arrival: Arrival | undefined;
   #head: Buffer | undefined;
   #isKnown: Promise<boolean> | undefined;
@@ -96,8 +99,21 @@ class StreamIntake {
     this.#deliver = takeOver(stream, 'data', (chunk: Buffer) => this.#take(chunk));
     this.#deliverEnd = takeOver(stream, 'end', () => this.#end());
     stream.once('close', () => this.#close());
+  }
+
+  /** The headers are there; false: they are too long, and the stream is over. */
+  begin(metadata: Metadata, host: string | undefined): boolean {
+    this.#metadata = metadata;
+    const headerBytes = lengthOf(metadata) + (host?.length ?? 0);
+    this.#ownBytes = STREAM_BYTES + HEADER_COST * headerBytes;
+    if (headerBytes > MAX_HEADER_BYTES) {
+      this.#close();
+      this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      return false;
+    }
     // A call that brings its one message has to do so; a stream may be silent for as long as it likes.
-    if (!hasManyMessages) this.#expect(STREAM_BYTES);
+    if (!this.hasManyMessages) this.#expect();
+    return !this.#isOver;
   }
 
   /** The answer is out: a client that does not end its side is made to. */
@@ -106,7 +122,7 @@ class StreamIntake {
     this.#close();
     if (this.stream.closed || this.stream.readableEnded) return;
     this.#arrival = this.options.arrivals.begin(this.#sender, () => this.stream.close(constants.NGHTTP2_CANCEL));
-    this.#arrival.hold(STREAM_BYTES);
+    this.#arrival.hold(this.#ownBytes);
   }
 
   #take(chunk: Buffer): void {
@@ -115,7 +131,7 @@ class StreamIntake {
     const isNext = this.#pile.length === 0 && !this.#head && !this.#isHandingOn;
     if (isNext && isWholeAndPlain(chunk)) return this.#deliver(chunk);
     this.#pile.add(chunk);
-    this.#expect(STREAM_BYTES + this.#pile.size);
+    this.#expect();
     if (!this.#isHandingOn) void this.#handOn();
   }
 
@@ -173,7 +189,7 @@ class StreamIntake {
     const pass = (unpacked: Uint8Array) => {
       const head = Buffer.alloc(HEAD_BYTES);
       head.writeUInt32BE(unpacked.length, 1);
-      this.#expect(STREAM_BYTES + this.#pile.size + unpacked.length);
+      this.#expect(unpacked.length);
       this.#pass(head, unpacked);
     };
     await unpack(encoding, message, maxBytes, pass).catch((thrown: unknown) => {
@@ -187,7 +203,7 @@ class StreamIntake {
   }
 
   async #authenticate(): Promise<boolean> {
-    const header = (name: string) => this.metadata?.get(name)[0]?.toString();
+    const header = (name: string) => this.#metadata?.get(name)[0]?.toString();
     const caller = { door: 'grpc', address: this.#sender.address, isEncrypted: false } as const;
     return this.options.auth.authenticate(credentialsIn(header, caller)).then(
       (principal) => principal !== undefined,
@@ -195,16 +211,19 @@ class StreamIntake {
     );
   }
 
-  #expect(bytes: number): void {
+  /** More is to come; `bytes`: what is kept of it beside the pile. */
+  #expect(bytes = 0): void {
     if (this.#isOver) return;
     this.#arrival ??= this.options.arrivals.begin(this.#sender, (error) => this.#refuse(error));
-    this.#arrival.hold(bytes);
+    this.#arrival.hold(this.#ownBytes + this.#pile.size + bytes);
   }
 
   #refuse(thrown: unknown): void {
     if (this.#isOver) return;
     this.refuse(thrown);
-    this.answered();
+    this.#close();
+    // What is left of it would be kept for nobody: the client need not end its side.
+    this.stream.close();
   }
 
   #settle(): void {
@@ -217,6 +236,16 @@ class StreamIntake {
     this.#isOver = true;
     this.#pile.clear();
   }
+}
+
+/** What headers measure as HTTP/2 counts them. */
+function lengthOf(metadata: Metadata): number {
+  let bytes = 0;
+  const headers = metadata.toHttp2Headers();
+  for (const name in headers) {
+    for (const value of [headers[name]].flat()) bytes += name.length + String(value).length + 32;
+  }
+  return bytes;
 }
 
 /** Puts a listener in the place of the latest one, which it returns. */

@@ -25,7 +25,7 @@ import { StrangerPortions } from './grpc-strangers.js';
 import type { Readiness } from './readiness.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
-import { MAX_CONNECTIONS, type RpcLimits } from './rpc/limits.js';
+import { MAX_CONNECTIONS, MAX_HEADER_BYTES, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 
 /** What the door works with. */
@@ -78,6 +78,7 @@ export class GrpcServer {
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
       interceptors: [describeEveryStatus(log), createGrpcIntake({ ...options, floods })],
     });
+    boundHeaders(this.#server);
     answerUnknownMethods(this.#server, log);
     const contract = services.map(({ service }) => service);
     const names = contract.map(({ typeName }) => typeName);
@@ -158,4 +159,15 @@ export class GrpcServer {
     this.#openCalls += change;
     if (this.#openCalls === 0) this.#onAnswered();
   }
+}
+
+/** What grpc-js shows to nobody and has no option for; a test notices when it no longer heeds it. */
+interface Inside {
+  readonly commonServerOptions: { readonly settings: { maxHeaderListSize?: number } };
+}
+
+/** Clients are told how long headers may be; HTTP/2 refuses longer ones once the client has confirmed that it knows. */
+function boundHeaders(server: Server): void {
+  const { settings } = (server as unknown as Inside).commonServerOptions;
+  settings.maxHeaderListSize = MAX_HEADER_BYTES;
 }

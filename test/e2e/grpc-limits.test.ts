@@ -148,6 +148,58 @@ describe('a connection that floods', () => {
   });
 });
 
+describe('headers', () => {
+  /** Headers that measure so many bytes, in values of 1,000. */
+  const headersOf = (bytes: number) =>
+    Object.fromEntries(Array.from({ length: bytes / 1_000 }, (_, n) => [`x-${100 + n}`, 'v'.repeat(1_000 - 32 - 5)]));
+
+  it('of more than 8 KiB are refused, also those that come before the client knows', async () => {
+    const session = connect(`http://${rig.grpc.address}`);
+    const request = (bytes: number) =>
+      new Promise((resolve) => {
+        const fixed = { ':method': 'POST', ':path': REGISTER, 'content-type': 'application/grpc' };
+        const stream = session.request({ ...fixed, ...headersOf(bytes) });
+        stream.on('response', (headers) => resolve(headers['grpc-status']));
+        stream.on('error', ({ message }) => resolve(message));
+        stream.end(framed(Buffer.alloc(0)));
+      });
+    const [short, long] = [request(7_000), request(9_000)];
+    expect(await long).toContain('ENHANCE_YOUR_CALM');
+    expect(await short).toBe(String(Code.Unauthenticated));
+    expect(session.remoteSettings.maxHeaderListSize).toBe(8_192);
+    expect(await request(7_000)).toBe(String(Code.Unauthenticated));
+    expect(await request(9_000)).toContain('ENHANCE_YOUR_CALM');
+    session.close();
+  });
+
+  it('of calls whose message does not come count as what they take, and the oldest calls of an address have to go', async () => {
+    const clock = new ManualClock();
+    const own = await RpcRig.start({ clock });
+    const sessions = Array.from({ length: 24 }, () => connect(`http://${own.grpc.address}`));
+    let refused = 0;
+    for (const session of sessions) {
+      session.on('error', () => {});
+      await once(session, 'remoteSettings');
+      for (let n = 0; n < 128; n++) {
+        const fixed = { ':method': 'POST', ':path': REGISTER, 'content-type': 'application/grpc' };
+        const stream = session.request({ ...fixed, ...headersOf(7_000) });
+        stream.on('error', () => {});
+        stream.on('response', (headers) => {
+          if (/^The%20address%20127\.0\.0\.1%20had%20more/.test(String(headers['grpc-message']))) refused++;
+        });
+      }
+    }
+    // 9 KiB and twice its headers are kept for each.
+    await expect.poll(() => refused, { timeout: 10_000 }).toBeGreaterThan(24 * 128 - 67_108_864 / (9_216 + 14_000));
+    expect(own.arrivals.bytes).toBeLessThanOrEqual(64 * 1024 * 1024);
+    for (const session of sessions) session.destroy();
+    await expect.poll(() => own.arrivals.bytes).toBe(0);
+    const stopped = own.stop();
+    clock.advance(2_000);
+    await stopped;
+  });
+});
+
 describe('a connection too many', () => {
   it('is closed at once, and there is room again when one goes', async () => {
     const few = await RpcRig.start({ maxConnections: 1 });

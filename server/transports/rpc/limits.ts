@@ -63,6 +63,8 @@ export const MAX_FLOOD = {
 } as const;
 /** What the headers of a call may have, about, which count as its own. */
 export const CALL_BYTES = 2_048;
+/** What the headers of a gRPC call may measure, with 32 bytes for each as HTTP/2 counts; what gRPC itself has by default. */
+export const MAX_HEADER_BYTES = 8_192;
 
 /** Connections that each of the two doors accepts; more are closed at once. */
 export const MAX_CONNECTIONS = 20_000;
