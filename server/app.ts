@@ -36,6 +36,7 @@ import { GrpcServer } from './transports/grpc-server.js';
 import { Readiness } from './transports/readiness.js';
 import { Arrivals } from './transports/rpc/arrivals.js';
 import { createRpcServices } from './transports/rpc/services.js';
+import { Unsent } from './transports/rpc/unsent.js';
 import { TcpxServer } from './transports/tcpx/server.js';
 
 /** Where the doors really listen. */
@@ -277,7 +278,8 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     },
   });
   const arrivals = new Arrivals(clock, limits);
-  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits, arrivals });
+  const unsent = new Unsent(clock, limits);
+  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits, arrivals, unsent });
   const http = new HttpServer({
     services,
     auth: parts.auth,
@@ -286,6 +288,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     log,
     limits,
     arrivals,
+    unsent,
     pageFolder: PAGE_FOLDER,
     trustedProxies: config.httpTrustedProxies ?? [],
     publicUrls: config.publicUrl ?? [],

@@ -13,11 +13,13 @@ import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { screened } from './connect-body.js';
 import { describedResponse, isCall, refuseUnknownMethod } from './connect-described.js';
-import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
+import type { Arrivals } from './rpc/arrivals.js';
 import { describeError, isGone, toConnectError } from './rpc/errors.js';
 import { callerKey } from './rpc/guard.js';
+import type { Held } from './rpc/held-bytes.js';
 import type { RpcService } from './rpc/services.js';
 import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
+import type { Unsent } from './rpc/unsent.js';
 
 /** How much a caller has to take within the time that there is for it. */
 const PORTION_BYTES = 65_536;
@@ -36,8 +38,7 @@ export interface ConnectCallsOptions {
   readonly maxTimeoutMs: number;
   readonly shutdownSignal: AbortSignal;
   readonly arrivals: Arrivals;
-  /** What is on its way to callers who have not taken it yet, bounded as what arrives is. */
-  readonly departures: Arrivals;
+  readonly unsent: Unsent;
   readonly log: Log;
 }
 
@@ -74,7 +75,7 @@ async function answer(
   handler: UniversalHandler,
   request: IncomingMessage,
   response: ServerResponse,
-  { contextValues, readMaxBytes, arrivals, departures, log }: ConnectCallsOptions,
+  { contextValues, readMaxBytes, arrivals, unsent, log }: ConnectCallsOptions,
 ): Promise<void> {
   const values = contextValues(request);
   const sender = { connection: request.socket, address: values.get(callerKey).address };
@@ -85,6 +86,8 @@ async function answer(
     refuse(response, toConnectError(thrown, log, handler.method.name));
   });
   if (!judged) return;
+  const crowded = unsent.crowded(sender);
+  if (crowded) return refuse(response, crowded);
   const answered = await handler(judged);
   const described = await describedResponse(answered, log, handler.method.name);
   const isStream = handler.method.methodKind !== 'unary';
@@ -95,7 +98,7 @@ async function answer(
     );
     request.socket.destroy();
   };
-  const body = described.body && inPortions(described.body, departures, sender, cut, whenAnswered, isStream);
+  const body = described.body && inPortions(described.body, () => unsent.begin(sender, cut), whenAnswered, isStream);
   await universalResponseToNodeResponse({ ...described, ...(body && { body }) }, response);
 }
 
@@ -105,24 +108,24 @@ async function answer(
  */
 async function* inPortions(
   body: AsyncIterable<Uint8Array>,
-  departures: Arrivals,
-  sender: Sender,
-  cut: () => void,
+  begin: () => Held,
   whenAnswered: (work: () => void) => void,
   isStream: boolean,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  let departure: Arrival | undefined;
+  let held: Held | undefined;
   // The last portion is on its way until all of the answer is.
-  whenAnswered(() => departure?.end());
+  whenAnswered(() => held?.end());
   for await (const chunk of body) {
+    held ??= begin();
     for (let at = 0; at < chunk.length; at += PORTION_BYTES) {
-      departure?.end();
-      departure = departures.begin(sender, cut);
-      departure.hold(chunk.length - at);
+      held.renew();
+      held.hold(chunk.length - at);
       yield chunk.subarray(at, at + PORTION_BYTES);
     }
+    if (!isStream) continue;
     // Between two messages of a stream nobody has to take anything.
-    if (isStream) departure?.settle(0);
+    held.end();
+    held = undefined;
   }
 }
 

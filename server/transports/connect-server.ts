@@ -27,7 +27,7 @@ import { createConnectCalls, type Handler } from './connect-calls.js';
 import { feedInPieces } from './connect-pieces.js';
 import { Kept } from './kept.js';
 import type { Readiness } from './readiness.js';
-import { Arrivals } from './rpc/arrivals.js';
+import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js';
 import {
@@ -44,6 +44,7 @@ import {
 } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 import { TurnQueue } from './rpc/turn-queue.js';
+import type { Unsent } from './rpc/unsent.js';
 import { createPageHandler, plain, type PageHandler } from './static-files.js';
 
 /** What the door works with. */
@@ -56,6 +57,7 @@ export interface HttpServerOptions {
   readonly log: Log;
   readonly limits: RpcLimits;
   readonly arrivals: Arrivals;
+  readonly unsent: Unsent;
   /** The folder of the page's build. */
   readonly pageFolder: string;
   /** The certificate and its key; absent: plain HTTP. */
@@ -99,7 +101,6 @@ export class HttpServer {
   readonly #page: PageHandler;
   readonly #isProxy: (address: string) => boolean;
   #answersFor: HostCheck = () => false;
-  readonly #departures: Arrivals;
   /** For callers whose credentials have been judged. */
   readonly #rpc: Handler;
   /** For what is small in any case, and for strangers. */
@@ -119,7 +120,6 @@ export class HttpServer {
     this.#page = createPageHandler(options.pageFolder);
     this.#isProxy = options.trustedProxies?.length ? allowOnly(options.trustedProxies) : () => false;
     this.#metrics = new Kept(options.metrics, options.clock);
-    this.#departures = new Arrivals(options.clock, options.limits);
     const { maxMessageBytes } = options.limits;
     this.#rpc = this.#adapter(maxMessageBytes);
     this.#smallRpc = this.#adapter(Math.min(maxMessageBytes, MAX_STRANGER_BYTES));
@@ -153,7 +153,7 @@ export class HttpServer {
       maxTimeoutMs: MAX_TIMEOUT_MS,
       shutdownSignal: this.#shutdown.signal,
       arrivals: options.arrivals,
-      departures: this.#departures,
+      unsent: options.unsent,
       log: options.log,
     });
   }

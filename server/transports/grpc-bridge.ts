@@ -2,7 +2,7 @@
  * Mounts Connect handlers on a grpc-js server: definitions are derived from the descriptors of the contract, messages are
  * encoded by protobuf-es, errors become status and details. All four shapes of a call are bridged.
  *
- * Streams push back: a message is taken from the handler only after the transport has taken the one before.
+ * Streams push back: a message is taken from the handler only after the transport has taken nearly all before it.
  *
  * The handler's signal aborts when the caller goes, at the deadline, when the server stops, and when the call has ended.
  * A stream whose signal aborted ends with the reason, never well; waiting for a request ends with it too.
@@ -64,6 +64,8 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const TIMER_SLACK_MS = 2;
 /** Why what still listens to an answered call may stop; one for all, since a new error costs more than a small call. */
 const ANSWERED = new ConnectError('the call has been answered', Code.Canceled);
+/** How much of a stream may wait for the transport. */
+const MAX_AHEAD_BYTES = 16_384;
 const identity = (bytes: Buffer): Buffer => bytes;
 
 /** The server that calls run on. */
@@ -191,11 +193,13 @@ async function sendAll(
   try {
     refuseTimeout(context);
     let began = false;
+    const ahead = new Ahead(call);
     for await (const message of await work()) {
       if (context.signal.aborted) break;
       if (!began) sendHeaders(call, context);
       began = true;
-      if (!call.write(encode(method, message))) await drained(call, context.signal);
+      ahead.write(encode(method, message));
+      if (ahead.isFar) await ahead.shorter(context.signal);
     }
     context.signal.throwIfAborted();
     if (!began) sendHeaders(call, context);
@@ -211,20 +215,40 @@ async function sendAll(
   }
 }
 
-/** Resolves when the transport takes more, or will never again. */
-function drained(call: Writable, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const finish = () => {
-      call.off('drain', finish);
-      call.off('close', finish);
-      signal.removeEventListener('abort', finish);
-      resolve();
-    };
-    call.on('drain', finish);
-    call.on('close', finish);
-    signal.addEventListener('abort', finish);
-  });
+/** What a stream was given and the transport has not taken. grpc-js counts messages, however long they are. */
+class Ahead {
+  #bytes = 0;
+  #onShorter: () => void = () => {};
+
+  constructor(private readonly call: Writable) {}
+
+  /** Whether nothing more should be given to it now. */
+  get isFar(): boolean {
+    return this.#bytes > MAX_AHEAD_BYTES;
+  }
+
+  write(bytes: Buffer): void {
+    this.#bytes += bytes.length;
+    this.call.write(bytes, () => {
+      this.#bytes -= bytes.length;
+      if (!this.isFar) this.#onShorter();
+    });
+  }
+
+  /** Resolves when the transport has taken more, or will never again. */
+  shorter(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      const finish = () => {
+        this.call.off('close', finish);
+        signal.removeEventListener('abort', finish);
+        resolve();
+      };
+      this.#onShorter = finish;
+      this.call.on('close', finish);
+      signal.addEventListener('abort', finish);
+    });
+  }
 }
 
 function contextOf({ method, host }: Mount, call: AnyCall): Context {

@@ -14,17 +14,20 @@ import type { Log } from '../domain/ports.js';
 import { plainAddress } from './client-address.js';
 import type { FloodGuard } from './grpc-floods.js';
 import { statusOf } from './grpc-status.js';
+import { StreamOutlet } from './grpc-outlet.js';
 import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { toConnectError } from './rpc/errors.js';
 import { credentialsIn } from './rpc/guard.js';
 import { CALLS_A_TURN, MAX_HEADER_BYTES, MAX_STRANGER_BYTES, type RpcLimits } from './rpc/limits.js';
 import { Pile } from './rpc/pile.js';
 import { TurnQueue } from './rpc/turn-queue.js';
+import type { Unsent } from './rpc/unsent.js';
 import { canUnpack, tooLong, unpack } from './rpc/unpacking.js';
 
 /** What is needed to judge what arrives. */
 export interface GrpcIntakeOptions {
   readonly arrivals: Arrivals;
+  readonly unsent: Unsent;
   readonly floods: Pick<FloodGuard, 'onCall' | 'onUseful'>;
   readonly auth: Pick<Authenticator, 'authenticate'>;
   readonly limits: RpcLimits;
@@ -75,6 +78,7 @@ class StreamIntake {
   readonly #maxBytes: number;
   readonly #pile = new Pile();
   readonly #sender: Peer;
+  readonly #outlet: StreamOutlet;
   #metadata: Metadata | undefined;
   /** What the stream takes beside its messages. */
   #ownBytes = STREAM_BYTES;
@@ -95,6 +99,7 @@ class StreamIntake {
     // Messages of a stream are beats and questions; whatever is large comes alone.
     this.#maxBytes = hasManyMessages ? MAX_STRANGER_BYTES : options.limits.maxMessageBytes;
     this.#sender = senderOf(stream);
+    this.#outlet = new StreamOutlet(options.unsent, stream, this.#sender);
     options.floods.onCall(this.#sender.peer);
     this.#deliver = takeOver(stream, 'data', (chunk: Buffer) => this.#take(chunk));
     this.#deliverEnd = takeOver(stream, 'end', () => this.#end());
@@ -111,6 +116,9 @@ class StreamIntake {
       this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
       return false;
     }
+    this.#outlet.ownBytes = this.#ownBytes;
+    const crowded = this.options.unsent.crowded(this.#sender);
+    if (crowded) this.#refuse(crowded);
     // A call that brings its one message has to do so; a stream may be silent for as long as it likes.
     if (!this.hasManyMessages) this.#expect();
     return !this.#isOver;

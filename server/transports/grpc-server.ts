@@ -27,6 +27,7 @@ import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { MAX_CONNECTIONS, MAX_HEADER_BYTES, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
+import type { Unsent } from './rpc/unsent.js';
 
 /** What the door works with. */
 export interface GrpcServerOptions {
@@ -36,6 +37,7 @@ export interface GrpcServerOptions {
   readonly clock: Clock;
   readonly limits: RpcLimits;
   readonly arrivals: Arrivals;
+  readonly unsent: Unsent;
   readonly log: Log;
   /** Connections beyond are closed at once. */
   readonly maxConnections?: number;

@@ -303,6 +303,51 @@ describe('messages that never end', () => {
   });
 });
 
+describe('answers that nobody takes', () => {
+  const LIST = '/taskdash.task.v1.TaskService/ListTasks';
+
+  it('are kept for 30 s, and of one connection as many as there is room for', async () => {
+    const clock = new ManualClock();
+    const own = await RpcRig.start({ clock });
+    const authorization = `Bearer ${await own.token()}`;
+    const tasks = own.client(TaskService, 'grpc', authorization.slice(7));
+    const description = '字'.repeat(8_192);
+    for (let n = 0; n < 60; n++) await tasks.registerTask({ task: { id: `${n}`, groupId: 'mx', description } });
+    const answer = 60 * 3 * 8_192;
+    const session = connect(`http://${own.grpc.address}`, { settings: { initialWindowSize: 0 } });
+    session.on('error', () => {});
+    const [ended, refused]: [number[], string[]] = [[], []];
+    const ask = (path: string, message: Buffer) => {
+      const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', authorization };
+      const stream = session.request(headers);
+      stream.on('error', () => {});
+      stream.on('response', (response) => refused.push(String(response['grpc-message'])));
+      stream.on('close', () => ended.push(stream.rstCode));
+      stream.end(framed(message));
+    };
+    // A page of 60.
+    for (let n = 0; n < 40; n++) ask(LIST, Buffer.from('203c', 'hex'));
+    const ENHANCE_YOUR_CALM = 11;
+    await expect.poll(() => ended.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(40 - 33_554_432 / answer);
+    expect(new Set(ended)).toEqual(new Set([ENHANCE_YOUR_CALM]));
+    expect(own.unsent.bytes).toBeLessThanOrEqual(32 * 1024 * 1024);
+    expect(own.unsent.bytes).toBeGreaterThan(16 * 1024 * 1024);
+    await expect.poll(() => own.reports.filter(({ method }) => method === 'ListTasks')).toHaveLength(40);
+    // Before any work is done for them, others of the connection are refused; those of other connections go on.
+    refused.length = 0;
+    ask(LIST, Buffer.from('203c', 'hex'));
+    await expect.poll(() => refused).toEqual([expect.stringMatching(/^This%20connection%20has%20some.*read%20them/)]);
+    expect((await tasks.listTasks({ pageSize: 60 })).tasks).toHaveLength(60);
+    clock.advance(31_000);
+    await expect.poll(() => own.unsent.bytes).toBe(0);
+    await expect.poll(() => ended).toHaveLength(41);
+    session.destroy();
+    const stopped = own.stop();
+    clock.advance(2_000);
+    await stopped;
+  });
+});
+
 describe('watches', () => {
   let own: RpcRig;
   beforeAll(async () => {

@@ -10,6 +10,7 @@ import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js
 import { HttpServer } from '../../server/transports/connect-server.js';
 import { Readiness } from '../../server/transports/readiness.js';
 import { Arrivals } from '../../server/transports/rpc/arrivals.js';
+import { Unsent } from '../../server/transports/rpc/unsent.js';
 import { MAX_HTTP_CONNECTIONS, MAX_UNANSWERED } from '../../server/transports/rpc/limits.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { RpcRig } from '../support/rpc-rig.js';
@@ -192,7 +193,14 @@ describe('answers that nobody takes', () => {
     door = new HttpServer({
       services: [{ service: AuthService, implementation }],
       auth: { authenticate: () => Promise.resolve(undefined) },
-      ...{ pageFolder: '/nowhere', clock, log: silentLog, limits, arrivals: new Arrivals(clock, limits) },
+      ...{
+        pageFolder: '/nowhere',
+        clock,
+        log: silentLog,
+        limits,
+        arrivals: new Arrivals(clock, limits),
+        unsent: new Unsent(clock, limits),
+      },
       readiness: new Readiness({ check: () => Promise.resolve() }, clock),
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
     });

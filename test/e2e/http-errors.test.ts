@@ -70,6 +70,7 @@ describe('an answer that cannot be written', () => {
       auth: { authenticate: () => Promise.resolve(undefined) },
       ...{ pageFolder: '/nowhere', clock: systemClock, log, limits: { maxMessageBytes: 65_536 } },
       arrivals: rig.arrivals,
+      unsent: rig.unsent,
       readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
     });

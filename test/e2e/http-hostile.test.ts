@@ -7,6 +7,7 @@ import { systemClock } from '../../server/domain/clock.js';
 import { hashOf } from '../../server/domain/secrets.js';
 import { HttpServer, type HttpServerOptions } from '../../server/transports/connect-server.js';
 import { Arrivals } from '../../server/transports/rpc/arrivals.js';
+import { Unsent } from '../../server/transports/rpc/unsent.js';
 import { Readiness } from '../../server/transports/readiness.js';
 import { KeptLog } from '../support/liveness-bench.js';
 import { RIG_PASSWORD, RpcRig } from '../support/rpc-rig.js';
@@ -21,6 +22,7 @@ afterAll(() => rig.stop());
 const SMALL = {
   limits: { maxMessageBytes: 65_536 },
   arrivals: new Arrivals(systemClock, { maxMessageBytes: 65_536 }),
+  unsent: new Unsent(systemClock, { maxMessageBytes: 65_536 }),
 };
 const LIST = '/taskdash.task.v1.TaskService/ListTasks';
 

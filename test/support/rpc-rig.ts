@@ -20,6 +20,7 @@ import { Readiness } from '../../server/transports/readiness.js';
 import { Arrivals } from '../../server/transports/rpc/arrivals.js';
 import type { CallReport } from '../../server/transports/rpc/call.js';
 import { createRpcServices, type RpcService } from '../../server/transports/rpc/services.js';
+import { Unsent } from '../../server/transports/rpc/unsent.js';
 import { upTo } from './page-limits.js';
 import { MemoryFeedStore } from './memory-feed-store.js';
 import { MemoryIdentityStore } from './memory-identity-store.js';
@@ -84,6 +85,7 @@ export class RpcRig {
   readonly users: Users;
   readonly store: MemoryTaskStore;
   readonly arrivals: Arrivals;
+  readonly unsent: Unsent;
   readonly grpc: GrpcServer;
   readonly http: HttpServer;
   readonly #auth: Auth;
@@ -126,6 +128,7 @@ export class RpcRig {
     });
     const limits = { maxMessageBytes: options.maxMessageBytes ?? 4 * 1024 * 1024 };
     this.arrivals = new Arrivals(clock, limits);
+    this.unsent = new Unsent(clock, limits);
     const services = createRpcServices({
       registry: new TaskRegistry(this.store, this.#batcher, hints, sealer),
       watcher: new TaskWatcher(this.feed, sealer, clock, { idleMs: 15_000 }),
@@ -144,7 +147,7 @@ export class RpcRig {
       services: [...services, ...(options.services ?? [])],
       auth: this.#auth,
       readiness: new Readiness({ check: () => this.#checkHealth() }, clock),
-      ...{ clock, log, limits, arrivals: this.arrivals },
+      ...{ clock, log, limits, arrivals: this.arrivals, unsent: this.unsent },
     };
     this.grpc = new GrpcServer({
       ...shared,

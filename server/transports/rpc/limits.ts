@@ -33,6 +33,10 @@ export const MAX_ARRIVING = {
 /** How long a request may take to arrive, in milliseconds: the largest one at 140 kB/s. */
 export const MAX_ARRIVING_MS = 30_000;
 
+/** Bytes of answers that callers have not taken, in the same way; and how long a caller may take nothing, in milliseconds. */
+export const MAX_UNSENT = MAX_ARRIVING;
+export const MAX_UNSENT_MS = 30_000;
+
 /**
  * Streams of health and reflection, which need no credentials: load balancers watch each service once over a connection,
  * tools ask over one stream, and behind a proxy a whole office may be one address.
