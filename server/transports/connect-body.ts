@@ -11,7 +11,7 @@ import type { UniversalServerRequest } from '@connectrpc/connect/protocol';
 import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { flawOfBinary } from './rpc/binary-scan.js';
 import { FLAWS, refusalOf } from './rpc/flaws.js';
-import { flawOfJson } from './rpc/json-scan.js';
+import { boundsOf, flawOfJson } from './rpc/json-scan.js';
 import { Pile } from './rpc/pile.js';
 import { HTTP_COMPRESSIONS, tooLong, unpack } from './rpc/unpacking.js';
 
@@ -233,7 +233,7 @@ function judgedMessage(
   { method, maxBytes }: BodyRules,
 ): Promise<Uint8Array> {
   const judge = async (message: Uint8Array) => {
-    const flaw = isJson ? flawOfJson(message) : flawOfBinary(method.input, message);
+    const flaw = isJson ? flawOfJson(message, boundsOf(method.input)) : flawOfBinary(method.input, message);
     if (flaw !== undefined) throw refusalOf(flaw);
     if (message.length > LARGE_BYTES) await nextTurn();
     return message;

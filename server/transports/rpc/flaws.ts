@@ -9,6 +9,8 @@ export const FLAWS = {
   elements: `The request has more than ${MAX_ELEMENTS} fields and elements; send it in several parts.`,
   nesting: `The request is nested more than ${MAX_NESTING} deep, which no message of this method is.`,
   text: `The request has a text or number longer than ${MAX_TEXT_BYTES} bytes, which no field takes; shorten it.`,
+  shortText:
+    'The request has a number, a time or a list of fields in a text that is longer than any of them; compare it with the contract.',
   encoding: 'The request is not UTF-8: encode its texts as UTF-8 and send it again.',
   base64: 'The message in the address is not base64, as it says; encode it again.',
   flags:
