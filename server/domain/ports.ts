@@ -43,6 +43,9 @@ export type TaskWriteResult =
   | { outcome: 'written'; revision: number; epoch: number; task?: Task }
   | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' | 'late' };
 
+/** How long after it was sent a verdict may still be stored; whoever was not answered knows after that what became of it. */
+export const LAPSES_WITHIN_MS = 5_000;
+
 /**
  * A shutdown that the registry decided, holding only while session and epoch are still the ones it was decided for, or the
  * stored epoch is an earlier one: then the claim was lost with the end of the database's history.
@@ -129,7 +132,10 @@ export interface TaskStore {
    * written after that.
    */
   writeBatch(writes: readonly TaskWrite[], batch?: BatchId, withinMs?: number): Promise<TaskWriteResult[]>;
-  /** Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown; returns the ids it changed. */
+  /**
+   * Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown; returns the ids it changed.
+   * What the database comes to later than LAPSES_WITHIN_MS stays as it is, whatever the answer, or without any.
+   */
   lapse(lapses: readonly Lapse[]): Promise<string[]>;
   /**
    * Whether the history no longer has what this store was last told it had written: a failover to a standby that lacks it, or

@@ -20,7 +20,7 @@
 import type { Clock } from './clock.js';
 import type { ClaimedTask, MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
-import type { Log, TaskStore } from './ports.js';
+import { LAPSES_WITHIN_MS, type Log, type TaskStore } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
 import type { TaskClaims } from './task-claims.js';
 
@@ -54,8 +54,8 @@ export class Takeover {
   #isBusy = false;
   /** Open sessions that other nodes may have taken. */
   readonly #reclaimable = new Set<string>();
-  /** Open sessions on which a verdict may have been stored. */
-  readonly #doubtful = new Set<string>();
+  /** Open sessions on which a verdict may have been stored, and until when it may still be. */
+  readonly #doubtful = new Map<string, number>();
   /** Leases that came here, and how many renewals are still to tell of them. */
   readonly #taken = new Map<string, number>();
   #auditDue = false;
@@ -81,7 +81,7 @@ export class Takeover {
 
   /** A verdict on a session may have been stored although it lives; its tasks are brought back soon. */
   repair(session: LiveSession): void {
-    this.#doubtful.add(session.id);
+    this.#doubt(session.id);
   }
 
   /** Writes failed, and may have claimed tasks all the same. */
@@ -130,7 +130,7 @@ export class Takeover {
     for (const session of engine.all()) {
       if (session.state !== 'open' || !session.isWrittenDown) continue;
       this.#reclaimable.add(session.id);
-      this.#doubtful.add(session.id);
+      this.#doubt(session.id);
       onUncertain(session);
     }
   }
@@ -192,19 +192,32 @@ export class Takeover {
   }
 
   async #repair(): Promise<void> {
-    const { store } = this.options;
-    for (const ids of this.#openAmong(this.#doubtful)) {
-      const lapsed = await store.lapsedOf(ids);
-      for (const id of ids) this.#doubtful.delete(id);
-      await Promise.all(ids.map((id) => this.#restore(id, lapsed.get(id) ?? [])));
+    const { store, clock } = this.options;
+    const doubtful = new Map(this.#doubtful);
+    const askedAtMs = clock.monotonicMs();
+    for (const [id, untilMs] of doubtful) if (untilMs <= askedAtMs) this.#doubtful.delete(id);
+    const asked = new Set(doubtful.keys());
+    try {
+      for (const ids of this.#openAmong(asked)) {
+        const lapsed = await store.lapsedOf(ids);
+        for (const id of ids) asked.delete(id);
+        await Promise.all(ids.map((id) => this.#restore(id, lapsed.get(id) ?? [])));
+      }
+    } finally {
+      for (const id of asked) this.#doubtful.set(id, doubtful.get(id) ?? 0);
     }
+  }
+
+  /** What is found now is repaired; until the verdict cannot be stored any more, it is looked for again. */
+  #doubt(id: string): void {
+    this.#doubtful.set(id, this.options.clock.monotonicMs() + LAPSES_WITHIN_MS);
   }
 
   async #restore(id: string, lapsed: readonly TaskVersion[]): Promise<void> {
     const session = this.options.engine.get(id);
     if (!session || lapsed.length === 0) return;
     const { failed } = await this.options.claims.claim(session, lapsed);
-    if (failed > 0) this.#doubtful.add(id);
+    if (failed > 0) this.#doubt(id);
   }
 
   /** The sessions of a set that are still open, in parts; the others leave the set. */

@@ -149,7 +149,7 @@ WHERE NOT EXISTS (SELECT FROM task_event e WHERE e.lane = written.lane AND e.bat
 };
 
 /**
- * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own. Epochs only grow: a task with an earlier
+ * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own; $5 its only number; $6 when it is too late. Epochs only grow: a task with an earlier
  * one than the verdict's is in a history from which a failover has taken the claim. Nobody else vouches for it, unless it was
  * written after the session was last heard: then somebody has claimed it in the history that is.
  */
@@ -167,7 +167,10 @@ WITH input AS MATERIALIZED (
         OR task.epoch < i.epoch AND task.updated_at <= ${NOW} - i.silent_ms * interval '1 ms')
       AND status NOT IN ('finish', 'shutdown') FOR NO KEY UPDATE
   ) AS t
-  CROSS JOIN LATERAL (SELECT CASE WHEN t.status IS NOT NULL THEN ${NOW} END AS at) AS n
+  CROSS JOIN LATERAL (
+    SELECT CASE WHEN t.status IS NOT NULL THEN ${NOW} END AS at, CASE WHEN t.status IS NOT NULL THEN ${IS_LATE} END AS is_late
+  ) AS n
+  WHERE NOT n.is_late
 ), lapsed AS (
   UPDATE task t SET status = 'shutdown', status_before = v.old_status, cause = v.cause, status_changed_at = v.at,
     silent_since = v.at - v.silent_ms * interval '1 ms', lapsed_session_id = v.session_id,
@@ -178,7 +181,7 @@ WITH input AS MATERIALIZED (
 ), ${orderedCte('(SELECT count(*) FROM lapsed)')}, events AS (
   INSERT INTO ${EVENT_TARGET}
   SELECT id, 'lapsed', old_status, cause, 'server', $2::text, updated_at, silent_ms, NULL, NULL,
-    $4::bigint, 1, row_number() OVER () = 1, ${RECORD} FROM ordered CROSS JOIN lapsed
+    $4::bigint, $5::bigint, row_number() OVER () = 1, ${RECORD} FROM ordered CROSS JOIN lapsed
 )
 SELECT id FROM lapsed`,
 };

@@ -2,7 +2,7 @@
 import { singleBatch, type BatchId } from '../domain/batch-id.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
-import type { Lapse, TaskWrite, TaskWriteResult } from '../domain/ports.js';
+import { LAPSES_WITHIN_MS, type Lapse, type TaskWrite, type TaskWriteResult } from '../domain/ports.js';
 import { parseInstant } from '../domain/reported-time.js';
 import { DatabaseClock } from './database-clock.js';
 import { codeOf } from './postgres-errors.js';
@@ -96,7 +96,8 @@ export class TaskWrites {
       }))
       .sort(byId);
     const batch = singleBatch();
-    const values = [JSON.stringify(input), this.nodeId, this.clock?.now(), batch.lane];
+    const lateFrom = await this.#databaseClock.inMs(LAPSES_WITHIN_MS);
+    const values = [JSON.stringify(input), this.nodeId, this.clock?.now(), batch.lane, batch.number, lateFrom];
     const rows = await this.postgres.rows<{ id: string }>(LAPSE, values);
     if (rows.length > 0) this.#witness(batch);
     return rows.map((row) => row.id);

@@ -5,7 +5,7 @@ import { systemClock } from '../../server/domain/clock.js';
 import type { TaskWrite } from '../../server/domain/ports.js';
 import { WriteBatcher } from '../../server/domain/write-batcher.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
-import { WRITE } from '../../server/storage/task-write-statements.js';
+import { LAPSE, WRITE } from '../../server/storage/task-write-statements.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { silentLog } from '../support/silent-log.js';
 import { startStallingProxy, type StallingProxy } from '../support/stalling-proxy.js';
@@ -149,6 +149,16 @@ describe('a batch that gets its locks after it was given up', () => {
     });
     expect(await waiting).toEqual([{ outcome: 'late' }]);
     expect(await task('a')).toMatchObject({ name: 'other', revision: 1 });
+  });
+
+  it('of a verdict, neither', async () => {
+    await other.tasks.writeBatch([registration('a', {}, { sessionId: SESSION })]);
+    const lapse = { id: 'a', task_id: 'a', session_id: SESSION, epoch: 1, cause: 'heartbeat_timeout', silent_ms: 1 };
+    const sent = (lateFrom: Date) =>
+      other.postgres.rows(LAPSE, [JSON.stringify([lapse]), 'node-b', undefined, '9', 1, lateFrom]);
+    expect(await sent(new Date(Date.now() - LONG_MS))).toEqual([]);
+    expect(await task('a')).toMatchObject({ status: 'running', revision: 1 });
+    expect(await sent(new Date(Date.now() + LONG_MS))).toEqual([{ id: 'a' }]);
   });
 
   it('is written while there is time, by the clock of the database', async () => {

@@ -281,6 +281,27 @@ describe('a restart of the only server', () => {
   });
 });
 
+it('a verdict whose answer was lost, and which is stored late, takes no task from a session that was heard since', async () => {
+  const node = await bench.startNode({ protectionMaxMs: 0 });
+  const session = await node.openWith('a');
+  const { tasks } = node.connection;
+  const store = tasks.lapse.bind(tasks);
+  const lost: (() => Promise<unknown>)[] = [];
+  tasks.lapse = (lapses) => {
+    lost.push(() => store(lapses));
+    return Promise.reject(new TaskDashError('STORAGE_UNAVAILABLE'));
+  };
+  while (lost.length === 0) await bench.pass(100);
+  session.beat();
+  session.heartbeat();
+  tasks.lapse = store;
+  await bench.passBeating(4_500, [session]);
+  await lost[0]?.();
+  expect(bench.task('a').status).toBe('shutdown');
+  await bench.passBeating(4_000, [session]);
+  expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId: session.id });
+});
+
 describe('a server that loses its way to the database', () => {
   let cut: TestNode;
   let other: TestNode;
