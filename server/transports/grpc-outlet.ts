@@ -37,7 +37,10 @@ export class StreamOutlet {
     this.#end = stream.end.bind(stream);
     // grpc-js writes in this form only.
     stream.write = ((bytes: Buffer, done: Done) => this.#take(bytes, done)) as typeof stream.write;
-    stream.end = () => this.#finish();
+    stream.end = () => {
+      this.#finish();
+      return stream;
+    };
     stream.once('close', () => this.#held?.end());
   }
 
@@ -51,10 +54,9 @@ export class StreamOutlet {
     return this.#messages.length === 0;
   }
 
-  #finish(): ServerHttp2Stream {
+  #finish(): void {
     this.#hasEnded = true;
     if (this.#messages.length === 0) this.#end();
-    return this.stream;
   }
 
   #send(): void {

@@ -46,7 +46,14 @@ async function openTransaction(): Promise<pg.Client> {
 async function registerIn(client: pg.Client, id: string): Promise<void> {
   const input = { n: 0, registers: true, claims: false, cause: 'client', actor: '', ...{ id, name: '', url: '' } };
   const texts = { user_id: '', group_id: '', description: '', status: 'running', start_time: '', stop_time: '' };
-  await client.query(WRITE.text, [JSON.stringify([{ ...input, ...texts }]), 'node-c', new Date(), '77', ++batches]);
+  await client.query(WRITE.text, [
+    JSON.stringify([{ ...input, ...texts }]),
+    'node-c',
+    new Date(),
+    '77',
+    ++batches,
+    null,
+  ]);
 }
 let batches = 0;
 

@@ -110,7 +110,8 @@ describe('docs/api.md', () => {
     expect(JSON.parse(registered ?? '')).toMatchObject({ task: { id: '133' } });
     expect(JSON.parse(listed ?? '')).toMatchObject({ tasks: [{ id: 'other' }, { id: '133' }], totalSize: 2 });
     expect(JSON.parse(updated ?? '')).toMatchObject({ task: { id: '133', status: 'finish' } });
-    expect(JSON.parse(history ?? '')).toMatchObject({ events: [{ toStatus: 'finish' }, { toStatus: 'running' }] });
+    const { events } = JSON.parse(history ?? '') as { events: object[] };
+    expect(events.slice(0, 2)).toMatchObject([{ toStatus: 'finish' }, { toStatus: 'running' }]);
     expect(counts).toContain('"status":"finish"');
     expect(answers).toContain('"status": "finish"');
   });
