@@ -22,25 +22,27 @@ export async function createTestDatabase(content: 'migrated' | 'empty' = 'migrat
   return { url: url.href, name, drop: () => onServer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
 }
 
-/** Runs one statement on the test server. Two clones at one moment wait for each other. */
+/** Somebody else has it: another clone is being made of the template, or the server's own vacuum looks through it. */
+const BUSY: readonly (string | undefined)[] = ['55006', '42501'];
+
+/** Runs one statement on the test server, as soon as nobody else is in its way. */
 async function onServer(statement: string): Promise<void> {
   const client = new pg.Client({ connectionString: inject('postgresUrl') });
   await client.connect();
   try {
-    await retryWhileTemplateIsBusy(() => client.query(statement));
+    await retryWhileBusy(() => client.query(statement));
   } finally {
     await client.end();
   }
 }
 
-async function retryWhileTemplateIsBusy(run: () => Promise<unknown>): Promise<void> {
+async function retryWhileBusy(run: () => Promise<unknown>): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       await run();
       return;
     } catch (error) {
-      const objectInUse = (error as { code?: string }).code === '55006';
-      if (!objectInUse || attempt === 100) throw error;
+      if (!BUSY.includes((error as { code?: string }).code) || attempt === 100) throw error;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
