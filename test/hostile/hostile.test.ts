@@ -1,5 +1,6 @@
 /** What people who mean ill do, done to real servers with real sockets and a real PostgreSQL, one attack after the other. */
 import { it } from 'vitest';
+import { callsOfHeaders, callsOfLongHeaders, unreadAnswers } from './attacks/calls.js';
 import { continuationFlood, hpackBomb, pingFlood, rapidReset, settingsFlood, unreadPings } from './attacks/floods.js';
 import {
   longHeaders,
@@ -44,6 +45,9 @@ it('10,000 watches of health', scenario(healthWatches));
 it('reflection asked as fast as it goes', scenario(reflection));
 it('5,000 watches of tasks by one token', scenario(taskWatches));
 it('10,000 gRPC calls of a byte a second', scenario(slowCalls));
+it('7,680 gRPC calls of 10 kB of headers and no message', scenario(callsOfLongHeaders));
+it('7,680 gRPC calls of 4 kB of headers and no message', scenario(callsOfHeaders));
+it('400 gRPC calls for pages that are never read', scenario(unreadAnswers));
 it('1,000 HTTP connections of a byte a second', scenario(slowHeaders));
 it('4 HTTP connections that ask for metrics without waiting', scenario(pipelinedMetrics));
 it('20 HTTP connections that ask for health without waiting', scenario(pipelinedHealth));
