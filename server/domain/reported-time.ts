@@ -51,7 +51,9 @@ function unixInstant(digits: string): Date | null {
 function calendarInstant(text: string): Date | null {
   const day = DAY.exec(text);
   if (!day) return null;
-  const [year = 0, month = 0, date = 0] = day.slice(1).filter(Boolean).map(Number);
+  const year = Number(day[1] ?? day[4] ?? day[7]);
+  const month = Number(day[2] ?? day[5] ?? day[8]);
+  const date = Number(day[3] ?? day[6] ?? day[9]);
   const rest = text.slice(day[0].length).replace(/^[ T]/, '') || '00:00:00';
   const clock = CLOCK.exec(withColons(rest, day[4] !== undefined));
   if (!clock) return null;

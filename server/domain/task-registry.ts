@@ -115,8 +115,7 @@ export class TaskRegistry {
   ): Promise<Task | undefined> {
     const prefix = options.pathPrefix ?? '';
     const groups = requireSomeWriting(principal);
-    const full: TaskTexts = { ...EMPTY_TEXTS, ...checkTexts(texts, prefix) };
-    full.status ||= 'running';
+    const full = fullTexts(checkTexts(texts, prefix));
     const write: TaskWrite = {
       kind: 'register',
       id: checkId(id, `${prefix}id`),
@@ -130,7 +129,10 @@ export class TaskRegistry {
       returnsTask: options.returnsTask ?? false,
     };
     if (!mayWrite(groups, full.group_id)) throw foreignGroup(principal, full.group_id, prefix);
-    const result = await this.#submitWithinQuota(principal, write);
+    const { quota } = this;
+    const result = await (quota?.isFor(principal)
+      ? this.#submitWithinQuota(quota, principal, write)
+      : this.batcher.submit(write));
     if (result.outcome === 'forbidden')
       throw new TaskDashError('TASK_ID_TAKEN', {
         message: `The id ${JSON.stringify(id)} belongs to a task that the caller may not change.`,
@@ -226,16 +228,16 @@ export class TaskRegistry {
   }
 
   /** A registration, which may take a new id only where the caller has one left. */
-  async #submitWithinQuota(principal: Principal, write: TaskWrite): Promise<TaskWriteResult> {
-    const mayBeNew = this.quota?.take(principal) ?? true;
+  async #submitWithinQuota(quota: TokenQuota, principal: Principal, write: TaskWrite): Promise<TaskWriteResult> {
+    const mayBeNew = quota.take(principal);
     let isNew = false;
     try {
       const result = await this.batcher.submit(mayBeNew ? write : { ...write, onlyKnown: true });
       isNew = result.outcome === 'written' && result.revision === 1;
-      if (this.quota && !mayBeNew && result.outcome === 'not_found') throw this.quota.exceeded(principal);
+      if (!mayBeNew && result.outcome === 'not_found') throw quota.exceeded(principal);
       return result;
     } finally {
-      if (mayBeNew && !isNew) this.quota?.giveBack(principal);
+      if (mayBeNew && !isNew) quota.giveBack(principal);
     }
   }
 
@@ -277,16 +279,12 @@ function isRefusal({ outcome }: TaskWriteResult, groups: WriteGroups): boolean {
   return outcome === 'forbidden' || (outcome === 'not_found' && groups !== 'every');
 }
 
-const EMPTY_TEXTS: TaskTexts = {
-  name: '',
-  url: '',
-  user: '',
-  group_id: '',
-  description: '',
-  status: '',
-  start_time: '',
-  stop_time: '',
-};
+/** The texts of a registration: what is not sent is empty, but for the status. */
+function fullTexts(sent: Readonly<Partial<TaskTexts>>): TaskTexts {
+  const { name = '', url = '', user = '', group_id = '', description = '', start_time = '', stop_time = '' } = sent;
+  // Field by field: at this rate a copy by `...` is dear.
+  return { name, url, user, group_id, description, status: sent.status || 'running', start_time, stop_time };
+}
 
 /** A status that is emptied is the default one, as in a registration. */
 function withStatus(texts: Partial<TaskTexts>): Partial<TaskTexts> {

@@ -36,10 +36,15 @@ export class TokenQuota {
     private readonly options: TokenQuotaOptions,
   ) {}
 
+  /** Whether a caller has a quota. */
+  isFor(principal: Principal): boolean {
+    return principal.kind === 'token' && this.options.newTasksPerMinute > 0;
+  }
+
   /** Takes a new id for a token, before it is known whether the id is new; false: it has taken too many lately. */
   take(principal: Principal): boolean {
     const { newTasksPerMinute } = this.options;
-    if (principal.kind !== 'token' || newTasksPerMinute === 0) return true;
+    if (!this.isFor(principal)) return true;
     const owner = ownerOf(principal);
     const known = this.#buckets.get(owner);
     const bucket = known ? this.#refilled(known) : { left: newTasksPerMinute, atMs: this.clock.monotonicMs() };

@@ -175,7 +175,7 @@ export class Conversation {
     const job = {
       request,
       start: () => {
-        this.#performRoomily(principal, request).then(
+        this.#perform(principal, request).then(
           (body) => this.link.guard(() => finish(body)),
           (thrown: unknown) => this.link.guard(() => finish(this.#failure(request, thrown))),
         );
@@ -185,23 +185,23 @@ export class Conversation {
     lanes.enter(job);
   }
 
-  /** The reply of a find is taken for a large one until it is known. */
-  async #performRoomily(principal: Principal, request: Request): Promise<string> {
-    const reserved = new Holding(this.context.replyMemory);
-    if (request.verb === 'find') reserved.bytes = LARGE_REPLY_BYTES;
+  async #perform(principal: Principal, request: Request): Promise<string> {
+    const { verb, id } = request;
+    if (verb === 'find') return this.#find(principal, id);
+    await this.context.registry[verb](principal, id, request.texts, { claimant: this.#session });
+    return plainBody(id, 0);
+  }
+
+  /** The reply is taken for a large one until it is known. */
+  async #find(principal: Principal, id: string): Promise<string> {
+    const { registry, replyMemory } = this.context;
+    const reserved = new Holding(replyMemory);
+    reserved.bytes = LARGE_REPLY_BYTES;
     try {
-      return await this.#perform(principal, request);
+      return foundBody(await registry.get(principal, id));
     } finally {
       reserved.bytes = 0;
     }
-  }
-
-  async #perform(principal: Principal, request: Request): Promise<string> {
-    const { registry } = this.context;
-    const { verb, id } = request;
-    if (verb === 'find') return foundBody(await registry.get(principal, id));
-    await registry[verb](principal, id, request.texts, { claimant: this.#session });
-    return plainBody(id, 0);
   }
 
   #failure(request: Request, thrown: unknown): string {
