@@ -177,7 +177,7 @@ async function startIdentity(config: Config, storage: Storage, log: Log, clock: 
   const judge = new ZxcvbnJudge();
   const users = new Users(storage.identity, hasher, judge, clock);
   const first = await ensureFirstAdministrator(users, config);
-  const missing = await missingAdministrator(storage.postgres);
+  const missing = await missingAdministrator(storage.identity);
   if (missing !== undefined) log.warn({}, missing);
   const auth = new Auth(storage.identity, hasher, judge, clock, log, authOptions(config));
   auth.start();

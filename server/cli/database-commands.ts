@@ -56,7 +56,7 @@ async function describeDatabase(config: Config, warn: (advice: string | undefine
   await withStorage(config, async (storage) => {
     await storage.health.check();
     found = `answers, schema ${storage.schemaVersion}`;
-    warn(await missingAdministrator(storage.postgres));
+    warn(await missingAdministrator(storage.identity));
     return 0;
   });
   return found;

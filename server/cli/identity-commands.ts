@@ -39,7 +39,7 @@ export async function addUser(
       memberships,
     });
     print(`User ${JSON.stringify(id)} can log in now.`);
-    const missing = await missingAdministrator(storage.postgres);
+    const missing = await missingAdministrator(storage.identity);
     if (missing !== undefined) printAside(missing);
     return 0;
   });

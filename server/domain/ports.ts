@@ -256,6 +256,8 @@ export interface Expiry {
 export interface IdentityStore {
   findUser(id: string): Promise<UserRecord | undefined>;
   countUsers(): Promise<number>;
+  /** Those who may log in. */
+  countAdministrators(): Promise<number>;
   /** Inserts or replaces a user and their memberships; groups that do not exist are created. */
   saveUser(user: UserRecord): Promise<void>;
   /** Inserts the user only when there is no user at all yet; says whether it did. Safe among nodes. */

@@ -1,8 +1,8 @@
 /**
  * Group commit: many callers, one transaction.
  *
- * A few batches at most are in flight. What arrives while they are under way waits in arrival order and forms the next
- * one; there is no timer, so a lone caller never waits for company. Each caller is answered after the commit that holds
+ * A few batches at most are in flight. What arrives while they are under way waits and forms the next one, in which actors
+ * take turns (ready-writes.ts); there is no timer, so a lone caller never waits for company. Each caller is answered after the commit that holds
  * its write. More than one batch in flight keeps the database busy while the answers to another are on their way.
  *
  *   idle ──submit──► in flight ──commit──► in flight again (writes waiting) or idle
@@ -30,13 +30,13 @@ import type { Clock, Timer } from './clock.js';
 import { delay } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type { TaskStore, TaskWrite, TaskWriteResult } from './ports.js';
-import { textsLengthOf } from './task.js';
+import { ReadyWrites } from './ready-writes.js';
 
 /** Settings of a batcher. */
 export interface WriteBatcherOptions {
   /** Writes in one transaction at most. */
   readonly maxBatch: number;
-  /** How long the texts of a transaction may be together, in UTF-16 units; one write may be longer. Undefined: 524,288. */
+  /** How long the texts of a transaction may be together, in UTF-16 units; one write may be longer. Undefined: 131,072. */
   readonly maxBatchLength?: number;
   /** Batches in flight at most. */
   readonly maxInFlight: number;
@@ -76,14 +76,14 @@ function hasWrites({ batch }: Attempt): boolean {
 }
 
 const CAPACITY_PER_ID = 256;
-/** Turned into a statement in few milliseconds, whatever the texts. */
-const MAX_BATCH_LENGTH = 524_288;
+/** A full batch of ordinary records has less; a batch of the longest ones is over soon enough for whoever waits behind it. */
+const MAX_BATCH_LENGTH = 131_072;
 const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 500;
 
 export class WriteBatcher {
-  /** Writes that are the first of their ids, in the order in which they became so. */
-  #ready: Waiting[] = [];
+  /** Writes that are the first of their ids. */
+  readonly #ready = new ReadyWrites<Waiting>();
   /** For each id with a write that is ready or in flight, those behind it; mostly there are none. */
   readonly #behind = new Map<string, Waiting[] | undefined>();
   /** Writes that are not answered yet, in the order of their deadlines. */
@@ -156,7 +156,7 @@ export class WriteBatcher {
       else if (this.#behind.has(write.id)) this.#behind.set(write.id, [waiting]);
       else {
         this.#behind.set(write.id, undefined);
-        this.#ready.push(waiting);
+        this.#ready.add(waiting);
         this.#startSoon();
       }
     });
@@ -182,19 +182,8 @@ export class WriteBatcher {
   }
 
   #start(): void {
-    while (this.#inFlight < this.options.maxInFlight && this.#ready.length > 0) void this.#run(this.#nextBatch());
-  }
-
-  /** The first writes that are ready, as many as one transaction takes. */
-  #nextBatch(): Waiting[] {
-    const { maxBatch, maxBatchLength = MAX_BATCH_LENGTH } = this.options;
-    let count = 1;
-    let length = lengthOf(this.#ready[0]);
-    for (; count < maxBatch && count < this.#ready.length; count++) {
-      length += lengthOf(this.#ready[count]);
-      if (length > maxBatchLength) break;
-    }
-    return this.#ready.splice(0, count);
+    const { maxInFlight, maxBatch: writes, maxBatchLength: length = MAX_BATCH_LENGTH } = this.options;
+    while (this.#inFlight < maxInFlight && this.#ready.size > 0) void this.#run(this.#ready.take({ writes, length }));
   }
 
   async #run(batch: Waiting[]): Promise<void> {
@@ -215,7 +204,7 @@ export class WriteBatcher {
     const behind = this.#behind.get(id);
     let next = behind?.shift();
     while (next?.answered) next = behind?.shift();
-    if (next) this.#ready.push(next);
+    if (next) this.#ready.add(next);
     else this.#behind.delete(id);
     const waiters = this.#roomWaitersById.get(id);
     if (!waiters || !this.hasRoomFor(id)) return;
@@ -329,10 +318,6 @@ export class WriteBatcher {
   #wake(waiters: (() => void)[]): void {
     for (const wake of waiters.splice(0)) wake();
   }
-}
-
-function lengthOf(waiting: Waiting | undefined): number {
-  return waiting ? textsLengthOf(waiting.write.texts) : 0;
 }
 
 /** What an earlier run that is still under way may make untrue, or may have made true by itself: the version has changed. */

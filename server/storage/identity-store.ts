@@ -58,6 +58,7 @@ const SQL = {
   findUser: `SELECT ${USER_COLUMNS}, (SELECT jsonb_object_agg(group_id, role) FROM membership WHERE user_id = app_user.id) AS memberships
     FROM app_user WHERE id = $1`,
   countUsers: 'SELECT count(*)::int AS count FROM app_user',
+  countAdministrators: 'SELECT count(*)::int AS count FROM app_user WHERE administrator AND NOT disabled',
   saveUser: saveUserText('', REPLACE),
   // Whoever adds a user waits for this lock, and the statement after it sees what they added.
   lockUsers: 'LOCK TABLE app_user IN SHARE ROW EXCLUSIVE MODE',
@@ -106,9 +107,12 @@ export class PostgresIdentityStore implements IdentityStore {
     return row && userOf(row);
   }
 
-  async countUsers(): Promise<number> {
-    const [row] = await this.#rows<{ count: number }>('countUsers');
-    return row?.count ?? 0;
+  countUsers(): Promise<number> {
+    return this.#count('countUsers');
+  }
+
+  countAdministrators(): Promise<number> {
+    return this.#count('countAdministrators');
   }
 
   async saveUser(user: UserRecord): Promise<void> {
@@ -197,6 +201,11 @@ export class PostgresIdentityStore implements IdentityStore {
 
   async hasAdministratorLoggedIn(): Promise<boolean> {
     return (await this.#rows('hasAdministratorLoggedIn')).length > 0;
+  }
+
+  async #count(name: 'countUsers' | 'countAdministrators'): Promise<number> {
+    const [row] = await this.#rows<{ count: number }>(name);
+    return row?.count ?? 0;
   }
 
   #rows<Row extends object>(name: keyof typeof SQL, ...values: unknown[]): Promise<Row[]> {

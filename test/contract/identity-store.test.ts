@@ -282,6 +282,17 @@ describe.each([
     expect(await store.isKnownNetwork('nobody', '10.0.0.7', early)).toBe(false);
   });
 
+  it('counts the administrators who may log in', async () => {
+    const store = open();
+    const before = await store.countAdministrators();
+    const administrator = await savedUser(store, { administrator: true });
+    await savedUser(store);
+    await savedUser(store, { administrator: true, disabled: true });
+    expect(await store.countAdministrators()).toBe(before + 1);
+    await store.saveUser({ ...administrator, administrator: false });
+    expect(await store.countAdministrators()).toBe(before);
+  });
+
   it('knows whether somebody who is an administrator has logged in from anywhere', async () => {
     const store = open();
     // The database is shared with other tests, where nobody is one.

@@ -24,6 +24,11 @@ export class MemoryIdentityStore implements IdentityStore {
     return Promise.resolve(this.#users.size);
   }
 
+  countAdministrators() {
+    const able = [...this.#users.values()].filter(({ administrator, disabled }) => administrator && !disabled);
+    return Promise.resolve(able.length);
+  }
+
   saveUser(user: UserRecord) {
     this.#users.set(user.id, user);
     return Promise.resolve();

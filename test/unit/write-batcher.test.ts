@@ -113,6 +113,16 @@ describe('batches', () => {
     expect(store.ids).toEqual([['0'], ['1', '2', '3'], ['4']]);
   });
 
+  it('have those of whoever comes alone, however many of somebody else wait', async () => {
+    const batcher = open({ maxBatch: 32, capacity: 1_000 });
+    for (let n = 0; n < 100; n++) submit(batcher, `crowd-${n}`);
+    await turns();
+    void batcher.submit(registration('lone', {}, { actor: 'token:lone' }));
+    await store.answer();
+    expect(store.ids[1]).toContain('lone');
+    expect(store.ids[1]).toHaveLength(32);
+  });
+
   it('never hold an id twice, and keep the order of its writes', async () => {
     const batcher = open();
     const order: string[] = [];
