@@ -21,7 +21,7 @@
  *   which is the earliest deadline in it. What the store comes to later is sent again where there is time left.
  * - No more than `capacity` writes wait, and no more than `capacityPerId` of one id, so that nobody holds up the others by
  *   one id; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask `hasRoom` and `hasRoomFor` first and
- *   resume on `whenRoom` and `whenRoomFor`.
+ *   resume on `whenRoom` and `whenRoomFor`; they leave some room to doors that cannot.
  * - A batch that is refused when it is first sent is split until the write that the database refuses is alone; the others
  *   are not harmed.
  */
@@ -76,6 +76,7 @@ function hasWrites({ batch }: Attempt): boolean {
 }
 
 const CAPACITY_PER_ID = 256;
+const SHARE_OF_THE_PATIENT = 3 / 4;
 /** A full batch of ordinary records has less; a batch of the longest ones is over soon enough for whoever waits behind it. */
 const MAX_BATCH_LENGTH = 131_072;
 const RETRY_FIRST_MS = 20;
@@ -112,9 +113,9 @@ export class WriteBatcher {
     return this.#open.size;
   }
 
-  /** Whether `submit` would take a write now. */
+  /** Whether those may submit who can wait otherwise. A quarter of the room is left to those who would be refused. */
   get hasRoom(): boolean {
-    return this.#open.size < this.options.capacity && !this.#stopping;
+    return this.#open.size < this.options.capacity * SHARE_OF_THE_PATIENT && !this.#stopping;
   }
 
   /** Resolves when there is room again, or the batcher stops. */
@@ -145,7 +146,8 @@ export class WriteBatcher {
    */
   submit(write: TaskWrite): Promise<TaskWriteResult> {
     if (this.#stopping) return Promise.reject(new TaskDashError('STOPPING'));
-    if (!this.hasRoom) return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 200 }));
+    if (this.#open.size >= this.options.capacity)
+      return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 200 }));
     if (!this.hasRoomFor(write.id)) return Promise.reject(tooManyOf(write.id));
     return new Promise((resolve, reject) => {
       const deadlineAtMs = this.clock.monotonicMs() + this.options.deadlineMs;

@@ -22,6 +22,7 @@ import {
 } from './attacks/messages.js';
 import {
   deepBodies,
+  endlessRegisters,
   longRegisters,
   manyKeys,
   repeatedHeaders,
@@ -69,6 +70,7 @@ it('50 legacy connections with bodies nested 500,000 deep', scenario(deepBodies)
 it('50 legacy connections with 3,000 tiny frames in a piece', scenario(tinyFrames));
 it('150 legacy connections with long headers that never read', scenario(repeatedHeaders));
 it('1,000 legacy connections that register the longest records', scenario(longRegisters));
+it('1,000 legacy connections that register without end', scenario(endlessRegisters));
 it('500 legacy connections with frames of 1 MB that never end', scenario(unfinishedFrames));
 it('4 readers of pages of the longest records', scenario(longPages));
 it('4 watchers that read the longest records again and again', scenario(longCatchUps));

@@ -415,6 +415,19 @@ describe('room', () => {
     expect(seen.map((one) => one.outcome)).toEqual([undefined, undefined, 'OVERLOADED']);
   });
 
+  it('ends sooner for those who can wait, so that those who cannot are not refused', async () => {
+    const batcher = open({ capacity: 4 });
+    const seen = ['a', 'b', 'c'].map((id) => submit(batcher, id));
+    expect(batcher.hasRoom).toBe(false);
+    seen.push(submit(batcher, 'd'));
+    await turns();
+    expect(seen.map((one) => one.outcome)).toEqual(Array(4).fill(undefined));
+    let told = false;
+    void batcher.whenRoom().then(() => (told = true));
+    await store.answer();
+    expect([told, batcher.hasRoom]).toEqual([true, true]);
+  });
+
   it('ends for an id before it does for all: others are taken, and it is told when there is room again', async () => {
     const batcher = open({ capacity: 1000, capacityPerId: 3 });
     const hot = Array.from({ length: 5 }, () => submit(batcher, 'hot'));

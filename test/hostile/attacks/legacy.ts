@@ -42,6 +42,14 @@ export const longRegisters: Attack = (target) => {
   return flood(target, 1_000, (n) => pieces[n % 100] as Buffer);
 };
 
+/** 1,000 connections that register ordinary records under ever new ids as fast as it goes. */
+export const endlessRegisters: Attack = (target) => {
+  let sent = 0;
+  const piece = () =>
+    Buffer.concat(Array.from({ length: 64 }, () => registerFrame({ id: `endless-${sent++}`, group_id: 'mx' })));
+  return flood(target, 1_000, piece);
+};
+
 /** 500 connections that send all of a frame of 1 MB but its end. */
 export const unfinishedFrames: Attack = async (target) => {
   const sockets = connections(target, 500);
