@@ -163,6 +163,14 @@ describe('a filter', () => {
     }
   });
 
+  it('may have ten words, each looked for once', () => {
+    const words = Array.from({ length: 10 }, (_, n) => `w${n}`);
+    expect(filter({ text: [...words, ...words].join(' ') })()).toEqual({ words });
+    expect(violationsOf(filter({ text: [...words, 'more'].join(' ') }))).toEqual([
+      'filter.text must have at most 10 words, has 11',
+    ]);
+  });
+
   it.each(['statuses', 'users', 'groupIds'] as const)('takes %s that tasks may have', (field) => {
     const limit = field === 'statuses' ? 64 : 256;
     expect(violationsOf(filter({ [field]: ['🚀'.repeat(limit)] }))).toEqual([]);

@@ -197,11 +197,14 @@ const FILTER_TEXTS = [
   ['addrPrefix', 'addr_prefix', 64],
 ] as const;
 
+/** Different words of a filter's text; each is looked for in every task. */
+const MAX_WORDS = 10;
+
 /** A filter, checked against the limits in the contract's sentences. Throws REQUEST_INVALID. */
 export function filterOf(message: FilterMessage | undefined): TaskFilter {
   if (!message) return {};
-  refuseLargeFilter(message);
-  const words = message.text.split(/\s+/).filter((word) => word !== '');
+  const words = [...new Set(message.text.split(/\s+/).filter((word) => word !== ''))];
+  refuseLargeFilter(message, words.length);
   return {
     ...(message.statuses.length > 0 && { statuses: message.statuses }),
     ...(message.groupIds.length > 0 && { groupIds: message.groupIds }),
@@ -216,12 +219,15 @@ export function filterOf(message: FilterMessage | undefined): TaskFilter {
   };
 }
 
-function refuseLargeFilter(message: FilterMessage): void {
+function refuseLargeFilter(message: FilterMessage, words: number): void {
   const violations = [
     ...FILTER_LISTS.flatMap(([key, name, limit, maxLength]) =>
       tooMany(`filter.${name}`, message[key], limit, maxLength),
     ),
     ...FILTER_TEXTS.flatMap(([key, name, limit]) => tooLong(`filter.${name}`, message[key], limit)),
+    ...(words > MAX_WORDS
+      ? [{ field: 'filter.text', description: `must have at most ${MAX_WORDS} words, has ${words}` }]
+      : []),
   ];
   if (violations.length > 0) throw requestInvalid(violations);
 }

@@ -306,7 +306,8 @@ export type TaskFilter = Message<"taskdash.task.v1.TaskFilter"> & {
   users: string[];
 
   /**
-   * Words that must all occur in id, name, url, description or address, whatever their case. At most 256 characters.
+   * Words that must all occur in id, name, url, description or address, whatever their case. At most 256 characters,
+   * and 10 different words.
    *
    * @generated from field: string text = 4;
    */
