@@ -225,6 +225,7 @@ async function startCore(config: Config, storage: Storage, nodeName: string, log
     sessions: storage.sessions,
     hints: storage.hints,
     beats: storage.beats,
+    questions: storage.questions,
     clock,
     log,
     ttlMs: config.heartbeatTtl,

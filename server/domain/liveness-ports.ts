@@ -196,6 +196,27 @@ export interface LeaseBeatsHooks {
   onAnswered(fromNodeId: string, leaseId: string, question: number, heardAgoMs: number | undefined): void;
 }
 
+/** Questions between nodes whether somebody is connected from an address. Nothing is stored of them. */
+export interface AddressQuestions {
+  /** Asks the other nodes, soon and until it is done; `atMs` comes back with the answers. A later question replaces it. */
+  ask(address: string, atMs: number): void;
+  /** What was asked about an address and is not told yet need not be told any more. */
+  withdraw(address: string): void;
+  /** Tells another node, soon and until it is done, that somebody is connected here. */
+  answer(nodeId: string, address: string, askedAtMs: number): void;
+  /** Names this node to the others, and takes what they ask and tell. Once, before `ask`. */
+  join(nodeId: string, hooks: AddressQuestionsHooks): void;
+}
+
+/** What other nodes ask and tell of addresses. */
+export interface AddressQuestionsHooks {
+  onAsked(fromNodeId: string, address: string, askedAtMs: number): void;
+  /** Somebody is connected there; who has nobody does not answer. */
+  onAnswered(fromNodeId: string, address: string, askedAtMs: number): void;
+  /** Listening has begun: what was told before may have been missed. */
+  onListening(): void;
+}
+
 /** Who holds a lease. */
 export interface LeaseHolder {
   readonly nodeId: string;
@@ -277,7 +298,7 @@ export interface SessionStore {
   /**
    * Ends sessions that no other node holds. One that still has tasks, by a claim whose answer was lost, does not end: its
    * tasks are returned, for the node to judge. An ended one is remembered while tasks that lapsed for its sake may be
-   * resumed.
+   * resumed; as long is a connection that vouched for nothing when its node died, since it may come back.
    */
   end(nodeId: string, ended: readonly EndedSession[]): Promise<(HeldTask & { sessionId: string })[]>;
   /**

@@ -1,4 +1,5 @@
 /** One session in memory: a last sign of life, the tasks it vouches for, and where it stands. Rules: session-engine.ts. */
+import { randomUUID } from 'node:crypto';
 import { NOT_IN_WHEEL, type WheelEntry } from './deadline-wheel.js';
 import type { SessionRecord } from './liveness-ports.js';
 import type { Lapse } from './ports.js';
@@ -38,6 +39,9 @@ export interface SessionBirth {
   /** The latest sign of life, in patient time. */
   readonly lastSeenMs: number;
 }
+
+/** As much of a node's id as the ids of its sessions begin with. */
+const RANGE_LENGTH = 13;
 
 const NO_TASKS: ReadonlyMap<string, number> = new Map();
 
@@ -200,4 +204,14 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   silentMs(): number {
     return Math.max(0, Math.round(this.keeper.nowMs() - this.lastSeenMs));
   }
+}
+
+/** A new id in the range of the node that opens the session. */
+export function newSessionId(nodeId: string): string {
+  return nodeId.slice(0, RANGE_LENGTH) + randomUUID().slice(RANGE_LENGTH);
+}
+
+/** Whether a node opened a session; a connection stays where it was opened, whoever holds what is written down of it. */
+export function isOpenedBy(nodeId: string, sessionId: string): boolean {
+  return sessionId.startsWith(nodeId.slice(0, RANGE_LENGTH));
 }

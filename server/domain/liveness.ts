@@ -8,7 +8,7 @@
  *   node-lease       whether the database trusts this node, hence what it may decide
  *   session-journal  writes sessions down in bulk, for other nodes and for the time after a crash
  *   takeover         sessions that move between servers, and a restart, which is the same
- *   resumption       services that reconnect and only beat
+ *   resumption       services that reconnect and only beat (with address-visits, address-inquiries)
  *   session-marks    suspect, unconfirmed, protected, flapping
  *   session-list     the live sessions as people see them
  *   leases           sessions without a connection of their own (with lease-inquiries)
@@ -19,6 +19,7 @@ import type { Principal } from './access.js';
 import { AddressVisits } from './address-visits.js';
 import type { Clock, Timer } from './clock.js';
 import type {
+  AddressQuestions,
   LeaseBeats,
   NodeEvent,
   NodeEventKind,
@@ -57,6 +58,7 @@ export interface LivenessOptions {
   readonly sessions: SessionStore;
   readonly hints: Pick<ChangeHints, 'announce'>;
   readonly beats: LeaseBeats;
+  readonly questions: AddressQuestions;
   readonly clock: Clock;
   readonly log: Log;
   /** How long a session may be silent, where it does not say so itself, in milliseconds. */
@@ -146,6 +148,7 @@ export class Liveness implements SessionHost {
     this.#resumption = new Resumption({
       ...{ mode: options.resumeByAddress ?? 'single', nodeId: node.id, isProxy: options.isProxy ?? (() => false) },
       ...{ store: sessions, engine: this.#engine, visits: new AddressVisits(clock), claims: this.#claims, clock, log },
+      ...{ questions: options.questions, hasPeers: () => this.#peers.length > 0 },
       settleMs: settleMsOf(ttlMs),
       windowMs: failoverGraceMs + 3 * leaseMs,
       onResumed: (tasks) => options.events?.onResumed?.(tasks),

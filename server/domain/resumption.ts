@@ -13,7 +13,8 @@
  * - the connection is the only one of its address, and nobody else from there has been heard within the last hour, on any
  *   node; the address is no proxy, and has not had more connections today than one service opens;
  * - the lost session was the same owner's, and was last heard before the connection was opened. Of a server that was
- *   killed only its last renewal is known, a few seconds earlier;
+ *   killed only its last renewal is known, a few seconds earlier: nobody was connected to it from the address when it was
+ *   asked, which it was as soon as the connection was opened (address-inquiries.ts);
  * - its tasks did not come to it in this way themselves within the hour: no guess stands on another one.
  *
  * The decision is made once, when the connection has had a moment to register by itself, since most clients beat first and
@@ -22,11 +23,12 @@
  *
  * However many ask, one statement asks for all of them.
  */
+import { AddressInquiries } from './address-inquiries.js';
 import { MAX_VISITS_A_DAY, type AddressVisits } from './address-visits.js';
 import type { Clock, Timer } from './clock.js';
-import type { Neighbour, SessionStore } from './liveness-ports.js';
+import type { AddressQuestions, Neighbour, SessionStore } from './liveness-ports.js';
 import { RESUMABLE_MS } from './liveness-ports.js';
-import type { LiveSession } from './liveness-session.js';
+import { isOpenedBy, type LiveSession } from './liveness-session.js';
 import type { Log } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
 import type { TaskClaims } from './task-claims.js';
@@ -39,7 +41,10 @@ export interface ResumptionOptions {
   readonly mode: ResumeByAddress;
   readonly nodeId: string;
   readonly store: Pick<SessionStore, 'neighbours'>;
-  readonly engine: Pick<SessionEngine, 'get'>;
+  readonly questions: AddressQuestions;
+  /** Whether other nodes live. */
+  readonly hasPeers: () => boolean;
+  readonly engine: Pick<SessionEngine, 'get' | 'all'>;
   readonly visits: AddressVisits;
   /** Whether an address is that of a proxy, which hides those of others. */
   readonly isProxy: (address: string) => boolean;
@@ -87,8 +92,11 @@ export class Resumption {
   #timer: Timer | undefined;
   #round: Promise<void> = Promise.resolve();
   #stopped = false;
+  readonly #inquiries: AddressInquiries;
 
-  constructor(private readonly options: ResumptionOptions) {}
+  constructor(private readonly options: ResumptionOptions) {
+    this.#inquiries = new AddressInquiries({ ...options, onMissed: () => this.#inquireAgain() });
+  }
 
   /** Connections about which nothing is decided yet. */
   get size(): number {
@@ -97,7 +105,10 @@ export class Resumption {
 
   /** A connection is open. */
   onOpened({ address }: LiveSession): void {
-    if (this.options.mode === 'off' || !this.options.visits.came(address)) return;
+    if (this.options.mode === 'off') return;
+    const isOneTooMany = this.options.visits.came(address);
+    if (this.looksAt(address)) this.#inquiries.ask(address);
+    if (!isOneTooMany) return;
     this.options.log.warn(
       { address, connections: MAX_VISITS_A_DAY },
       `more connections came from an address today than one service opens: until tomorrow no task is given back to it for its address alone; ${REMEDY}`,
@@ -106,7 +117,17 @@ export class Resumption {
 
   /** A connection is gone. */
   onGone({ address, id, hasSpoken }: LiveSession): void {
-    if (this.options.mode !== 'off') this.options.visits.went(address, id, hasSpoken);
+    const { mode, visits } = this.options;
+    if (mode === 'off') return;
+    visits.went(address, id, hasSpoken);
+    if (visits.openAt(address) === 0) this.#inquiries.forget(address);
+  }
+
+  #inquireAgain(): void {
+    for (const { door, state, hasClaimed, address } of this.options.engine.all()) {
+      const matters = door === 'tcp' && state === 'open' && !hasClaimed;
+      if (matters && this.looksAt(address)) this.#inquiries.ask(address);
+    }
   }
 
   /** A connection beats that never claimed anything. */
@@ -222,7 +243,7 @@ export class Resumption {
     if (!other.isSameOwner) return { doubt: 'the lost session was somebody else’s' };
     if (visits.hasLeft(address, other.id, RESUMABLE_MS))
       return { doubt: 'others from the address left within the hour' };
-    if (nowMs - session.openedAtMs >= this.#silentMsOf(other))
+    if (nowMs - session.openedAtMs >= this.#silentMsOf(other) || this.#wasThere(other, session))
       return { doubt: 'the connection was open before the loss' };
     if (other.isGuess) return { doubt: 'the tasks were given back by address before, within the hour' };
     return { tasks: other.tasks };
@@ -238,6 +259,11 @@ export class Resumption {
   /** How long a lost session has been silent; exactly, where it was here. */
   #silentMsOf(lost: Neighbour): number {
     return this.options.engine.get(lost.id)?.silentMs() ?? lost.silentMs;
+  }
+
+  /** Whether a session, of whose loss its own server tells nothing, may have been there when a connection was opened. */
+  #wasThere(lost: Neighbour, { address, openedAtMs }: LiveSession): boolean {
+    return !isOpenedBy(lost.nodeId, lost.id) && this.#inquiries.wasThere(address, lost.id, openedAtMs);
   }
 
   async #carryOut(asking: Asking, decision: Decision, found: readonly Neighbour[]): Promise<void> {

@@ -34,11 +34,10 @@
  * - A task that has ended is kept for nobody. Sessions without tasks end without a verdict. There are as many closing
  *   sessions and orphans as hold tasks, so that memory is bounded by connections and tasks.
  */
-import { randomUUID } from 'node:crypto';
 import type { Clock, Timer } from './clock.js';
 import { DeadlineWheel } from './deadline-wheel.js';
 import type { HeldTask, MovedSession, ProtectionView } from './liveness-ports.js';
-import { LiveSession, type SessionKeeper, type SessionState } from './liveness-session.js';
+import { LiveSession, newSessionId, type SessionKeeper, type SessionState } from './liveness-session.js';
 import { PatientTime } from './patient-time.js';
 import type { Lapse, Log, TaskStore } from './ports.js';
 import { Protection, type Census, type Censuses, type ProtectionEnd, type ProtectionEvent } from './protection.js';
@@ -635,11 +634,6 @@ export class SessionEngine implements SessionKeeper {
     const open = this.#sessions.size - closing - orphan;
     return { open, closing, orphan, suspect: this.#suspects.size, held, condemned: this.#verdicts.size };
   }
-}
-
-/** A new id in the range of the node that opens the session. */
-function newSessionId(nodeId: string): string {
-  return nodeId.slice(0, 13) + randomUUID().slice(13);
 }
 
 function isWaiting(state: SessionState): boolean {

@@ -23,6 +23,7 @@ export class NotificationQueue {
   #sending: ReadonlyMap<string, Entry> = new Map();
   #timer: Timer | undefined;
   #isSending = false;
+  #sentAtMs = -Infinity;
   #stopped = false;
 
   constructor(
@@ -32,13 +33,20 @@ export class NotificationQueue {
     private readonly postgres: Postgres,
     private readonly clock: Clock,
     private readonly log: Log,
+    /** How soon the first entry is sent after a pause; those of a crowd go together, a round every SEND_EVERY_MS. */
+    private readonly firstAfterMs = SEND_EVERY_MS,
   ) {}
 
   /** Sends a text without spaces soon, in place of one of the same key that still waits. */
   add(key: string, text: string): void {
     const sinceMs = this.#waiting.get(key)?.sinceMs ?? this.clock.monotonicMs();
     this.#waiting.set(key, { text, sinceMs });
-    this.#arm(SEND_EVERY_MS);
+    this.#arm(Math.max(this.firstAfterMs, this.#sentAtMs + SEND_EVERY_MS - this.clock.monotonicMs()));
+  }
+
+  /** What waits under a key is not to be sent any more. */
+  remove(key: string): void {
+    this.#waiting.delete(key);
   }
 
   /** For how long the longest waiting entry has waited, in milliseconds; 0: none waits. */
@@ -73,6 +81,7 @@ export class NotificationQueue {
       this.log.warn({ err: error, channel: this.channel }, 'other nodes could not be told yet; told again soon');
     }
     this.#isSending = false;
+    this.#sentAtMs = this.clock.monotonicMs();
     if (this.#waiting.size > 0) this.#arm(nextMs);
   }
 

@@ -79,6 +79,12 @@ export const RELEASE: Statement = {
   text: changeTasks(`NOT ${RUNS}`, 'session_id = NULL'),
 };
 
+/**
+ * A connection that vouched for nothing when its server died: who comes from its address next may be whoever this was. Those
+ * that close at a server which lives are remembered there.
+ */
+const WAS_BESIDE = `s.state = 'orphan' AND s.door = 'tcp' AND NOT s.has_claimed`;
+
 /** $1 node, $2 ids, $3 how long each was silent. Rows are locked in the order of their ids, as by everybody. */
 export const END: Statement = {
   name: 'session_end',
@@ -89,7 +95,8 @@ WITH ours AS MATERIALIZED (
   SELECT t.id, t.session_id, t.epoch FROM task t
   WHERE t.session_id IN (SELECT id FROM ours) AND t.${RUNS}
 ), over AS MATERIALIZED (
-  SELECT s.id, ours.silent_ms, EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = s.id AND ${IS_LAPSED}) AS is_kept
+  SELECT s.id, ours.silent_ms,
+    (${WAS_BESIDE}) OR EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = s.id AND ${IS_LAPSED}) AS is_kept
   FROM session s JOIN ours ON ours.id = s.id
   WHERE s.node_id = $1::uuid AND s.id NOT IN (SELECT session_id FROM leftover) ORDER BY s.id FOR UPDATE OF s
 ), removed AS (

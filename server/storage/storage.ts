@@ -2,6 +2,7 @@
 import type { DataSource } from 'typeorm';
 import { systemClock, type Clock } from '../domain/clock.js';
 import type { Log, StorageHealth } from '../domain/ports.js';
+import { AddressQuestionChannel } from './address-question-channel.js';
 import { ChangeListener } from './change-listener.js';
 import { LeaseBeatChannel } from './lease-beat-channel.js';
 import { NotificationListener } from './notification-listener.js';
@@ -41,6 +42,7 @@ export interface Storage {
   readonly feed: PostgresFeedStore;
   readonly hints: ChangeListener;
   readonly beats: LeaseBeatChannel;
+  readonly questions: AddressQuestionChannel;
   readonly health: StorageHealth;
   readonly settings: SettingsStore;
   readonly identity: PostgresIdentityStore;
@@ -97,12 +99,14 @@ async function openStores(
   const notifications = new NotificationListener(postgres, { ...connection, clock: systemClock });
   const hints = new ChangeListener(postgres, notifications, systemClock, connection.log);
   const beats = new LeaseBeatChannel(postgres, notifications, systemClock, connection.log);
+  const questions = new AddressQuestionChannel(postgres, notifications, systemClock, connection.log);
   notifications.start();
   return {
     tasks: new PostgresTaskStore(postgres, { clock, nodeId, unicodeCollation }),
     feed,
     hints,
     beats,
+    questions,
     health: new PostgresHealth(postgres),
     settings,
     identity: new PostgresIdentityStore(postgres),
@@ -114,6 +118,7 @@ async function openStores(
     close: async () => {
       hints.stop();
       beats.stop();
+      questions.stop();
       await notifications.stop();
       await closePools();
     },

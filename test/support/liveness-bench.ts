@@ -133,6 +133,7 @@ export class TestNode {
       sessions: this.connection.sessions,
       hints: { announce: () => void this.hints++ },
       beats: this.connection.beats,
+      questions: this.connection.questions,
       clock: this.process,
       log: this.log,
       ttlMs: 30_000,

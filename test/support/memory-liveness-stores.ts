@@ -5,6 +5,8 @@ import type { Clock } from '../../server/domain/clock.js';
 import type { TaskDashError } from '../../server/domain/errors.js';
 import {
   RESUMABLE_MS,
+  type AddressQuestions,
+  type AddressQuestionsHooks,
   type ClaimedTask,
   type EndedSession,
   type HeldTask,
@@ -67,6 +69,8 @@ export class MemoryDatabase {
   statements = 0;
   /** Every node's way to hear of beats elsewhere. */
   readonly beats = new Set<MemoryLeaseBeats>();
+  /** Every node's way to hear of addresses elsewhere. */
+  readonly questions = new Set<MemoryAddressQuestions>();
   rowsWritten = 0;
 
   constructor(readonly clock: Clock) {}
@@ -95,6 +99,7 @@ export class MemoryConnection {
   readonly nodes: NodeStore = new MemoryNodeStore(this);
   readonly sessions: SessionStore = new MemorySessionStore(this);
   readonly beats: MemoryLeaseBeats;
+  readonly questions: MemoryAddressQuestions;
 
   constructor(
     readonly database: MemoryDatabase,
@@ -102,6 +107,7 @@ export class MemoryConnection {
   ) {
     this.tasks = new MemoryTaskWrites(this, nodeName);
     this.beats = new MemoryLeaseBeats(this, database);
+    this.questions = new MemoryAddressQuestions(this, database);
   }
 
   run<T>(statement: (database: MemoryDatabase) => T | Promise<T>): Promise<T> {
@@ -196,6 +202,59 @@ export class MemoryLeaseBeats implements LeaseBeats {
   }
 
   join(nodeId: string, hooks: LeaseBeatsHooks): void {
+    this.#nodeId = nodeId;
+    this.#hooks = hooks;
+  }
+}
+
+/** Questions about addresses between nodes, in the next turn. */
+export class MemoryAddressQuestions implements AddressQuestions {
+  #nodeId = '';
+  #hooks: AddressQuestionsHooks | undefined;
+  #isListening = true;
+  asked = 0;
+  answered = 0;
+
+  constructor(
+    private readonly connection: MemoryConnection,
+    { questions }: MemoryDatabase,
+  ) {
+    questions.add(this);
+  }
+
+  ask(address: string, atMs: number): void {
+    this.asked++;
+    this.#send((hooks) => hooks.onAsked(this.#nodeId, address, atMs));
+  }
+
+  withdraw(): void {
+    // What is asked here is sent at once.
+  }
+
+  answer(nodeId: string, address: string, askedAtMs: number): void {
+    this.answered++;
+    this.#send((hooks) => hooks.onAnswered(this.#nodeId, address, askedAtMs), nodeId);
+  }
+
+  /** The listening connection is down, or stands again. */
+  set isListening(isListening: boolean) {
+    this.#isListening = isListening;
+    if (isListening) this.#hooks?.onListening();
+  }
+
+  #send(say: (hooks: AddressQuestionsHooks) => void, to?: string): void {
+    void this.connection
+      .run(({ questions }) => {
+        for (const other of questions) if (other !== this && (to ?? other.#nodeId) === other.#nodeId) other.#hear(say);
+      })
+      .catch(() => {});
+  }
+
+  #hear(say: (hooks: AddressQuestionsHooks) => void): void {
+    if (this.#isListening && !this.connection.failure && this.#hooks) say(this.#hooks);
+  }
+
+  join(nodeId: string, hooks: AddressQuestionsHooks): void {
     this.#nodeId = nodeId;
     this.#hooks = hooks;
   }
@@ -528,7 +587,8 @@ function endSession(database: MemoryDatabase, { id, silentMs }: EndedSession): v
   const session = database.sessions.get(id);
   if (!session) return;
   database.rowsWritten++;
-  if (lapsedFor(database, id).length === 0) return void database.sessions.delete(id);
+  const wasBeside = session.state === 'orphan' && session.record.door === 'tcp' && !session.record.holdsTasks;
+  if (!wasBeside && lapsedFor(database, id).length === 0) return void database.sessions.delete(id);
   session.state = 'ended';
   session.silentSinceMs = database.nowMs - silentMs;
   session.endedAtMs = database.nowMs;

@@ -121,10 +121,10 @@ export class RpcRig {
       { pollMs: 200, page: upTo(1_000), ringSize: 20_000, ringBytes: 1e8, maxCatchUp: 200_000 },
       log,
     );
-    const { nodes, sessions, beats } = new MemoryConnection(new MemoryDatabase(clock));
+    const { nodes, sessions, beats, questions } = new MemoryConnection(new MemoryDatabase(clock));
     this.#liveness = new Liveness({
       ...{ node: { id: 'a', name: 'node-a' }, lapses: this.store, writes: this.#batcher, nodes, sessions },
-      ...{ hints, beats, clock, log, ttlMs: 30_000, reconnectGraceMs: undefined },
+      ...{ hints, beats, questions, clock, log, ttlMs: 30_000, reconnectGraceMs: undefined },
     });
     const limits = { maxMessageBytes: options.maxMessageBytes ?? 4 * 1024 * 1024 };
     this.arrivals = new Arrivals(clock, limits);

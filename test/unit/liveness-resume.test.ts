@@ -333,6 +333,91 @@ describe('somebody else may be meant, and nothing is given back', () => {
   });
 });
 
+describe('of a server that was killed only the last renewal is known', () => {
+  let doomed: TestNode;
+  let service: Session;
+
+  beforeEach(async () => {
+    doomed = await bench.startNode();
+    service = await doomed.openWith('a');
+    await bench.passBeating(4000, [service]);
+  });
+
+  /** Some time after a renewal of the server that is to die, and well before the next one. */
+  async function passRenewal(byMs: number): Promise<void> {
+    const renewedAtMs = () => bench.database.nodes.get(doomed.id)?.renewedAtMs;
+    for (const beforeMs = renewedAtMs(); renewedAtMs() === beforeMs;) await bench.pass(50);
+    await bench.pass(byMs);
+  }
+
+  it.each([0, 20_000, 200_000])(
+    'and who was opened elsewhere after it, while the service was there, gets nothing (first beat after %i ms)',
+    async (firstBeatMs) => {
+      await passRenewal(1000);
+      const bystander = node.open();
+      await bench.pass(1000);
+      doomed.kill();
+      for (let passedMs = 0; passedMs < firstBeatMs; passedMs += 1000) {
+        bystander.beat();
+        await bench.pass(1000);
+      }
+      await bench.passBeating(120_000, [bystander]);
+      expect(lapsed()).toEqual(['a']);
+      expect(bench.task('a').status).toBe('shutdown');
+    },
+  );
+
+  it('but a service that is back at once, and only beats, has its tasks again', async () => {
+    await passRenewal(1000);
+    doomed.kill();
+    const after = node.open();
+    await bench.passBeating(120_000, [after]);
+    expect(lapsed()).toEqual([]);
+    expect(bench.task('a').sessionId).toBe(after.id);
+    expect(marksOf('a')).toEqual(['unconfirmed']);
+  });
+
+  it('but a third server that lives and knows nobody of the address says nothing against it', async () => {
+    const third = await bench.startNode();
+    await bench.pass(4000);
+    await passRenewal(1000);
+    doomed.kill();
+    const after = third.open();
+    await bench.passBeating(120_000, [after]);
+    expect(lapsed()).toEqual([]);
+    expect(bench.task('a').sessionId).toBe(after.id);
+  });
+
+  it('but where its server lives on, it is known to the millisecond: an old connection that is half dead', async () => {
+    await bench.pass(5000);
+    const after = node.open();
+    await bench.pass(2000);
+    service.close();
+    await bench.passBeating(120_000, [after]);
+    expect(lapsed()).toEqual([]);
+    expect(bench.task('a').sessionId).toBe(after.id);
+  });
+
+  it('and who was with the service at the server that was killed is no return of it', async () => {
+    const beside = doomed.open();
+    await bench.passBeating(4000, [service, beside]);
+    doomed.kill();
+    await bench.pass(500);
+    const back = node.open();
+    await bench.passBeating(120_000, [back]);
+    expect(lapsed()).toEqual(['a']);
+  });
+
+  it.each([2000, 12_000])('not even when it comes back %i ms later', async (laterMs) => {
+    const beside = doomed.open();
+    await bench.passBeating(4000, [service, beside]);
+    doomed.kill();
+    await bench.pass(laterMs);
+    await bench.passBeating(120_000, [node.open()]);
+    expect(lapsed()).toEqual(['a']);
+  });
+});
+
 describe('an expiry waits for the decision', () => {
   it('once, and no longer than that takes, however many connect, beat and leave', async () => {
     const before = await node.openWith('a');
