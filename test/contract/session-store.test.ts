@@ -518,6 +518,31 @@ describe.each([
       expect(await bench.sessions.purge()).toBe(1);
     });
 
+    it('remembers as long who was there without a task when the server died: it may come back', async () => {
+      const [dead, living] = [await startNode(bench), await startNode(bench)];
+      const [beside, served, lease] = [sessionIdOf(dead), sessionIdOf(dead), sessionIdOf(dead)];
+      await bench.sessions.save(dead.id, [
+        recordOf(beside, { holdsTasks: false }),
+        recordOf(served, { holdsTasks: true }),
+        recordOf(lease, { holdsTasks: false, door: 'grpc' }),
+      ]);
+      await bench.nodes.release(dead.id);
+      await bench.sessions.adopt(living.id, { sessions: 10, tasks: 10 });
+      await bench.sessions.end(
+        living.id,
+        [beside, served, lease].map((id) => ({ id, silentMs: 1 })),
+      );
+      expect(await bench.sessions.list('everything', undefined, 10)).toEqual([]);
+      const neighbours = async () => {
+        const request = { sessionId: randomUUID(), address: recordOf(beside).address, owner: '' };
+        return (await bench.sessions.neighbours(living.id, [request])).neighbours;
+      };
+      expect(await neighbours()).toMatchObject([{ id: beside, isOpen: false, tasks: [] }]);
+      await bench.age(3_700_000);
+      expect(await neighbours()).toEqual([]);
+      expect(await bench.sessions.purge()).toBe(1);
+    });
+
     it('releases the tasks that had ended by themselves', async () => {
       const node = await startNode(bench);
       const session = sessionIdOf(node);

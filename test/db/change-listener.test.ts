@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { DataSource } from 'typeorm';
+import { AddressQuestionChannel } from '../../server/storage/address-question-channel.js';
 import { ChangeListener } from '../../server/storage/change-listener.js';
 import { LeaseBeatChannel } from '../../server/storage/lease-beat-channel.js';
 import { NotificationListener } from '../../server/storage/notification-listener.js';
@@ -43,6 +44,7 @@ class TestListener {
   readonly #notifications: NotificationListener;
   readonly #changes: ChangeListener;
   readonly beats: LeaseBeatChannel;
+  readonly questions: AddressQuestionChannel;
 
   constructor(applicationName: string) {
     const postgres = new Postgres(dataSource, silentLog);
@@ -50,6 +52,7 @@ class TestListener {
     this.#notifications = new NotificationListener(postgres, settings);
     this.#changes = new ChangeListener(postgres, this.#notifications, clock, silentLog);
     this.beats = new LeaseBeatChannel(postgres, this.#notifications, clock, silentLog);
+    this.questions = new AddressQuestionChannel(postgres, this.#notifications, clock, silentLog);
   }
 
   get isListening(): boolean {
@@ -71,6 +74,7 @@ class TestListener {
   async stop(): Promise<void> {
     this.#changes.stop();
     this.beats.stop();
+    this.questions.stop();
     await this.#notifications.stop();
   }
 }
@@ -302,5 +306,70 @@ describe('beats of leases', () => {
     proxy.cut();
     await until(() => !listener.isListening);
     expect(listener.beats.heardForMs).toBe(0);
+  });
+});
+
+describe('questions about addresses', () => {
+  const DEAF = { onAsked: () => {}, onAnswered: () => {}, onListening: () => {} };
+
+  it('are answered by whoever has somebody there, to who asked alone', async () => {
+    const nodes = [await startNode(), await startNode(), await startNode()].map(({ listener }) => listener.questions);
+    const heard: (string | number)[][] = [];
+    for (const [place, questions] of nodes.entries()) {
+      questions.join(`node-${place}`, {
+        ...DEAF,
+        onAsked: (from, address, atMs) => {
+          if (address === '10.0.0.1' || place === 2) questions.answer(from, address, atMs);
+        },
+        onAnswered: (from, ...answer) => heard.push([`node-${place}`, from, ...answer]),
+      });
+    }
+    nodes[0]?.ask('10.0.0.1', 7);
+    nodes[0]?.ask('2001:db8::1', 8);
+    clock.advance(10);
+    await until(() => clock.pendingTimers >= 5);
+    clock.advance(10);
+    await until(() => heard.length === 3);
+    await settle();
+    expect(heard.sort()).toEqual([
+      ['node-0', 'node-1', '10.0.0.1', 7],
+      ['node-0', 'node-2', '10.0.0.1', 7],
+      ['node-0', 'node-2', '2001:db8::1', 8],
+    ]);
+  });
+
+  it('go out at once, and then in rounds: each address once, with the time at which it was asked last', async () => {
+    const [here, there] = [await startNode(), await startNode()];
+    const asked: string[] = [];
+    here.listener.questions.join('here', DEAF);
+    there.listener.questions.join('there', {
+      ...DEAF,
+      onAsked: (from, address, atMs) => asked.push(`${from} ${address} ${atMs}`),
+    });
+    const addresses = Array.from({ length: 2000 }, (_, i) => `10.0.${i >> 8}.${i & 255}`);
+    for (const address of addresses) here.listener.questions.ask(address, 1);
+    for (const address of addresses) here.listener.questions.ask(address, 2);
+    here.listener.questions.withdraw('10.0.0.0');
+    clock.advance(10);
+    await until(() => asked.length === 1999);
+    expect(asked).toEqual(addresses.slice(1).map((address) => `here ${address} 2`));
+    await until(() => clock.pendingTimers === 2);
+    here.listener.questions.ask('10.0.0.1', 3);
+    clock.advance(199);
+    await settle();
+    expect(asked).toHaveLength(1999);
+    clock.advance(1);
+    await until(() => asked.length === 2000);
+  });
+
+  it('that may have been missed are told of when the listening connection stands again', async () => {
+    const { listener } = await startNode();
+    let begun = 0;
+    listener.questions.join('here', { ...DEAF, onListening: () => begun++ });
+    proxy.cut();
+    await until(() => !listener.isListening);
+    expect(begun).toBe(0);
+    clock.advance(100);
+    await until(() => begun === 1);
   });
 });

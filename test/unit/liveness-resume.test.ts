@@ -367,15 +367,20 @@ describe('of a server that was killed only the last renewal is known', () => {
     },
   );
 
-  it('but a service that is back at once, and only beats, has its tasks again', async () => {
-    await passRenewal(1000);
-    doomed.kill();
-    const after = node.open();
-    await bench.passBeating(120_000, [after]);
-    expect(lapsed()).toEqual([]);
-    expect(bench.task('a').sessionId).toBe(after.id);
-    expect(marksOf('a')).toEqual(['unconfirmed']);
-  });
+  it.each(['', ' as soon although nothing is heard of others'])(
+    'but a service that is back at once, and only beats, has its tasks again%s',
+    async (isDeaf) => {
+      await passRenewal(1000);
+      if (isDeaf) node.connection.questions.isListening = false;
+      doomed.kill();
+      const after = node.open();
+      await bench.passBeating(15_000, [after]);
+      expect(bench.task('a').sessionId).toBe(after.id);
+      expect(marksOf('a')).toEqual(['unconfirmed']);
+      await bench.passBeating(120_000, [after]);
+      expect(lapsed()).toEqual([]);
+    },
+  );
 
   it('but a third server that lives and knows nobody of the address says nothing against it', async () => {
     const third = await bench.startNode();
@@ -386,6 +391,18 @@ describe('of a server that was killed only the last renewal is known', () => {
     await bench.passBeating(120_000, [after]);
     expect(lapsed()).toEqual([]);
     expect(bench.task('a').sessionId).toBe(after.id);
+  });
+
+  it('and who was opened while nothing could be heard of it is asked for again when it can', async () => {
+    await passRenewal(500);
+    node.connection.questions.isListening = false;
+    const bystander = node.open();
+    await bench.pass(500);
+    node.connection.questions.isListening = true;
+    await bench.pass(500);
+    doomed.kill();
+    await bench.passBeating(120_000, [bystander]);
+    expect(lapsed()).toEqual(['a']);
   });
 
   it('but where its server lives on, it is known to the millisecond: an old connection that is half dead', async () => {
@@ -477,6 +494,20 @@ describe('no address is believed', () => {
     await bench.pass(24 * 3_600_000, 60_000);
     expect(await comesBack()).toBe(true);
   });
+});
+
+it('a crowd asks other servers once for each connection, of proxies and crowded addresses never, and alone nobody', async () => {
+  await begin({ isProxy: (address) => address === '10.9.9.9' });
+  node.open('10.0.0.1');
+  expect(node.connection.questions.asked).toBe(0);
+  const other = await bench.startNode();
+  await bench.pass(4000);
+  for (let i = 0; i < 500; i++) node.open(`10.1.${i >> 8}.${i & 255}`);
+  for (let i = 0; i < 300; i++) node.open('10.9.9.9');
+  for (let i = 0; i < 300; i++) node.open('10.0.0.7');
+  await bench.pass(1000);
+  expect(node.connection.questions.asked).toBe(500 + 100);
+  expect(other.connection.questions.answered).toBe(0);
 });
 
 it('a crowd that comes back costs few statements', async () => {
