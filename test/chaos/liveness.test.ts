@@ -5,7 +5,7 @@ import { behindProxy, cutOff, inNamespace, stopPostgres } from './scenarios/data
 import { failOver } from './scenarios/failover.js';
 import { tellOneStory } from './scenarios/histories.js';
 import { comeBackAtOnce, loseHalfAndExpire, loseHalfForAWhile, loseHalfForGood, loseOne } from './scenarios/network.js';
-import { probeTheDead, renewInTurn, returnInDoubt, returnUnnamed } from './scenarios/returns.js';
+import { probeTheDead, renewInTurn, returnAmongBystanders, returnInDoubt, returnUnnamed } from './scenarios/returns.js';
 import {
   killOneOfThree,
   killTheOnly,
@@ -31,6 +31,10 @@ it(
 it(
   'kill -9 of one of two servers, whose services only beat at the other, each from an address of its own',
   scenario((world) => returnUnnamed(world, { services: 200, dying: 20 })),
+);
+it(
+  'kill -9 of one of two servers right after a renewal, with others who had just come to the other server from some addresses',
+  scenario((world) => returnAmongBystanders(world, { services: 200, dying: 20 })),
 );
 it(
   'kill -9 of the only server, whose services only beat, some two by two from one address',

@@ -7,6 +7,7 @@ import type { ServerProcess } from '../../support/server-process.js';
 import { TcpxClient } from '../../support/tcpx-client.js';
 import { openTasks } from '../callers.js';
 import { idOf } from '../fleet.js';
+import type { FleetProcess } from '../fleet-process.js';
 import { conclude, judged, LATE, sinceDeath, type Figures, type VerdictClock } from '../scenario.js';
 import { addressOf } from '../tcp-fleet.js';
 import { until, type World } from '../world.js';
@@ -14,6 +15,8 @@ import { until, type World } from '../world.js';
 const START_MS = 60_000;
 /** Nobody reports a growing count: that would name the task, as a registration does. */
 const NOBODY_WORKS = { first: 1, workEvery: 1_000_000 };
+/** Between the last connection of a bystander and the kill; shorter than between two renewals. */
+const BYSTANDERS_ARE_THERE_MS = 300;
 /** How soon who registers is to be shown as running. */
 const AT_ONCE_MS = 2000;
 
@@ -30,15 +33,42 @@ export async function returnUnnamed(world: World, size: { services: number; dyin
   await delay(world.timing.leaseMs * 2);
   const killedAt = Date.now();
   await Promise.all([doomed.kill(), fleet.die(1, 1 + size.dying)]);
-  await judged(world);
-  await delay(world.timing.ttlMs);
-  const living = Array.from({ length: size.services - size.dying }, (_, i) => idOf(1 + size.dying + i)).sort();
-  expect(await unconfirmed(world, staying), 'unconfirmed before they register').toEqual(living);
-  await fleet.registerAgain();
-  await fleet.settled(START_MS);
-  expect(await unconfirmed(world, staying), 'unconfirmed after they registered').toEqual([]);
-  const note = `${living.length} were back unconfirmed, and none was when they had registered`;
+  const note = await backUnnamed(world, staying, fleet, size);
   return conclude(world, [sinceDeath('kill -9', killedAt, world)], note);
+}
+
+/**
+ * One of two servers dies a moment after it renewed its lease, and with it some of its services. In that moment somebody else
+ * connected to the other server from the address of each of these, and beats: nobody of them is taken for a service that
+ * died, while the others, who only beat there at once, have their tasks back.
+ */
+export async function returnAmongBystanders(world: World, size: { services: number; dying: number }): Promise<Figures> {
+  const [doomed, staying] = [await world.startServer(), await world.startServer()];
+  const servers = [doomed.ready.tcp, staying.ready.tcp];
+  const plan = { count: size.services, servers, startAt: 'first', onReturn: 'beat' } as const;
+  const fleet = await world.launch({ ...NOBODY_WORKS, ...plan });
+  await fleet.start(START_MS);
+  await delay(world.timing.leaseMs * 2);
+  const before = await renewalOfFirst(world);
+  await until(world.timing.leaseMs, async () => (await renewalOfFirst(world)) > before, 10);
+  const renewal = await renewalOfFirst(world);
+  const addresses = Array.from({ length: size.dying }, (_, i) => addressOf(1 + i));
+  const bystanders = await Promise.all(
+    addresses.map((localAddress) => TcpxClient.connect(staying.ready.tcp, { localAddress })),
+  );
+  const beating = setInterval(() => bystanders.forEach((one) => one.heartbeat()), world.timing.beatMs);
+  try {
+    await delay(BYSTANDERS_ARE_THERE_MS);
+    const killedAt = Date.now();
+    await Promise.all([doomed.kill(), fleet.die(1, 1 + size.dying)]);
+    expect(await renewalOfFirst(world), 'the last renewal').toBe(renewal);
+    const note = await backUnnamed(world, staying, fleet, size);
+    const figures = await conclude(world, [sinceDeath('kill -9', killedAt, world)]);
+    return { ...figures, note: `${bystanders.length} bystanders, opened after the last renewal, got nothing; ${note}` };
+  } finally {
+    clearInterval(beating);
+    await Promise.all(bystanders.map((one) => one.close()));
+  }
 }
 
 /**
@@ -120,6 +150,32 @@ export async function renewInTurn(
   const figures = await conclude(world, [{ ...clock, atLeastMs: ttlMs, atMostMs: (ttlMs + leaseMs) * LATE }]);
   const note = `no epoch of ${before.length} tasks changed in ${size.forMs / 1000} s of beats through two servers in turn`;
   return { ...figures, note };
+}
+
+/** Those who only beat have their tasks back, unconfirmed until they register; those before them have died. */
+async function backUnnamed(
+  world: World,
+  server: ServerProcess,
+  fleet: FleetProcess,
+  { services, dying }: { services: number; dying: number },
+): Promise<string> {
+  await judged(world);
+  await delay(world.timing.ttlMs);
+  const living = Array.from({ length: services - dying }, (_, i) => idOf(1 + dying + i)).sort();
+  expect(await unconfirmed(world, server), 'unconfirmed before they register').toEqual(living);
+  await fleet.registerAgain();
+  await fleet.settled(START_MS);
+  expect(await unconfirmed(world, server), 'unconfirmed after they registered').toEqual([]);
+  return `${living.length} were back unconfirmed, and none was when they had registered`;
+}
+
+/** When the server that was started first last renewed its lease, by the database's clock. */
+async function renewalOfFirst(world: World): Promise<number> {
+  const [first] = await world.rows<{ atMs: number }>(
+    `SELECT (extract(epoch FROM renewed_at) * 1000)::float8 AS "atMs" FROM node ORDER BY started_at LIMIT 1`,
+  );
+  if (!first) throw new Error('no server was started');
+  return first.atMs;
 }
 
 /** The tasks that are shown as running and unconfirmed, as a server tells. */
