@@ -364,6 +364,7 @@ describe('of a server that was killed only the last renewal is known', () => {
       await bench.passBeating(120_000, [bystander]);
       expect(lapsed()).toEqual(['a']);
       expect(bench.task('a').status).toBe('shutdown');
+      expect(doubts()).toMatchObject([{ details: { reason: 'the connection was open before the loss' } }]);
     },
   );
 
