@@ -14,7 +14,7 @@ import {
   stopWithLeases,
   suspend,
 } from './scenarios/servers.js';
-import { USUAL } from './world.js';
+import { FAST, USUAL } from './world.js';
 
 it(
   'kill -9 of one of three servers with 3 000 sessions',
@@ -34,7 +34,7 @@ it(
 );
 it(
   'kill -9 of one of two servers right after a renewal, with others who had just come to the other server from some addresses',
-  scenario((world) => returnAmongBystanders(world, { services: 200, dying: 20 })),
+  scenario((world) => returnAmongBystanders(world, { services: 200, dying: 20 }), { ...FAST, leaseMs: 6000 }),
 );
 it(
   'kill -9 of the only server, whose services only beat, some two by two from one address',

@@ -64,7 +64,8 @@ export async function returnAmongBystanders(world: World, size: { services: numb
     expect(await renewalOfFirst(world), 'the last renewal').toBe(renewal);
     const note = await backUnnamed(world, staying, fleet, size);
     const figures = await conclude(world, [sinceDeath('kill -9', killedAt, world)]);
-    return { ...figures, note: `${bystanders.length} bystanders, opened after the last renewal, got nothing; ${note}` };
+    const there = `node lease of ${world.timing.leaseMs / 1000} s; ${bystanders.length} bystanders, opened after the last renewal, got nothing`;
+    return { ...figures, note: `${there}; ${note}` };
   } finally {
     clearInterval(beating);
     await Promise.all(bystanders.map((one) => one.close()));
