@@ -34,6 +34,7 @@ import { allowOnly } from './transports/client-address.js';
 import { HttpServer } from './transports/connect-server.js';
 import { GrpcServer } from './transports/grpc-server.js';
 import { Readiness } from './transports/readiness.js';
+import { ReadingTurns } from './transports/reading-turns.js';
 import { Arrivals } from './transports/rpc/arrivals.js';
 import { createRpcServices } from './transports/rpc/services.js';
 import { Unsent } from './transports/rpc/unsent.js';
@@ -280,7 +281,8 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   });
   const arrivals = new Arrivals(clock, limits);
   const unsent = new Unsent(clock, limits);
-  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits, arrivals, unsent });
+  const turns = new ReadingTurns(clock);
+  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits, arrivals, unsent, turns });
   const http = new HttpServer({
     services,
     auth: parts.auth,
@@ -290,6 +292,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     limits,
     arrivals,
     unsent,
+    turns,
     pageFolder: PAGE_FOLDER,
     trustedProxies: config.httpTrustedProxies ?? [],
     publicUrls: config.publicUrl ?? [],

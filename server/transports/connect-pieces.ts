@@ -9,11 +9,12 @@ const PIECE_BYTES = 512;
 const BLANK_LINE = '\r\n\r\n';
 
 /** Stands between a new connection and Node's parser, which must listen to it already. */
-export function feedInPieces(socket: Socket): void {
+export function feedInPieces(socket: Socket, turns: { onWork(socket: Socket): void }): void {
   const [parse] = socket.listeners('data') as ((chunk: Buffer) => void)[];
   if (!parse) throw new Error('Node no longer parses requests from the data of a connection');
   socket.off('data', parse);
   socket.on('data', (chunk: Buffer) => {
+    turns.onWork(socket);
     for (let at = 0; at < chunk.length && !socket.destroyed;) {
       // Node pauses a connection that does not take its answers.
       if (socket.isPaused()) return socket.unshift(chunk.subarray(at));

@@ -23,14 +23,16 @@ import { networkOf } from '../domain/network.js';
 import type { Log } from '../domain/ports.js';
 import { allowedHosts, type HostCheck } from './allowed-hosts.js';
 import { allowOnly, forwardedAddress, plainAddress } from './client-address.js';
+import { beginInTurns } from './connect-begin.js';
 import { createConnectCalls, type Handler } from './connect-calls.js';
-import { feedInPieces } from './connect-pieces.js';
 import { Kept } from './kept.js';
 import type { Readiness } from './readiness.js';
+import type { ReadingTurns } from './reading-turns.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js';
 import {
+  ACCEPT_BACKLOG,
   CALLS_A_TURN,
   MAX_CONNECTIONS,
   MAX_HEADERS,
@@ -58,6 +60,7 @@ export interface HttpServerOptions {
   readonly limits: RpcLimits;
   readonly arrivals: Arrivals;
   readonly unsent: Unsent;
+  readonly turns: ReadingTurns;
   /** The folder of the page's build. */
   readonly pageFolder: string;
   /** The certificate and its key; absent: plain HTTP. */
@@ -134,8 +137,7 @@ export class HttpServer {
       this.#guard(request, response, () => this.#begin(request, response)),
     );
     this.#server.maxHeadersCount = MAX_HEADERS.count + 1;
-    this.#server.on('connection', (socket) => this.#countConnection(socket));
-    this.#server.on(options.tls ? 'secureConnection' : 'connection', feedInPieces);
+    beginInTurns(this.#server, options.turns, options.tls !== undefined, (socket) => this.#admits(socket));
   }
 
   #adapter(readMaxBytes: number): Handler {
@@ -163,7 +165,7 @@ export class HttpServer {
     this.#answersFor = allowedHosts(host, this.options.publicUrls ?? []);
     this.#starting ??= new Promise((resolve, reject) => {
       this.#server.once('error', reject);
-      this.#server.listen(port, host, () => {
+      this.#server.listen({ port, host, backlog: ACCEPT_BACKLOG }, () => {
         this.#server.off('error', reject);
         this.#server.on('error', (error) =>
           this.options.log.error({ err: error }, 'the HTTP door cannot accept connections'),
@@ -197,18 +199,23 @@ export class HttpServer {
     return this.#stopping;
   }
 
-  #countConnection(socket: Socket): void {
+  /** Counts a new connection; false: its network has too many, and it is closed. */
+  #admits(socket: Socket): boolean {
     const address = plainAddress(socket.remoteAddress ?? '');
-    if (this.#isProxy(address)) return;
+    if (this.#isProxy(address)) return true;
     const network = networkOf(address);
     const open = (this.#connections.get(network) ?? 0) + 1;
-    if (open > MAX_HTTP_CONNECTIONS) return void socket.destroy();
+    if (open > MAX_HTTP_CONNECTIONS) {
+      socket.destroy();
+      return false;
+    }
     this.#connections.set(network, open);
     socket.once('close', () => {
       const left = (this.#connections.get(network) ?? 0) - 1;
       if (left > 0) this.#connections.set(network, left);
       else this.#connections.delete(network);
     });
+    return true;
   }
 
   /** Keeps a defect in answering one request from ending the server. */

@@ -45,6 +45,11 @@ export class FloodGuard {
     return true;
   }
 
+  /** The open connection that grpc-js names so. */
+  socketOf(peer: string): Socket | undefined {
+    return this.#records.get(peer)?.socket;
+  }
+
   /** A call began, which may have headers. More of them than may be open, in one turn, are not meant to be answered. */
   onCall(peer: string): void {
     const record = this.#records.get(peer);

@@ -31,6 +31,8 @@ export interface GrpcIntakeOptions {
   readonly floods: Pick<FloodGuard, 'onCall' | 'onUseful'>;
   readonly auth: Pick<Authenticator, 'authenticate'>;
   readonly limits: RpcLimits;
+  /** Something came from there and is about to be worked on. */
+  readonly onWork: (peer: string) => void;
   readonly log: Log;
 }
 
@@ -100,6 +102,7 @@ class StreamIntake {
     this.#maxBytes = hasManyMessages ? MAX_STRANGER_BYTES : options.limits.maxMessageBytes;
     this.#sender = senderOf(stream);
     this.#outlet = new StreamOutlet(options.unsent, stream, this.#sender);
+    options.onWork(this.#sender.peer);
     options.floods.onCall(this.#sender.peer);
     this.#deliver = takeOver(stream, 'data', (chunk: Buffer) => this.#take(chunk));
     this.#deliverEnd = takeOver(stream, 'end', () => this.#end());
@@ -134,6 +137,7 @@ class StreamIntake {
   }
 
   #take(chunk: Buffer): void {
+    this.options.onWork(this.#sender.peer);
     this.options.floods.onUseful(this.#sender.peer, chunk.length);
     if (this.#isOver) return;
     const isNext = this.#pile.length === 0 && !this.#head && !this.#isHandingOn;

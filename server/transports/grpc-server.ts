@@ -23,9 +23,10 @@ import { createHealth } from './grpc-health.js';
 import { createReflection } from './grpc-reflection.js';
 import { StrangerPortions } from './grpc-strangers.js';
 import type { Readiness } from './readiness.js';
+import type { ReadingTurns } from './reading-turns.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
-import { MAX_CONNECTIONS, MAX_HEADER_BYTES, type RpcLimits } from './rpc/limits.js';
+import { ACCEPT_BACKLOG, MAX_CONNECTIONS, MAX_HEADER_BYTES, type RpcLimits } from './rpc/limits.js';
 import type { RpcService } from './rpc/services.js';
 import type { Unsent } from './rpc/unsent.js';
 
@@ -38,6 +39,7 @@ export interface GrpcServerOptions {
   readonly limits: RpcLimits;
   readonly arrivals: Arrivals;
   readonly unsent: Unsent;
+  readonly turns: ReadingTurns;
   readonly log: Log;
   /** Connections beyond are closed at once. */
   readonly maxConnections?: number;
@@ -66,19 +68,20 @@ export class GrpcServer {
   #stopping: Promise<void> | undefined;
 
   constructor(options: GrpcServerOptions) {
-    const { services, readiness, clock, log, limits, maxConnections = MAX_CONNECTIONS } = options;
+    const { services, readiness, clock, log, limits, turns, maxConnections = MAX_CONNECTIONS } = options;
     this.#log = log;
     this.#clock = clock;
     // Every call listens for the stop; Node warns of more than ten as of a leak.
     setMaxListeners(Infinity, this.#shutdown.signal);
     const floods = new FloodGuard(clock, log);
+    const onWork = (peer: string) => turns.onWork(floods.socketOf(peer));
     this.#server = new Server({
       'grpc.max_receive_message_length': limits.maxMessageBytes,
       'grpc.max_send_message_length': limits.maxMessageBytes,
       'grpc.keepalive_time_ms': KEEP_ALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEP_ALIVE_TIMEOUT_MS,
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
-      interceptors: [describeEveryStatus(log), createGrpcIntake({ ...options, floods })],
+      interceptors: [describeEveryStatus(log), createGrpcIntake({ ...options, floods, onWork })],
     });
     boundHeaders(this.#server);
     answerUnknownMethods(this.#server, log);
@@ -99,11 +102,19 @@ export class GrpcServer {
     for (const name of [ServerReflection.typeName, FORMER_REFLECTION]) mount(ServerReflection, reflection, name);
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = createServer((socket) => {
+      turns.onAccepted();
       if (!floods.admit(socket)) return void socket.destroy();
       this.#sockets.add(socket);
       socket.on('error', (error) => this.#log.debug({ err: error }, 'a gRPC connection was lost'));
       socket.once('close', () => this.#sockets.delete(socket));
-      injector.injectConnection(socket);
+      turns.enter(
+        socket,
+        () => {
+          if (socket.destroyed || this.#stopping) return void socket.destroy();
+          injector.injectConnection(socket);
+        },
+        { isHttp2: true },
+      );
     });
     this.#listener.maxConnections = maxConnections;
   }
@@ -112,7 +123,7 @@ export class GrpcServer {
   start({ host, port }: { host: string; port: number }): Promise<void> {
     this.#starting ??= new Promise((resolve, reject) => {
       this.#listener.once('error', reject);
-      this.#listener.listen(port, host, () => {
+      this.#listener.listen({ port, host, backlog: ACCEPT_BACKLOG }, () => {
         this.#listener.off('error', reject);
         this.#listener.on('error', (error) =>
           this.#log.error({ err: error }, 'the gRPC door cannot accept connections'),

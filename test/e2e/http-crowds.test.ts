@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
 import { HttpServer } from '../../server/transports/connect-server.js';
 import { Readiness } from '../../server/transports/readiness.js';
+import { ReadingTurns } from '../../server/transports/reading-turns.js';
 import { Arrivals } from '../../server/transports/rpc/arrivals.js';
 import { Unsent } from '../../server/transports/rpc/unsent.js';
 import { MAX_HTTP_CONNECTIONS, MAX_UNANSWERED } from '../../server/transports/rpc/limits.js';
@@ -200,6 +201,7 @@ describe('answers that nobody takes', () => {
         limits,
         arrivals: new Arrivals(clock, limits),
         unsent: new Unsent(clock, limits),
+        turns: new ReadingTurns(clock),
       },
       readiness: new Readiness({ check: () => Promise.resolve() }, clock),
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),

@@ -9,6 +9,7 @@ import { HttpServer, type HttpServerOptions } from '../../server/transports/conn
 import { Arrivals } from '../../server/transports/rpc/arrivals.js';
 import { Unsent } from '../../server/transports/rpc/unsent.js';
 import { Readiness } from '../../server/transports/readiness.js';
+import { ReadingTurns } from '../../server/transports/reading-turns.js';
 import { KeptLog } from '../support/liveness-bench.js';
 import { RIG_PASSWORD, RpcRig } from '../support/rpc-rig.js';
 
@@ -23,6 +24,7 @@ const SMALL = {
   limits: { maxMessageBytes: 65_536 },
   arrivals: new Arrivals(systemClock, { maxMessageBytes: 65_536 }),
   unsent: new Unsent(systemClock, { maxMessageBytes: 65_536 }),
+  turns: new ReadingTurns(systemClock),
 };
 const LIST = '/taskdash.task.v1.TaskService/ListTasks';
 

@@ -17,6 +17,7 @@ import { ZxcvbnJudge } from '../../server/identity/zxcvbn-judge.js';
 import { HttpServer, type HttpServerOptions } from '../../server/transports/connect-server.js';
 import { GrpcServer } from '../../server/transports/grpc-server.js';
 import { Readiness } from '../../server/transports/readiness.js';
+import { ReadingTurns } from '../../server/transports/reading-turns.js';
 import { Arrivals } from '../../server/transports/rpc/arrivals.js';
 import type { CallReport } from '../../server/transports/rpc/call.js';
 import { createRpcServices, type RpcService } from '../../server/transports/rpc/services.js';
@@ -129,6 +130,7 @@ export class RpcRig {
     const limits = { maxMessageBytes: options.maxMessageBytes ?? 4 * 1024 * 1024 };
     this.arrivals = new Arrivals(clock, limits);
     this.unsent = new Unsent(clock, limits);
+    const turns = new ReadingTurns(clock);
     const services = createRpcServices({
       registry: new TaskRegistry(this.store, this.#batcher, hints, sealer),
       watcher: new TaskWatcher(this.feed, sealer, clock, { idleMs: 15_000 }),
@@ -147,7 +149,7 @@ export class RpcRig {
       services: [...services, ...(options.services ?? [])],
       auth: this.#auth,
       readiness: new Readiness({ check: () => this.#checkHealth() }, clock),
-      ...{ clock, log, limits, arrivals: this.arrivals, unsent: this.unsent },
+      ...{ clock, log, limits, arrivals: this.arrivals, unsent: this.unsent, turns },
     };
     this.grpc = new GrpcServer({
       ...shared,
