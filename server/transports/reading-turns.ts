@@ -9,7 +9,8 @@
  * - Accepting goes first, as it costs next to nothing. A new connection is in line before anything of it is read, and while
  *   each turn has accepted one, few of the line go on, and only now and then.
  * - In the line networks take turns: whoever comes alone is next, however many others somebody else has. While a network
- *   waits, it goes on with one piece at a time of each of its connections; nobody else is held up by that.
+ *   waits, it goes on with one piece at a time of each of its connections; nobody else is held up by that. A piece may take
+ *   all of a turn, so that those of a network go on together, and another network is the first each time.
  *
  *   accepted ──► in line ──► begun, reading ──► in line ──► reading …
  *                   its turn              a turn was long, or its network waits
@@ -150,19 +151,27 @@ class Line {
     if (waiting?.size === 0) this.#networks.delete(connection.network);
   }
 
-  /** The next so many; a network goes to the end of the line with each of them. */
+  /** The next so many, those of a network together; networks have equal shares, and none is the first twice. */
   take(count: number): Connection[] {
-    const taken: Connection[] = [];
+    const [first] = this.#networks.keys();
+    const shares = new Map<string, Connection[]>();
+    let left = count;
     for (const [network, waiting] of this.#networks) {
-      if (taken.length === count) break;
+      if (left-- === 0) break;
       const [next] = waiting;
       if (!next) continue;
-      taken.push(next);
+      shares.set(network, [...(shares.get(network) ?? []), next]);
       waiting.delete(next);
-      // A map goes on with what is added to its end meanwhile.
-      this.#networks.delete(network);
-      if (waiting.size > 0) this.#networks.set(network, waiting);
+      // The loop comes to it again at the end.
+      this.#toEnd(network, waiting);
     }
-    return taken;
+    const [next] = this.#networks;
+    if (next && next[0] === first) this.#toEnd(...next);
+    return [...shares.values()].flat();
+  }
+
+  #toEnd(network: string, waiting: Set<Connection>): void {
+    this.#networks.delete(network);
+    if (waiting.size > 0) this.#networks.set(network, waiting);
   }
 }

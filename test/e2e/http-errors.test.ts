@@ -9,6 +9,7 @@ import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js
 import { systemClock } from '../../server/domain/clock.js';
 import { HttpServer } from '../../server/transports/connect-server.js';
 import { Readiness } from '../../server/transports/readiness.js';
+import { ReadingTurns } from '../../server/transports/reading-turns.js';
 import { KeptLog } from '../support/liveness-bench.js';
 import { framed } from '../support/rpc-raw.js';
 import { RpcRig } from '../support/rpc-rig.js';
@@ -71,6 +72,7 @@ describe('an answer that cannot be written', () => {
       ...{ pageFolder: '/nowhere', clock: systemClock, log, limits: { maxMessageBytes: 65_536 } },
       arrivals: rig.arrivals,
       unsent: rig.unsent,
+      turns: new ReadingTurns(systemClock),
       readiness: new Readiness({ check: () => Promise.resolve() }, systemClock),
       metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
     });
