@@ -22,6 +22,7 @@ const HEARD: Readonly<Record<string, RegExp | 'no input or output' | 'ends with 
   'server/transports/connect-server.ts: createServer': /this\.#server\.on\('error'/,
   'server/transports/connect-server.ts: createTlsServer': /this\.#server\.on\('error'/,
   'server/transports/grpc-server.ts: createServer': /this\.#listener\.on\('error'/,
+  'server/transports/grpc-server.ts: floods.socketOf': /socket\.on\('error'/,
   'server/transports/tcpx/server.ts: createServer': /this\.#server\.on\('error'/,
   'server/logging.ts: pino': /\.on\('error', \(\) => \{\}\)/,
   'server/logging.ts: pino.destination': /\.on\('error', \(\) => \{\}\)/,
@@ -39,6 +40,7 @@ const HEARD: Readonly<Record<string, RegExp | 'no input or output' | 'ends with 
 
 /** What comes in as an argument, already made. */
 const RECEIVED: Readonly<Record<string, RegExp>> = {
+  'server/transports/connect-begin.ts': /socket\.on\('error'/,
   'server/transports/tcpx/connection.ts': /socket\.on\('error'/,
   'server/transports/tcpx/server.ts': /socket\.on\('error'/,
   'server/transports/grpc-server.ts': /socket\.on\('error'/,

@@ -27,9 +27,9 @@ beforeEach(async () => {
 });
 afterEach(() => rig.stop());
 
-function connected(door: string): Socket {
+function connected(door: string, localAddress = '127.0.0.1'): Socket {
   const { hostname, port } = new URL(door);
-  const socket = connect(Number(port), hostname);
+  const socket = connect({ port: Number(port), host: hostname, localAddress });
   socket.on('error', () => {});
   return socket;
 }
@@ -152,6 +152,20 @@ describe('a request that is answered before it has arrived', () => {
 });
 
 describe('connections from one address', () => {
+  it('are answered after one of another address that came behind them', async () => {
+    const answered: string[] = [];
+    const ask = async (localAddress: string) => {
+      const socket = connected(rig.http.address, localAddress);
+      socket.write('GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n');
+      await text(socket);
+      answered.push(localAddress);
+    };
+    const crowd = Array.from({ length: 2_000 }, () => ask('127.0.0.1'));
+    await ask('127.0.0.2');
+    expect(answered.length).toBeLessThan(1_000);
+    await Promise.all(crowd);
+  });
+
   it('are closed at once beyond a bound, unless the address is that of a trusted proxy', async () => {
     const proxied = await RpcRig.start({ trustedProxies: ['127.0.0.1'] });
     const open = async (door: string) => {
