@@ -93,9 +93,9 @@ export class ReadingTurns {
   }
 
   #stop(connection: Connection): void {
-    if (!this.#reading.delete(connection)) return;
+    // HTTP/2 goes on after a write also when it is in line.
     connection.handle.readStop();
-    this.#line.add(connection);
+    if (this.#reading.delete(connection)) this.#line.add(connection);
   }
 
   #count(): void {

@@ -150,4 +150,15 @@ describe('who stops to read by itself', () => {
       [true, false],
     ]);
   });
+
+  it('is stopped again when it goes on before its turn', async () => {
+    const [early] = (await reading('10.0.0.1')) as [FakeSocket];
+    crowd(100);
+    onWork(early);
+    early._handle.readStart();
+    onWork(early);
+    expect(early.isRead).toBe(false);
+    for (let turn = 0; turn < 10; turn++) await nextTurn();
+    expect(early.isRead).toBe(true);
+  });
 });
