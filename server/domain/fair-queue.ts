@@ -8,7 +8,7 @@
  *   somebody else has sent.
  * - A line is bounded. When it is full, the newcomer takes the place of the latest of the largest crowd if that is larger
  *   than their own, and is refused otherwise: at once, like everybody who is refused.
- * - Nobody waits beyond a deadline.
+ * - Nobody waits beyond a deadline, and whoever goes leaves the line.
  */
 import type { Clock, Timer } from './clock.js';
 import { TaskDashError } from './errors.js';
@@ -32,25 +32,34 @@ const RETRY_MS = 2_000;
 
 class Waiter {
   #deadline: Timer | undefined;
+  readonly #onGone = () => this.leave(() => this.#end(() => this.reject(this.gone?.reason)));
 
   constructor(
     readonly party: Party,
+    private readonly gone: AbortSignal | undefined,
     private readonly resolve: () => void,
-    private readonly reject: (error: TaskDashError) => void,
+    private readonly reject: (reason: unknown) => void,
+    /** Does the work if the waiter was still in line. */
+    private readonly leave: (work: () => void) => void,
   ) {}
 
-  giveUpAfter(clock: Clock, waitMs: number, onLate: () => void): void {
-    this.#deadline = clock.schedule(waitMs, onLate);
+  wait(clock: Clock, waitMs: number): void {
+    this.#deadline = clock.schedule(waitMs, () => this.leave(() => this.refuse()));
+    this.gone?.addEventListener('abort', this.#onGone, { once: true });
   }
 
   begin(): void {
-    this.#deadline?.cancel();
-    this.resolve();
+    this.#end(this.resolve);
   }
 
   refuse(): void {
+    this.#end(() => this.reject(overloaded()));
+  }
+
+  #end(tell: () => void): void {
     this.#deadline?.cancel();
-    this.reject(overloaded());
+    this.gone?.removeEventListener('abort', this.#onGone);
+    tell();
   }
 }
 
@@ -131,8 +140,7 @@ export class FairQueue {
 
   /** Works when it is the party's turn. Throws OVERLOADED when it does not come, and whatever the work throws. */
   async run<T>(party: Party, work: () => Promise<T>): Promise<T> {
-    if (this.#running < this.limits.running) this.#running++;
-    else await this.#turn(party);
+    if (!this.#beginsAtOnce()) await this.#turn(party);
     try {
       return await work();
     } finally {
@@ -140,8 +148,24 @@ export class FairQueue {
     }
   }
 
+  /**
+   * Resolves when it is the party's turn, with what ends the turn, which must be called once. Throws OVERLOADED when it does
+   * not come, and the reason of `gone` when that aborts before.
+   */
+  async begin(party: Party, gone?: AbortSignal): Promise<() => void> {
+    gone?.throwIfAborted();
+    if (!this.#beginsAtOnce()) await this.#turn(party, gone);
+    return () => this.#passOn();
+  }
+
+  #beginsAtOnce(): boolean {
+    if (this.#running >= this.limits.running) return false;
+    this.#running++;
+    return true;
+  }
+
   /** Resolves with a place among those that run. */
-  #turn(party: Party): Promise<void> {
+  #turn(party: Party, gone?: AbortSignal): Promise<void> {
     const line = party.isKnown ? this.#known : this.#strangers;
     if (line.size >= this.limits.waiting) {
       const giving = line.latestOfLargerCrowd(party);
@@ -150,10 +174,9 @@ export class FairQueue {
       giving.refuse();
     }
     return new Promise((resolve, reject) => {
-      const waiter = new Waiter(party, resolve, reject);
-      waiter.giveUpAfter(this.clock, this.limits.waitMs, () => {
-        if (line.remove(waiter)) waiter.refuse();
-      });
+      const leave = (work: () => void) => void (line.remove(waiter) && work());
+      const waiter: Waiter = new Waiter(party, gone, resolve, reject, leave);
+      waiter.wait(this.clock, this.limits.waitMs);
       line.add(waiter);
     });
   }

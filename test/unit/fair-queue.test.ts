@@ -93,6 +93,34 @@ describe('a fair queue', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
+  it('lets go of whoever goes while they wait, and gives the turn to the next', async () => {
+    const { clock, queue, turns, ask, finish } = rig();
+    const caller = new AbortController();
+    const reason = new Error('the caller went away');
+    const waiting = queue.begin(party('a'), caller.signal);
+    void ask('b', party('b'));
+    caller.abort(reason);
+    await expect(waiting).rejects.toBe(reason);
+    await finish();
+    expect(turns).toEqual(['b']);
+    expect(clock.pendingTimers).toBe(0);
+    await expect(queue.begin(party('a'), caller.signal)).rejects.toBe(reason);
+  });
+
+  it('is held until a turn that was begun ends, and not by who goes meanwhile', async () => {
+    const { queue } = rig({ running: 2 });
+    const caller = new AbortController();
+    const end = await queue.begin(party('a'), caller.signal);
+    const next = queue.begin(party('b'));
+    let isNext = false;
+    void next.then(() => (isNext = true));
+    caller.abort(new Error('gone'));
+    await settle();
+    expect(isNext).toBe(false);
+    end();
+    (await next)();
+  });
+
   it('gives the place on when the work fails', async () => {
     const { queue } = rig({ running: 2 });
     await expect(queue.run(party('a'), () => Promise.reject(new Error('broken')))).rejects.toThrow('broken');
