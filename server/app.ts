@@ -72,6 +72,8 @@ const FEED_OPTIONS = {
   ringBytes: 64 * 1024 * 1024,
   maxCatchUp: 200_000,
 };
+/** Lists, histories and counts that are read at the same time: the part of the database's connections that they may take. */
+const PAGES = { partOfPool: 0.4, atOnce: 4 };
 const WATCH_OPTIONS = { idleMs: 15_000, recheckMs: 2_000 };
 /** The page's build: beside this file's build, or where the sources run from, below dist. */
 const PAGE_FOLDER =
@@ -205,6 +207,11 @@ function authOptions({ databasePoolSize }: Config): AuthOptions {
   return { ...AUTH_DEFAULTS, credentials: { ...credentials, strangers: { ...credentials.strangers, running } } };
 }
 
+/** One at least; and so few that their answers, while they are made, take little. */
+function pagesAtOnce({ databasePoolSize }: Config): number {
+  return Math.max(1, Math.min(PAGES.atOnce, Math.floor(databasePoolSize * PAGES.partOfPool)));
+}
+
 async function startCore(config: Config, storage: Storage, nodeName: string, log: Log, clock: Clock, undo: Undo) {
   const metrics = new Metrics();
   const feed = new TaskFeed(storage.feed, storage.hints, clock, FEED_OPTIONS, log);
@@ -273,6 +280,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     marksOf: (task) => parts.liveness.marks.marksOf(task),
     maxStreams: config.rpcMaxStreams,
     recheckMs: WATCH_OPTIONS.recheckMs,
+    pagesAtOnce: pagesAtOnce(config),
     limits,
     observer: {
       onCall: ({ door, method, code, durationMs }) => metrics.calls.observe({ door, method, code }, durationMs / 1000),

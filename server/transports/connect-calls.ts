@@ -19,7 +19,7 @@ import { callerKey } from './rpc/guard.js';
 import type { Held } from './rpc/held-bytes.js';
 import type { RpcService } from './rpc/services.js';
 import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
-import type { Unsent } from './rpc/unsent.js';
+import { answerKey, AwaitedAnswer, type Unsent } from './rpc/unsent.js';
 
 /** How much a caller has to take within the time that there is for it. */
 const PORTION_BYTES = 65_536;
@@ -80,6 +80,9 @@ async function answer(
   const values = contextValues(request);
   const sender = { connection: request.socket, address: values.get(callerKey).address };
   const whenAnswered = (work: () => void) => void response.once('close', work);
+  const awaited = new AwaitedAnswer(unsent, sender);
+  values.set(answerKey, awaited);
+  whenAnswered(() => awaited.counted());
   const rules = { method: handler.method, maxBytes: readMaxBytes, arrivals, sender, whenAnswered };
   const universal = universalRequestFromNodeRequest(request, response, undefined, values);
   const judged = await screened(universal, request, rules).catch((thrown: unknown) => {
@@ -98,7 +101,11 @@ async function answer(
     );
     request.socket.destroy();
   };
-  const body = described.body && inPortions(described.body, () => unsent.begin(sender, cut), whenAnswered, isStream);
+  const begin = () => {
+    awaited.counted();
+    return unsent.begin(sender, cut);
+  };
+  const body = described.body && inPortions(described.body, begin, whenAnswered, () => response.destroyed, isStream);
   await universalResponseToNodeResponse({ ...described, ...(body && { body }) }, response);
 }
 
@@ -110,12 +117,15 @@ async function* inPortions(
   body: AsyncIterable<Uint8Array>,
   begin: () => Held,
   whenAnswered: (work: () => void) => void,
+  hasClosed: () => boolean,
   isStream: boolean,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   let held: Held | undefined;
   // The last portion is on its way until all of the answer is.
   whenAnswered(() => held?.end());
   for await (const chunk of body) {
+    // Nobody takes anything any more, and nothing would end what begins to be kept now.
+    if (hasClosed()) return;
     held ??= begin();
     for (let at = 0; at < chunk.length; at += PORTION_BYTES) {
       held.renew();

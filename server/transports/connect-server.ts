@@ -114,7 +114,7 @@ export class HttpServer {
   readonly #metrics: Kept<{ contentType: string; body: string }>;
   /** How many are open from a network. */
   readonly #connections = new Map<string, number>();
-  readonly #unanswered = new WeakMap<object, number>();
+  readonly #unanswered = new WeakMap<Socket, Set<ServerResponse>>();
   readonly #shutdown = new AbortController();
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -235,14 +235,25 @@ export class HttpServer {
 
   /** Browsers wait for an answer before they ask again; who sends many requests at once does not mean to read the answers. */
   #begin(request: IncomingMessage, response: ServerResponse): void {
-    const { socket } = request;
-    const unanswered = (this.#unanswered.get(socket) ?? 0) + 1;
-    if (unanswered > MAX_UNANSWERED) return void socket.destroy();
-    this.#unanswered.set(socket, unanswered);
-    response.once('close', () => this.#unanswered.set(socket, (this.#unanswered.get(socket) ?? 0) - 1));
+    const unanswered = this.#unansweredOn(request.socket);
+    if (unanswered.size >= MAX_UNANSWERED) return void request.socket.destroy();
+    unanswered.add(response);
+    response.once('close', () => unanswered.delete(response));
     response.once('finish', () => this.#endLate(request));
     takeTarget(request);
     this.#answer(request, response);
+  }
+
+  /** Of the answers that a connection has yet to give, Node tells only the first that it has closed. */
+  #unansweredOn(socket: Socket): Set<ServerResponse> {
+    const known = this.#unanswered.get(socket);
+    if (known) return known;
+    const unanswered = new Set<ServerResponse>();
+    this.#unanswered.set(socket, unanswered);
+    socket.once('close', () => {
+      for (const response of unanswered) if (!response.socket) response.destroy().emit('close');
+    });
+    return unanswered;
   }
 
   /** A request that is answered before it has arrived would be kept for as long as it arrives. */

@@ -45,6 +45,7 @@ import { toConnectError } from './rpc/errors.js';
 import { refusalOf } from './rpc/flaws.js';
 import { callerKey, hangUpKey, type Caller } from './rpc/guard.js';
 import { MAX_TIMEOUT_MS } from './rpc/limits.js';
+import { answerKey, AwaitedAnswer, type Unsent } from './rpc/unsent.js';
 
 type Context = ReturnType<typeof createHandlerContext>;
 type AnyCall =
@@ -72,6 +73,7 @@ const identity = (bytes: Buffer): Buffer => bytes;
 export interface CallHost {
   /** Aborts when the server stops. */
   readonly shutdown: AbortSignal;
+  readonly unsent: Unsent;
   readonly log: Log;
   /** A call began (1) or has been answered (-1). */
   onCall(change: 1 | -1): void;
@@ -178,6 +180,7 @@ async function answer(
     sendHeaders(call, context);
     callback(failureOf(thrown, context, host.log));
   } finally {
+    context.values.get(answerKey).counted();
     host.onCall(-1);
     context.abort(ANSWERED);
   }
@@ -265,6 +268,7 @@ function contextOf({ method, host }: Mount, call: AnyCall): Context {
     requestHeader: headersOf(call.metadata),
     contextValues: createContextValues()
       .set(callerKey, caller)
+      .set(answerKey, new AwaitedAnswer(host.unsent, caller))
       .set(hangUpKey, (reason) => context.abort(reason)),
     ...(Number.isFinite(deadlineMs) && { timeoutMs: Math.min(Math.max(0, deadlineMs - Date.now()), LONGEST_TIMER_MS) }),
     shutdownSignal: host.shutdown,

@@ -49,9 +49,9 @@ interface Inside {
   readonly incomingEncoding: string;
 }
 
-/** Who is sending, also by the name that grpc-js has for it. */
+/** Who is sending, with the connection by the name that grpc-js has for it. */
 interface Peer extends Sender {
-  readonly peer: string;
+  readonly connection: string;
 }
 
 /** The interceptor that stands between the streams of a server and grpc-js. */
@@ -102,8 +102,8 @@ class StreamIntake {
     this.#maxBytes = hasManyMessages ? MAX_STRANGER_BYTES : options.limits.maxMessageBytes;
     this.#sender = senderOf(stream);
     this.#outlet = new StreamOutlet(options.unsent, stream, this.#sender);
-    options.onWork(this.#sender.peer);
-    options.floods.onCall(this.#sender.peer);
+    options.onWork(this.#sender.connection);
+    options.floods.onCall(this.#sender.connection);
     this.#deliver = takeOver(stream, 'data', (chunk: Buffer) => this.#take(chunk));
     this.#deliverEnd = takeOver(stream, 'end', () => this.#end());
     stream.once('close', () => this.#close());
@@ -137,8 +137,8 @@ class StreamIntake {
   }
 
   #take(chunk: Buffer): void {
-    this.options.onWork(this.#sender.peer);
-    this.options.floods.onUseful(this.#sender.peer, chunk.length);
+    this.options.onWork(this.#sender.connection);
+    this.options.floods.onUseful(this.#sender.connection, chunk.length);
     if (this.#isOver) return;
     const isNext = this.#pile.length === 0 && !this.#head && !this.#isHandingOn;
     if (isNext && isWholeAndPlain(chunk)) return this.#deliver(chunk);
@@ -287,12 +287,11 @@ function isWholeAndPlain(chunk: Buffer): boolean {
 const senders = new WeakMap<object, Peer>();
 
 function senderOf({ session }: ServerHttp2Stream): Peer {
-  if (!session) return { connection: {}, address: '', peer: '' };
+  if (!session) return { connection: '', address: '' };
   const known = senders.get(session);
   if (known) return known;
   const { remoteAddress, remotePort } = session.socket;
-  const peer = `${remoteAddress}:${remotePort}`;
-  const sender = { connection: session, address: plainAddress(remoteAddress ?? ''), peer };
+  const sender = { connection: `${remoteAddress}:${remotePort}`, address: plainAddress(remoteAddress ?? '') };
   senders.set(session, sender);
   return sender;
 }

@@ -68,7 +68,7 @@ export class GrpcServer {
   #stopping: Promise<void> | undefined;
 
   constructor(options: GrpcServerOptions) {
-    const { services, readiness, clock, log, limits, turns, maxConnections = MAX_CONNECTIONS } = options;
+    const { services, readiness, clock, log, limits, turns, unsent, maxConnections = MAX_CONNECTIONS } = options;
     this.#log = log;
     this.#clock = clock;
     // Every call listens for the stop; Node warns of more than ten as of a leak.
@@ -89,6 +89,7 @@ export class GrpcServer {
     const names = contract.map(({ typeName }) => typeName);
     const host: CallHost = {
       shutdown: this.#shutdown.signal,
+      unsent,
       log,
       onCall: (change) => this.#count(change),
       onRefusedStream: (peer) => floods.onRefusedStream(peer),

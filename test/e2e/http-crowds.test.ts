@@ -83,6 +83,24 @@ describe('requests that are sent without waiting for answers', () => {
     await own.stop();
   });
 
+  it('leave nothing behind when their connection closes before it is their turn to be answered', async () => {
+    const release = rig.holdReads();
+    const socket = connected(rig.http.address);
+    const list =
+      'POST /taskdash.task.v1.TaskService/ListTasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json';
+    const credentials = `Authorization: Bearer ${await rig.token()}`;
+    const asked = `${list}\r\n${credentials}\r\nContent-Length: 2\r\n\r\n{}`;
+    const refused = `${GET_USER}Host: localhost\r\nContent-Length: 4\r\n\r\nnope`;
+    socket.write(asked + asked + refused + refused);
+    await expect.poll(() => rig.heldReads).toBe(2);
+    await expect.poll(() => rig.unsent.count).toBe(2);
+    socket.destroy();
+    await expect.poll(() => [rig.arrivals.bytes, rig.unsent.count, rig.unsent.bytes]).toEqual([0, 0, 0]);
+    release();
+    await expect.poll(() => rig.reports.filter(({ method }) => method === 'ListTasks')).toHaveLength(2);
+    expect([rig.unsent.count, rig.unsent.bytes]).toEqual([0, 0]);
+  });
+
   it('are answered up to a few, in their order', async () => {
     const socket = connected(rig.http.address);
     const last = 'GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n';

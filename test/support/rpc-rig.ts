@@ -139,6 +139,7 @@ export class RpcRig {
       liveness: this.#liveness,
       maxStreams: options.maxStreams ?? 1_000,
       recheckMs: options.recheckMs ?? 2_000,
+      pagesAtOnce: 4,
       observer: {
         onCall: (report) => this.reports.push(report),
         onStream: (_door, change) => (this.openStreams += change),

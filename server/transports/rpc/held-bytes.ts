@@ -9,8 +9,8 @@ import { networkOf } from '../../domain/network.js';
 
 /** Who has to do something: send the rest, or take what is there. */
 export interface Peer {
-  /** The same object for all that goes over one connection. */
-  readonly connection: object;
+  /** The same for all that goes over one connection, and for nothing else. */
+  readonly connection: object | string;
   readonly address: string;
 }
 

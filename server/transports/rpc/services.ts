@@ -13,16 +13,19 @@ import { AllowedStreams } from './allowed-stream.js';
 import { createAuthHandlers } from './auth-handlers.js';
 import { Calls, type CallObserver } from './call.js';
 import { createLeaseHandlers } from './lease-handlers.js';
+import { PageTurns } from './page-turns.js';
 import { createAdminHandlers, createSessionHandlers, type Sessions } from './session-handlers.js';
 import { createTaskHandlers, type TaskHandlersOptions } from './task-handlers.js';
 
 /** What the services work with. */
-export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls' | 'streams' | 'leases'> {
+export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls' | 'pages' | 'streams' | 'leases'> {
   readonly liveness: Sessions & Pick<Liveness, 'leases'>;
   readonly sealer: TokenSealer;
   readonly clock: Clock;
   /** How often it is looked up whether the caller of an open stream may still have it. */
   readonly recheckMs: number;
+  /** How many lists, histories and counts are read at the same time. */
+  readonly pagesAtOnce: number;
   readonly observer: CallObserver;
 }
 
@@ -36,10 +39,11 @@ export interface RpcService<S extends DescService = DescService> {
 export function createRpcServices(options: RpcServicesOptions): readonly RpcService[] {
   const { auth, liveness } = options;
   const calls = new Calls(options.log, options.observer);
+  const pages = new PageTurns(options.clock, options.pagesAtOnce);
   const streams = new AllowedStreams(options.clock, options.recheckMs, options.log);
-  const sessionOptions = { auth, calls, log: options.log, sessions: liveness, sealer: options.sealer };
+  const sessionOptions = { auth, calls, pages, log: options.log, sessions: liveness, sealer: options.sealer };
   return [
-    pair(TaskService, createTaskHandlers({ ...options, calls, streams, leases: liveness.leases })),
+    pair(TaskService, createTaskHandlers({ ...options, calls, pages, streams, leases: liveness.leases })),
     pair(LeaseService, createLeaseHandlers({ auth, calls, streams, leases: liveness.leases })),
     pair(SessionService, createSessionHandlers(sessionOptions)),
     pair(AdminService, createAdminHandlers(sessionOptions)),

@@ -24,6 +24,7 @@ import type { TokenSealer } from '../../domain/token-sealer.js';
 import type { Calls } from './call.js';
 import { MARKS } from './convert.js';
 import { requirePrincipal } from './guard.js';
+import type { PageTurns } from './page-turns.js';
 import { requireSendable, sendableOnly, sendableSpan } from './sendable.js';
 
 /** What these handlers need of liveness. */
@@ -33,6 +34,7 @@ interface SessionHandlersOptions {
   readonly sessions: Sessions;
   readonly auth: Authenticator;
   readonly calls: Calls;
+  readonly pages: PageTurns;
   readonly log: Log;
   readonly sealer: TokenSealer;
 }
@@ -54,6 +56,7 @@ export function createSessionHandlers({
   sessions,
   auth,
   calls,
+  pages,
   log,
   sealer,
 }: SessionHandlersOptions): ServiceImpl<typeof SessionService> {
@@ -63,7 +66,7 @@ export function createSessionHandlers({
         const principal = await requirePrincipal(auth, context);
         const limit = pageSizeOf(request.pageSize);
         const after = openToken(sealer, request.pageToken);
-        const found = await sessions.listSessions(principal, after, limit);
+        const found = await pages.run(context, principal, () => sessions.listSessions(principal, after, limit));
         const last = found.length < limit ? undefined : found.at(-1);
         return {
           sessions: sendableOnly(found, log, sessionMessage),
@@ -90,6 +93,7 @@ export function createAdminHandlers({
   sessions,
   auth,
   calls,
+  pages,
   log,
 }: Omit<SessionHandlersOptions, 'sealer'>): ServiceImpl<typeof AdminService> {
   return {
@@ -109,8 +113,9 @@ export function createAdminHandlers({
 
     listServerEvents: (request, context) =>
       calls.unary(context, async () => {
-        requireAdministrator(await requirePrincipal(auth, context));
-        const found = await sessions.nodeEvents(pageSizeOf(request.pageSize));
+        const principal = requireAdministrator(await requirePrincipal(auth, context));
+        const limit = pageSizeOf(request.pageSize);
+        const found = await pages.run(context, principal, () => sessions.nodeEvents(limit));
         return { events: sendableOnly(found, log, eventMessage) };
       }),
   };

@@ -33,6 +33,7 @@ import {
 } from './convert.js';
 import { callerKey, requirePrincipal } from './guard.js';
 import { MAX_WATCHES, recordBytes, type RpcLimits } from './limits.js';
+import type { PageTurns } from './page-turns.js';
 import { sendableOnly, sendableOr } from './sendable.js';
 import { Shares, type Share } from './shares.js';
 import { WatchMessages, type WatchAnswer } from './watch-messages.js';
@@ -43,6 +44,7 @@ export interface TaskHandlersOptions {
   readonly watcher: TaskWatcher;
   readonly auth: Authenticator;
   readonly calls: Calls;
+  readonly pages: PageTurns;
   readonly streams: AllowedStreams;
   readonly marksOf: MarksOf;
   readonly leases: Pick<Leases, 'sessionOf'>;
@@ -58,7 +60,7 @@ const REST = '…';
 
 /** The implementation of TaskService, for every door. */
 export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<typeof TaskService> {
-  const { registry, watcher, auth, calls, streams, marksOf, log } = options;
+  const { registry, watcher, auth, calls, pages, streams, marksOf, log } = options;
   const messages = new WatchMessages(marksOf, log);
   const shares = new Shares('open watches');
   let openStreams = 0;
@@ -114,14 +116,9 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
         const principal = await requirePrincipal(auth, context);
         const { ascending, pageSize, pageToken } = request;
         const filter = filterOf(request.filter);
-        const page = await registry.list(principal, {
-          filter,
-          orderBy: orderOf(request.orderBy),
-          ascending,
-          pageSize,
-          pageToken,
-          maxBytes: recordBytes(options.limits),
-        });
+        const query = { filter, orderBy: orderOf(request.orderBy), ascending, pageSize, pageToken };
+        const maxBytes = recordBytes(options.limits);
+        const page = await pages.run(context, principal, () => registry.list(principal, { ...query, maxBytes }));
         return {
           tasks: sendableOnly(page.tasks, log, (task) => taskMessage(task, marksOf)),
           nextPageToken: page.nextPageToken,
@@ -136,14 +133,18 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
       calls.unary(context, async () => {
         const principal = await requirePrincipal(auth, context);
         checkId(request.taskId, 'task_id');
-        const page = await registry.listEvents(principal, request.taskId, request.pageSize, request.pageToken);
+        const { taskId, pageSize, pageToken } = request;
+        const page = await pages.run(context, principal, () =>
+          registry.listEvents(principal, taskId, pageSize, pageToken),
+        );
         return { events: sendableOnly(page.events, log, eventMessage), nextPageToken: page.nextPageToken };
       }),
 
     getTaskStats: (request, context) =>
       calls.unary(context, async () => {
         const principal = await requirePrincipal(auth, context);
-        const { counts, groups } = await registry.stats(principal, filterOf(request.filter));
+        const filter = filterOf(request.filter);
+        const { counts, groups } = await pages.run(context, principal, () => registry.stats(principal, filter));
         return create(GetTaskStatsResponseSchema, {
           total: BigInt(counts.reduce((sum, { count }) => sum + count, 0)),
           counts: countMessages(counts),
