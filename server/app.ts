@@ -69,7 +69,7 @@ const FEED_OPTIONS = {
   pollMs: 1_000,
   page: { records: 1_000, bytes: 2 * 1024 * 1024 },
   ringSize: 20_000,
-  ringBytes: 64 * 1024 * 1024,
+  ringBytes: 16 * 1024 * 1024,
   maxCatchUp: 200_000,
 };
 /** Lists, histories and counts that are read at the same time: the part of the database's connections that they may take. */

@@ -130,8 +130,9 @@ class BodyReading {
   readonly whole: Promise<Buffer>;
   readonly #pile = new Pile();
   readonly #arrival: Arrival;
-  /** What is kept beside the body, until the answer is there. */
+  /** What is kept beside the body. */
   readonly #headBytes: number;
+  #wholeBytes = 0;
   #fail: (reason: unknown) => void = () => {};
 
   constructor(
@@ -149,7 +150,7 @@ class BodyReading {
         reject(tooLong(`has more than ${maxBytes} bytes`, maxBytes));
       if (body.destroyed) reject(GONE);
       body.on('data', this.#take);
-      body.once('end', () => resolve(this.#pile.take(this.#pile.length)));
+      body.once('end', () => resolve(this.#takeWhole()));
       // The caller left, or sent what is no HTTP, which Node has told them.
       body.once('error', () => reject(GONE));
       body.once('close', () => reject(GONE));
@@ -157,9 +158,17 @@ class BodyReading {
     arrival.hold(this.#headBytes);
   }
 
-  /** Lets go of everything; what still arrives is read and forgotten, so that the connection can go on. */
+  #takeWhole(): Buffer {
+    this.#wholeBytes = this.#pile.length;
+    return this.#pile.take(this.#wholeBytes);
+  }
+
+  /**
+   * Whatever is done with the message now, it takes about as much as it did; what still arrives of one that is refused is read
+   * and forgotten, so that the connection can go on.
+   */
   end(): void {
-    this.#arrival.settle(this.#headBytes);
+    this.#arrival.settle(this.#headBytes + this.#wholeBytes);
     this.#pile.clear();
     this.body.off('data', this.#take);
     this.body.on('data', () => this.#letOthersRead());

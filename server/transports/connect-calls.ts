@@ -110,7 +110,7 @@ async function answer(
 }
 
 /**
- * An answer in portions, each given when the one before it has been taken. What is left counts, and who takes nothing for long
+ * An answer in portions, each given when the one before it has been taken. It counts as long as some of it is left, and who takes nothing for long
  * or keeps others from their answers is cut off: the oldest is the one whose caller took nothing for longest.
  */
 async function* inPortions(
@@ -129,7 +129,8 @@ async function* inPortions(
     held ??= begin();
     for (let at = 0; at < chunk.length; at += PORTION_BYTES) {
       held.renew();
-      held.hold(chunk.length - at);
+      // Portions are views of the whole.
+      held.hold(chunk.length);
       yield chunk.subarray(at, at + PORTION_BYTES);
     }
     if (!isStream) continue;

@@ -138,14 +138,14 @@ function bridge(
 function bridgeUnary(mount: Mount, handler: UnaryHandler): handleUnaryCall<Buffer, Buffer> {
   return (call, callback) => {
     const context = contextOf(mount, call);
-    void answer(mount, call, context, callback, async () => handler(decode(mount.method, call.request), context));
+    void answerOnce(mount, call, context, callback, async () => handler(decode(mount.method, call.request), context));
   };
 }
 
 function bridgeClientStream(mount: Mount, handler: ClientStreamHandler): handleClientStreamingCall<Buffer, Buffer> {
   return (call, callback) => {
     const context = contextOf(mount, call);
-    void answer(mount, call, context, callback, () => handler(decodeAll(mount, call, context), context));
+    void answerOnce(mount, call, context, callback, () => handler(decodeAll(mount, call, context), context));
   };
 }
 
@@ -163,24 +163,26 @@ function bridgeBidi(mount: Mount, handler: BidiHandler): handleBidiStreamingCall
   };
 }
 
-async function answer(
+async function answerOnce(
   { method, host }: Mount,
   call: AnyCall,
   context: Context,
   callback: sendUnaryData<Buffer>,
   work: () => Promise<object>,
 ): Promise<void> {
+  const answer = context.values.get(answerKey);
   host.onCall(1);
   try {
     refuseTimeout(context);
     const bytes = encode(method, await work());
+    answer.counted();
     sendHeaders(call, context);
     callback(null, bytes, metadataOf(context.responseTrailer));
   } catch (thrown) {
     sendHeaders(call, context);
     callback(failureOf(thrown, context, host.log));
   } finally {
-    context.values.get(answerKey).counted();
+    answer.counted();
     host.onCall(-1);
     context.abort(ANSWERED);
   }

@@ -1,5 +1,6 @@
 /** What people who mean ill do, done to real servers with real sockets and a real PostgreSQL, one attack after the other. */
 import { it } from 'vitest';
+import { allDoors } from './attacks/all-doors.js';
 import { callsOfHeaders, callsOfLongHeaders, unreadAnswers } from './attacks/calls.js';
 import { continuationFlood, hpackBomb, pingFlood, rapidReset, settingsFlood, unreadPings } from './attacks/floods.js';
 import {
@@ -72,6 +73,7 @@ it('150 legacy connections with long headers that never read', scenario(repeated
 it('1,000 legacy connections that register the longest records', scenario(longRegisters));
 it('1,000 legacy connections that register without end', scenario(endlessRegisters));
 it('500 legacy connections with frames of 1 MB that never end', scenario(unfinishedFrames));
+it('unfinished messages and unread answers at all doors at once', scenario(allDoors));
 it('4 readers of pages of the longest records', scenario(longPages));
 it('4 watchers that read the longest records again and again', scenario(longCatchUps));
 it('4 writers of batches of the longest records', scenario(longBatches));

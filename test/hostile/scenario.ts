@@ -23,6 +23,8 @@ declare module 'vitest' {
 export interface Target extends ReadyLine {
   /** Of a service token. */
   readonly token: string;
+  /** Where the nth connection comes from, as an option of it. */
+  readonly from: (n: number) => { readonly localAddress?: string };
   /** Whether the attack is to go on. */
   readonly isOn: () => boolean;
   /** Called at the end, for what was left open. */
@@ -88,7 +90,7 @@ async function play(attack: Attack, databaseUrl: string, undo: (() => Promise<un
   const endsAt = performance.now() + DURING_MS;
   const isOn = () => performance.now() < endsAt;
   const measuring = good.measure(DURING_MS);
-  const saw = attack({ ...server.ready, token, isOn, atEnd: (step) => void undo.push(step) });
+  const saw = attack({ ...server.ready, token, isOn, from: () => ({}), atEnd: (step) => void undo.push(step) });
   const [during, words] = await Promise.all([measuring, saw]);
   return {
     rssMib: peakMemory(server.pid),

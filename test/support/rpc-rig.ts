@@ -32,6 +32,9 @@ import { silentLog } from './silent-log.js';
 /** The password of every user of a rig. */
 export const RIG_PASSWORD = 'correct horse battery';
 
+/** How many lists, histories and counts a rig reads at the same time. */
+export const RIG_PAGES_AT_ONCE = 4;
+
 /** The doors of a rig; `web` is gRPC-Web on the HTTP door. */
 export type RigDoor = 'grpc' | 'http' | 'web';
 
@@ -139,7 +142,7 @@ export class RpcRig {
       liveness: this.#liveness,
       maxStreams: options.maxStreams ?? 1_000,
       recheckMs: options.recheckMs ?? 2_000,
-      pagesAtOnce: 4,
+      pagesAtOnce: RIG_PAGES_AT_ONCE,
       observer: {
         onCall: (report) => this.reports.push(report),
         onStream: (_door, change) => (this.openStreams += change),

@@ -102,6 +102,19 @@ describe('a change', () => {
     answerTo(told(sources[0] as FeedEvent, 'b'));
     expect(marksAsked).toBe(2_002);
   });
+
+  it('is forgotten sooner where records are long', () => {
+    const description = 'x'.repeat(8_192);
+    const sources = Array.from({ length: 300 }, (_, id) => {
+      const source = change(id);
+      return { ...source, task: { ...source.task, description } };
+    });
+    for (const source of sources) answerTo(told(source, 'a'));
+    answerTo(told(sources[100] as FeedEvent, 'b'));
+    expect(marksAsked).toBe(300);
+    answerTo(told(sources[0] as FeedEvent, 'b'));
+    expect(marksAsked).toBe(301);
+  });
 });
 
 describe('a change that cannot be sent', () => {

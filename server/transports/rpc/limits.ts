@@ -21,20 +21,19 @@ export const MAX_NESTING = 64;
  */
 export const MAX_TEXT_BYTES = 131_072;
 
+const MIB = 1024 * 1024;
+
 /**
- * Bytes of messages that have not arrived whole, over one connection, from one address, and of all callers of both doors:
- * a connection may be sending eight of the largest messages at once, and what all may make a server keep leaves it small.
+ * Bytes of messages that have not arrived whole, or are long and not answered yet, over one connection, from one address, and
+ * of all callers of both doors: a connection may be sending four of the largest messages at once. What these and all other
+ * bounds let a server keep together is told in docs/security.md.
  */
-export const MAX_ARRIVING = {
-  connection: 32 * 1024 * 1024,
-  address: 64 * 1024 * 1024,
-  together: 128 * 1024 * 1024,
-} as const;
+export const MAX_ARRIVING = { connection: 16 * MIB, address: 32 * MIB, together: 48 * MIB } as const;
 /** How long a request may take to arrive, in milliseconds: the largest one at 140 kB/s. */
 export const MAX_ARRIVING_MS = 30_000;
 
 /** Bytes of answers that callers have not taken, in the same way; and how long a caller may take nothing, in milliseconds. */
-export const MAX_UNSENT = MAX_ARRIVING;
+export const MAX_UNSENT = { connection: 16 * MIB, address: 24 * MIB, together: 32 * MIB } as const;
 export const MAX_UNSENT_MS = 30_000;
 
 /**

@@ -31,7 +31,8 @@ export class PageTurns {
     try {
       const counted = context.values.get(answerKey).expect();
       const working = work();
-      void Promise.allSettled([working, counted]).then(end);
+      // In the same turn of the event loop the answer is handed to where its bytes count.
+      void Promise.allSettled([working, counted]).then(() => setImmediate(end));
       return working;
     } catch (crowded) {
       end();

@@ -10,6 +10,7 @@ import {
   type TaskChange,
 } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import type { FeedEvent, Log } from '../../domain/ports.js';
+import { storedBytesOf } from '../../domain/task.js';
 import type { WatchMessage } from '../../domain/task-watch.js';
 import { eventMessage, leavingMessage, taskMessage, type MarksOf } from './convert.js';
 import { withBytes } from './encoded.js';
@@ -18,8 +19,11 @@ import { sendableOr } from './sendable.js';
 /** A message of a watch, as a handler yields it. */
 export type WatchAnswer = MessageInitShape<typeof WatchTasksResponseSchema>;
 
-/** Watchers are told in turns, some behind others; whoever is further behind has the message made anew. */
-const MAX_KEPT = 2_000;
+/**
+ * Watchers are told in turns, some behind others; whoever is further behind has the message made anew. Each keeps the record
+ * and its bytes.
+ */
+const MAX_KEPT = { messages: 2_000, bytes: 2 * 1024 * 1024 };
 
 const { resumeToken: TOKEN, change: CHANGE } = WatchTasksResponseSchema.field;
 
@@ -31,9 +35,9 @@ interface Told {
 
 export class WatchMessages {
   /** For those who see the task before and after the change, for those whose sight it came into, and whose sight it left. */
-  readonly #seen = new Map<FeedEvent, Told | undefined>();
-  readonly #came = new Map<FeedEvent, Told | undefined>();
-  readonly #left = new Map<FeedEvent, Told | undefined>();
+  readonly #seen = new KeptMessages();
+  readonly #came = new KeptMessages();
+  readonly #left = new KeptMessages();
 
   constructor(
     private readonly marksOf: MarksOf,
@@ -68,17 +72,29 @@ export class WatchMessages {
     return this.#kept(this.#left, source, () => create(TaskChangeSchema, { event: leavingMessage(source.event) }));
   }
 
-  #kept(told: Map<FeedEvent, Told | undefined>, source: FeedEvent, make: () => TaskChange): Told | undefined {
-    if (told.has(source)) return told.get(source);
-    const made = sendableOr<Told | undefined>(this.log, undefined, () => ({ change: make() }));
-    keep(told, source, made);
-    return made;
+  #kept(told: KeptMessages, source: FeedEvent, make: () => TaskChange): Told | undefined {
+    return told.get(source, () => sendableOr<Told | undefined>(this.log, undefined, () => ({ change: make() })));
   }
 }
 
-function keep(told: Map<FeedEvent, Told | undefined>, source: FeedEvent, made: Told | undefined): void {
-  told.set(source, made);
-  if (told.size > MAX_KEPT) for (const oldest of told.keys()) if (told.delete(oldest)) break;
+/** The latest messages; undefined for those that cannot be sent. */
+class KeptMessages {
+  /** Oldest first. */
+  readonly #told = new Map<FeedEvent, Told | undefined>();
+  #bytes = 0;
+
+  get(source: FeedEvent, make: () => Told | undefined): Told | undefined {
+    if (this.#told.has(source)) return this.#told.get(source);
+    const made = make();
+    this.#told.set(source, made);
+    this.#bytes += storedBytesOf(source.task);
+    for (const oldest of this.#told.keys()) {
+      if (this.#told.size <= MAX_KEPT.messages && this.#bytes <= MAX_KEPT.bytes) break;
+      this.#told.delete(oldest);
+      this.#bytes -= storedBytesOf(oldest.task);
+    }
+    return made;
+  }
 }
 
 /** A message on the wire is its fields one after the other: the token of this watcher, then the change of all. */

@@ -11,7 +11,7 @@ export interface MemoryWaiter {
   wake(): void;
 }
 
-/** A share has room for an ordinary record, which has some three hundred bytes. */
+/** At most, and less where there may be very many connections: a share has room for an ordinary record, some three hundred bytes. */
 const SHARE_BYTES = 1_024;
 
 export class SharedMemory implements Room {

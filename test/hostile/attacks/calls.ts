@@ -33,7 +33,10 @@ export const unreadAnswers: Attack = async (target) => {
   const tally = new Tally();
   const request = framed(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { pageSize: 1_000 })));
   for (let connection = 0; connection < 4; connection++) {
-    const session = connect(`http://${target.grpc}`, { settings: { initialWindowSize: 0 } });
+    const session = connect(`http://${target.grpc}`, {
+      settings: { initialWindowSize: 0 },
+      ...target.from(connection),
+    });
     session.on('error', () => {});
     target.atEnd(() => session.destroy());
     for (let n = 0; n < 100; n++) {

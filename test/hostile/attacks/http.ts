@@ -3,9 +3,9 @@ import { connect, type Socket } from 'node:net';
 import { clientsOf, registerLong, type TaskClient } from './records.js';
 import { Tally, wait, type Attack, type Target } from '../scenario.js';
 
-function connected({ http, atEnd }: Target, tally: Tally): Socket {
+function connected({ http, atEnd, from }: Target, tally: Tally, n = 0): Socket {
   const { hostname, port } = new URL(http);
-  const socket = connect(Number(port), hostname);
+  const socket = connect({ port: Number(port), host: hostname, ...from(n) });
   socket.on('error', () => {});
   socket.on('close', () => tally.add('closed'));
   atEnd(() => socket.destroy());
@@ -69,7 +69,7 @@ export const unreadPages: Attack = async (target) => {
   const head =
     'POST /taskdash.task.v1.TaskService/ListTasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n' +
     `Authorization: Bearer ${target.token}\r\nContent-Length: ${body.length}\r\n\r\n`;
-  for (let n = 0; n < 250; n++) connected(target, tally).write(head + body);
+  for (let n = 0; n < 250; n++) connected(target, tally, n).write(head + body);
   await wait(target);
   return tally.toString();
 };

