@@ -68,6 +68,7 @@ const MAX_BATCHES_IN_FLIGHT = 2;
 const FEED_OPTIONS = {
   pollMs: 1_000,
   page: { records: 1_000, bytes: 2 * 1024 * 1024 },
+  watcherBytes: 32 * 1024,
   ringSize: 20_000,
   ringBytes: 16 * 1024 * 1024,
   maxCatchUp: 200_000,

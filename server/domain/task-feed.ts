@@ -7,8 +7,8 @@
  * While anybody watches, one *pump* per node reads what follows its head, upon a hint or at the latest after `pollMs`,
  * and appends it to a ring that is bounded by events and by bytes. Watchers walk the ring by position, so that a thousand
  * of them cost one read of the database. A watcher whose position is not in the ring (it resumed from elsewhere, or is
- * slower than the ring is long) reads the database by itself until it has caught up. No queue belongs to a watcher: a
- * slow one costs no memory, only its own reads.
+ * slower than the ring is long) reads the database by itself until it has caught up, in turns with others. No queue belongs
+ * to a watcher: a slow one keeps the few events that it is being told, and costs its own reads.
  *
  *   asleep ──first watcher──► pumping ──last watcher gone──► asleep (ring forgotten)
  *                               │  ▲
@@ -17,6 +17,7 @@
  */
 import type { Clock, Timer } from './clock.js';
 import { TaskDashError } from './errors.js';
+import { FairQueue, type Party } from './fair-queue.js';
 import type { ChangeHints, FeedEvent, FeedPosition, FeedStore, Log, PageLimits } from './ports.js';
 import { sentBytesOf, storedBytesOf } from './task.js';
 
@@ -33,6 +34,8 @@ export interface TaskFeedOptions {
   readonly pollMs: number;
   /** What is read at once. */
   readonly page: PageLimits;
+  /** What a watcher is given at once, and keeps until it has been told: so many bytes, one event at least. */
+  readonly watcherBytes: number;
   /** Events that the ring keeps, and how many bytes their records may have together. */
   readonly ringSize: number;
   readonly ringBytes: number;
@@ -40,7 +43,11 @@ export interface TaskFeedOptions {
   readonly maxCatchUp: number;
 }
 
+/** Reads of watchers that catch up. After a start all of them may come at once, and each comes again for every few events. */
+const CATCH_UPS = { running: 2, waiting: 10_000, waitMs: 30_000 };
+
 export class TaskFeed {
+  readonly #catchUps: FairQueue;
   #head: FeedPosition | undefined;
   /** The events between `#ringStart` and the head. */
   #ring: FeedEvent[] = [];
@@ -60,7 +67,9 @@ export class TaskFeed {
     private readonly clock: Clock,
     private readonly options: TaskFeedOptions,
     private readonly log: Log,
-  ) {}
+  ) {
+    this.#catchUps = new FairQueue(clock, CATCH_UPS);
+  }
 
   /** Begins to listen for hints. */
   start(): void {
@@ -81,24 +90,24 @@ export class TaskFeed {
   }
 
   /**
-   * Opens a watch at a position, or at now. `next` resolves with the following events, or with undefined when none came
+   * Opens a watch of somebody at a position, or at now. `next` resolves with the following events, or with undefined when none came
    * within `timeoutMs` or the signal aborted. `close` must be called at the end.
    */
-  async open(position?: FeedPosition): Promise<FeedWatch> {
+  async open(party: Party, position?: FeedPosition): Promise<FeedWatch> {
     if (this.#stopped) throw new TaskDashError('STOPPING');
     this.#watchers++;
     try {
       const head = await this.#ensureHead();
       if (!this.#poll) this.#armPoll();
-      return new FeedWatch(this, position ?? head, () => this.#release());
+      return new FeedWatch(this, party, position ?? head, () => this.#release());
     } catch (error) {
       this.#release();
       throw error;
     }
   }
 
-  /** What follows a position, or undefined at the end. Throws what FeedStore.after throws. For FeedWatch. */
-  async read(position: FeedPosition): Promise<FeedSegment | undefined> {
+  /** What follows a position, or undefined at the end. Throws what FeedStore.after throws, OVERLOADED. For FeedWatch. */
+  async read(position: FeedPosition, party: Party, signal: AbortSignal): Promise<FeedSegment | undefined> {
     if (this.#stopped) throw new TaskDashError('STOPPING');
     const head = await this.#ensureHead();
     if (isSame(position, head)) return undefined;
@@ -107,9 +116,18 @@ export class TaskFeed {
     if (this.#head && isSame(position, this.#head)) return undefined;
     const inRing = this.#ringAfter(position);
     if (inRing) return segmentOf(inRing);
-    const { page, maxCatchUp } = this.options;
-    const events = await this.store.after(position, page, maxCatchUp);
+    const events = await this.#catchUp(position, party, signal);
     return events.length === 0 ? undefined : segmentOf(events);
+  }
+
+  async #catchUp(position: FeedPosition, party: Party, signal: AbortSignal): Promise<FeedEvent[]> {
+    const { page, watcherBytes, maxCatchUp } = this.options;
+    const end = await this.#catchUps.begin(party, signal);
+    try {
+      return await this.store.after(position, { ...page, bytes: watcherBytes }, maxCatchUp);
+    } finally {
+      end();
+    }
   }
 
   /** Resolves when the head is beyond the position, the time is up or the signal aborts. For FeedWatch. */
@@ -132,7 +150,17 @@ export class TaskFeed {
     const next = firstAfter(this.#ring, position.id);
     const before = next === 0 ? this.#ringStart : positionAfter(this.#ring[next - 1] as FeedEvent);
     if (!before || !isSame(before, position) || next === this.#ring.length) return undefined;
-    return this.#ring.slice(next, next + this.options.page.records);
+    return this.#ring.slice(next, this.#endOfPart(next));
+  }
+
+  /** Where what a watcher is given at once ends in the ring. */
+  #endOfPart(from: number): number {
+    const { page, watcherBytes } = this.options;
+    const last = Math.min(this.#ring.length, from + page.records);
+    let end = from;
+    for (let bytes = 0; end < last && bytes < watcherBytes; end++)
+      bytes += storedBytesOf((this.#ring[end] as FeedEvent).task);
+    return end;
   }
 
   async #ensureHead(): Promise<FeedPosition> {
@@ -233,6 +261,7 @@ export class FeedWatch {
 
   constructor(
     private readonly feed: TaskFeed,
+    private readonly party: Party,
     private position: FeedPosition,
     private readonly onClose: () => void,
   ) {}
@@ -244,17 +273,21 @@ export class FeedWatch {
 
   /**
    * The next events, or undefined when none came in time. Throws RESUME_TOKEN_EXPIRED when the watch is too far behind,
-   * RESUME_TOKEN_INVALID when its place is gone, STOPPING, or what storage throws; trying again after that is safe.
+   * RESUME_TOKEN_INVALID when its place is gone, STOPPING, OVERLOADED, or what storage throws; trying again is safe then.
    */
   async next(timeoutMs: number, signal: AbortSignal): Promise<FeedSegment | undefined> {
-    const segment = (await this.feed.read(this.position)) ?? (await this.#readAfterChange(timeoutMs, signal));
+    const segment = (await this.#read(signal)) ?? (await this.#readAfterChange(timeoutMs, signal));
     if (segment) this.position = segment.end;
     return segment;
   }
 
   async #readAfterChange(timeoutMs: number, signal: AbortSignal): Promise<FeedSegment | undefined> {
     await this.feed.changed(this.position, timeoutMs, signal);
-    return signal.aborted ? undefined : this.feed.read(this.position);
+    return signal.aborted ? undefined : this.#read(signal);
+  }
+
+  #read(signal: AbortSignal): Promise<FeedSegment | undefined> {
+    return this.feed.read(this.position, this.party, signal);
   }
 
   /** Ends the watch; idempotent. */

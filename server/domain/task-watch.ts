@@ -6,7 +6,7 @@
  * A change that moves a task out of the caller's sight is told as such, without the record; one that moves it in, without
  * what was before.
  */
-import { eventIn, isVisible, readScope, type TaskOwner, type Principal } from './access.js';
+import { eventIn, isVisible, ownerOf, readScope, type TaskOwner, type Principal } from './access.js';
 import { delay, type Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type { FeedEvent, FeedPosition } from './ports.js';
@@ -45,17 +45,19 @@ export class TaskWatcher {
   ) {}
 
   /**
-   * Streams changes until the signal aborts; each waits until the caller's standing is confirmed. Throws what ended that,
-   * RESUME_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, STOPPING. An outage of the database ends no stream that has begun.
+   * Streams changes to somebody in a network until the signal aborts; each waits until the caller's standing is confirmed. Throws what ended that,
+   * RESUME_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, OVERLOADED, STOPPING. An outage of the database ends no stream that has begun.
    */
   async *watch(
     principal: Principal,
     query: WatchQuery,
     standing: Pick<Standing, 'confirmed'>,
     signal: AbortSignal,
+    network = '',
   ): AsyncGenerator<WatchMessage, void, undefined> {
     const view = new View(principal, query);
-    const watch = await this.feed.open(this.#positionOf(query.resumeToken));
+    const party = { network, account: ownerOf(principal), isKnown: true };
+    const watch = await this.feed.open(party, this.#positionOf(query.resumeToken));
     try {
       yield { kind: 'snapshot', resumed: query.resumeToken !== '', resumeToken: this.#seal(watch.at) };
       yield* this.#follow(watch, view, standing, signal);

@@ -122,7 +122,7 @@ export class RpcRig {
       feedStore,
       hints,
       clock,
-      { pollMs: 200, page: upTo(1_000), ringSize: 20_000, ringBytes: 1e8, maxCatchUp: 200_000 },
+      { pollMs: 200, page: upTo(1_000), watcherBytes: 32_768, ringSize: 20_000, ringBytes: 1e8, maxCatchUp: 200_000 },
       log,
     );
     const { nodes, sessions, beats, questions } = new MemoryConnection(new MemoryDatabase(clock));

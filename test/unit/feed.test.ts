@@ -10,7 +10,15 @@ import { MemoryTaskDatabase, MemoryTaskStore } from '../support/memory-task-stor
 import { silentLog } from '../support/silent-log.js';
 import { registration } from '../support/task-writes.js';
 
-const OPTIONS: TaskFeedOptions = { pollMs: 1000, page: upTo(4), ringSize: 12, ringBytes: 1e6, maxCatchUp: 1000 };
+const OPTIONS: TaskFeedOptions = {
+  pollMs: 1000,
+  watcherBytes: Infinity,
+  page: upTo(4),
+  ringSize: 12,
+  ringBytes: 1e6,
+  maxCatchUp: 1000,
+};
+const SOMEBODY = { network: '10.0.0.1', account: 'user:ssx', isKnown: true };
 const never = new AbortController().signal;
 
 let clock: ManualClock;
@@ -32,6 +40,8 @@ async function settle(): Promise<void> {
 class CountingStore implements FeedStore {
   reads = 0;
   failure: TaskDashError | undefined;
+  /** What pages wait for. */
+  held: Promise<void> = Promise.resolve();
   readonly #store = new MemoryFeedStore(database);
 
   async head(): Promise<FeedPosition> {
@@ -41,6 +51,7 @@ class CountingStore implements FeedStore {
 
   async after(...asked: Parameters<FeedStore['after']>): ReturnType<FeedStore['after']> {
     this.#count();
+    await this.held;
     return this.#store.after(...asked);
   }
 
@@ -80,7 +91,7 @@ class Watcher {
   readonly #end = new AbortController();
 
   async begin(node: Node, position?: FeedPosition): Promise<this> {
-    this.#watch = await node.feed.open(position);
+    this.#watch = await node.feed.open(SOMEBODY, position);
     this.#running = this.#run(this.#watch).catch((error: unknown) => void (this.failure = error));
     return this;
   }
@@ -149,7 +160,7 @@ describe('a watcher', () => {
 
   it('misses no change that arrives while it is about to wait', async () => {
     const node = new Node();
-    const watch = await node.feed.open();
+    const watch = await node.feed.open(SOMEBODY);
     // Whatever the turn in which it begins to wait.
     for (let turns = 0; turns < 20; turns++) {
       await write(`change-${turns}`);
@@ -271,7 +282,8 @@ describe('a thousand watchers', () => {
       const position = await new MemoryFeedStore(database).head();
       watchers.push(await new Watcher().begin(node, position));
     }
-    await settle();
+    // They take turns.
+    for (let turn = 0; turn < 100; turn++) await settle();
     expect(node.store.reads).toBeLessThanOrEqual(4000);
     const { reads } = node.store;
     await write('a');
@@ -286,7 +298,7 @@ describe('a thousand watchers', () => {
 describe('the ring', () => {
   it('keeps no more than it may: who is slower reads the database, and is told everything once', async () => {
     const node = new Node();
-    const slow = await node.feed.open();
+    const slow = await node.feed.open(SOMEBODY);
     const fast = await new Watcher().begin(node);
     for (let burst = 0; burst < 10; burst++) {
       await write(...range(5, `burst-${burst}`));
@@ -308,7 +320,7 @@ describe('the ring', () => {
 
   it('is bounded by the bytes of its records too', async () => {
     const node = new Node({ ringSize: 1000, ringBytes: 100_000, page: upTo(100) });
-    const slow = await node.feed.open();
+    const slow = await node.feed.open(SOMEBODY);
     const fast = await new Watcher().begin(node);
     await tasks.writeBatch(range(60).map((id) => registration(id, { description: 'x'.repeat(8000) })));
     node.hint();
@@ -320,6 +332,43 @@ describe('the ring', () => {
     expect(fast.told).toHaveLength(60);
     slow.close();
     await fast.end();
+  });
+
+  it('is given to a watcher in parts, and so is what is read for one who catches up', async () => {
+    const node = new Node({ ringSize: 4, page: upTo(100), watcherBytes: 20_000 });
+    const slow = await node.feed.open(SOMEBODY);
+    await tasks.writeBatch(range(7).map((id) => registration(id, { description: 'x'.repeat(8000) })));
+    node.hint();
+    await settle();
+    const parts: number[] = [];
+    for (let segment = await slow.next(0, never); segment; segment = await nextNow(slow))
+      parts.push(segment.events.length);
+    // Three from the database, and from the ring three and the rest.
+    expect(parts).toEqual([3, 3, 1]);
+    slow.close();
+  });
+
+  it('leaves those who catch up to wait for each other, and lets go of whoever leaves', async () => {
+    const node = new Node({ ringSize: 1, watcherBytes: 1 });
+    const keeper = await node.feed.open(SOMEBODY);
+    await write(...range(9));
+    node.hint();
+    await settle();
+    let release: () => void = () => {};
+    node.store.held = new Promise((resolve) => (release = resolve));
+    const watches = await Promise.all(range(5).map(() => node.feed.open(SOMEBODY, { id: 0, batch: '' })));
+    const end = new AbortController();
+    const { reads } = node.store;
+    const nexts = watches.map((watch, n) => watch.next(0, n === 4 ? end.signal : never));
+    const left = expect(nexts[4]).rejects.toThrow('gone');
+    await settle();
+    expect(node.store.reads - reads).toBe(2);
+    end.abort(new Error('gone'));
+    await left;
+    release();
+    await Promise.all(nexts.slice(0, 4));
+    expect(node.store.reads - reads).toBe(4);
+    for (const watch of [keeper, ...watches]) watch.close();
   });
 
   async function nextNow(watch: FeedWatch) {

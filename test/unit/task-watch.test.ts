@@ -32,7 +32,7 @@ beforeEach(async () => {
   tasks = new MemoryTaskStore(database, clock, 'node-a');
   feedStore = new MemoryFeedStore(database);
   const hints = { announce: () => {}, listen: (listener: () => void) => ((onHint = listener), () => {}) };
-  const limits = { pollMs: 1000, page: upTo(100), ringSize: 5, ringBytes: 1e6, maxCatchUp: 1000 };
+  const limits = { pollMs: 1000, page: upTo(100), watcherBytes: 1e6, ringSize: 5, ringBytes: 1e6, maxCatchUp: 1000 };
   const feed = new TaskFeed(feedStore, hints, clock, limits, silentLog);
   feed.start();
   access = () => TOKEN;

@@ -198,9 +198,10 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
     }
     const giveBack = shares.take(watchShares(principal, context));
     openStreams++;
+    const network = networkOf(context.values.get(callerKey).address);
     try {
       yield* streams.run(context, lookUp, async function* (standing, signal) {
-        for await (const message of watcher.watch(principal, request, standing, signal)) {
+        for await (const message of watcher.watch(principal, request, standing, signal, network)) {
           const answer = messages.answer(message);
           if (answer) yield answer;
         }
