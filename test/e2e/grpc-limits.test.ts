@@ -288,6 +288,26 @@ describe('messages that never end', () => {
     await stopped;
   });
 
+  it('count until they are answered where they are long', async () => {
+    const release = rig.holdReads();
+    const session = connect(`http://${rig.grpc.address}`, CLIENT);
+    session.on('error', () => {});
+    const path = '/taskdash.task.v1.TaskService/ListTasks';
+    const stream = session.request({
+      ...{ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', authorization: `Bearer ${token}` },
+    });
+    stream.on('error', () => {});
+    // A field that nobody knows, of 60,000 bytes.
+    stream.end(framed(Buffer.concat([Buffer.from('c23ee0d403', 'hex'), Buffer.alloc(60_000, 'x')])));
+    const { heldReads } = rig;
+    await expect.poll(() => rig.heldReads).toBe(heldReads + 1);
+    expect(rig.arrivals.bytes).toBeGreaterThan(60_000);
+    expect(rig.arrivals.count).toBe(0);
+    release();
+    await expect.poll(() => rig.arrivals.bytes).toBe(0);
+    session.destroy();
+  });
+
   it('keep no more memory than they have bytes, in however small pieces they come', async () => {
     const session = connect(`http://${rig.grpc.address}`, CLIENT);
     session.on('error', () => {});

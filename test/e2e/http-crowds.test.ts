@@ -122,15 +122,18 @@ describe('the headers of a request', () => {
     await expect.poll(() => rig.arrivals.bytes).toBe(0);
   });
 
-  it('count until the call is answered', async () => {
+  it.each([
+    ['', fields(90, 140), '{}', 50_000],
+    [', with the body', '', `{${' '.repeat(100_000)}}`, 100_000],
+  ])('count until the call is answered%s', async (_what, headers, body, bytes) => {
     const release = rig.holdReads();
     const socket = connected(rig.http.address);
     const head =
       'POST /taskdash.task.v1.TaskService/ListTasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json';
     const credentials = `Authorization: Bearer ${await rig.token()}`;
-    socket.write(`${head}\r\n${credentials}\r\n${fields(90, 140)}Content-Length: 2\r\n\r\n{}`);
+    socket.write(`${head}\r\n${credentials}\r\n${headers}Content-Length: ${body.length}\r\n\r\n${body}`);
     await expect.poll(() => rig.heldReads).toBe(1);
-    expect(rig.arrivals.bytes).toBeGreaterThan(50_000);
+    expect(rig.arrivals.bytes).toBeGreaterThan(bytes);
     expect(rig.arrivals.count).toBe(0);
     release();
     await expect.poll(() => rig.arrivals.bytes).toBe(0);
