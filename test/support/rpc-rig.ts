@@ -48,6 +48,7 @@ export interface RpcRigOptions {
   readonly maxConnections?: number;
   readonly pageFolder?: string;
   readonly recheckMs?: number;
+  readonly pagesAtOnce?: number;
   readonly tls?: HttpServerOptions['tls'];
   readonly trustedProxies?: readonly string[];
   readonly publicUrls?: readonly string[];
@@ -142,7 +143,7 @@ export class RpcRig {
       liveness: this.#liveness,
       maxStreams: options.maxStreams ?? 1_000,
       recheckMs: options.recheckMs ?? 2_000,
-      pagesAtOnce: RIG_PAGES_AT_ONCE,
+      pagesAtOnce: options.pagesAtOnce ?? RIG_PAGES_AT_ONCE,
       observer: {
         onCall: (report) => this.reports.push(report),
         onStream: (_door, change) => (this.openStreams += change),
