@@ -220,7 +220,7 @@ describe('many calls at once', () => {
     const warnings: Error[] = [];
     const keep = (warning: Error) => warnings.push(warning);
     process.on('warning', keep);
-    const own = await RpcRig.start({ pagesAtOnce: 20 });
+    const own = await RpcRig.start({ pagesAtOnce: 20, maxMessageBytes: 65_536 });
     const tasks = own.client(TaskService, door, await own.token());
     const release = own.holdReads();
     const calls = Array.from({ length: 20 }, () => tasks.listTasks({}));

@@ -12,7 +12,7 @@ import { describeError } from './errors.js';
 import { HeldBytes, roomFor, type Held, type Peer } from './held-bytes.js';
 import { MAX_UNSENT, MAX_UNSENT_MS, type RpcLimits } from './limits.js';
 
-/** Which part of a connection's room an answer is expected to take at most: some may be under way and none is in the way. */
+/** Which part of a connection's room an answer is expected to take at most: those that are made at once, four, leave it half. */
 const EXPECTED_PART = 1 / 8;
 
 export class Unsent extends HeldBytes {
