@@ -19,12 +19,12 @@ import { errorToJsonBytes } from '@connectrpc/connect/protocol-connect';
 import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
-import { networkOf } from '../domain/network.js';
 import type { Log } from '../domain/ports.js';
 import { allowedHosts, type HostCheck } from './allowed-hosts.js';
 import { allowOnly, forwardedAddress, plainAddress } from './client-address.js';
 import { beginInTurns } from './connect-begin.js';
 import { createConnectCalls, type Handler } from './connect-calls.js';
+import { HttpConnections } from './connect-connections.js';
 import { Kept } from './kept.js';
 import type { Readiness } from './readiness.js';
 import type { ReadingTurns } from './reading-turns.js';
@@ -36,11 +36,9 @@ import {
   CALLS_A_TURN,
   MAX_CONNECTIONS,
   MAX_HEADERS,
-  MAX_HTTP_CONNECTIONS,
   MAX_REFUSED_MS,
   MAX_STRANGER_BYTES,
   MAX_TIMEOUT_MS,
-  MAX_UNANSWERED,
   QUICK_A_TURN,
   type RpcLimits,
 } from './rpc/limits.js';
@@ -112,9 +110,7 @@ export class HttpServer {
   /** For what operators ask, and what is refused unread: no call may keep them waiting. */
   readonly #quickTurns = new TurnQueue(QUICK_A_TURN);
   readonly #metrics: Kept<{ contentType: string; body: string }>;
-  /** How many are open from a network. */
-  readonly #connections = new Map<string, number>();
-  readonly #unanswered = new WeakMap<Socket, Set<ServerResponse>>();
+  readonly #connections: HttpConnections;
   readonly #shutdown = new AbortController();
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -122,6 +118,7 @@ export class HttpServer {
   constructor(private readonly options: HttpServerOptions) {
     this.#page = createPageHandler(options.pageFolder);
     this.#isProxy = options.trustedProxies?.length ? allowOnly(options.trustedProxies) : () => false;
+    this.#connections = new HttpConnections(this.#isProxy);
     this.#metrics = new Kept(options.metrics, options.clock);
     const { maxMessageBytes } = options.limits;
     this.#rpc = this.#adapter(maxMessageBytes);
@@ -137,7 +134,7 @@ export class HttpServer {
       this.#guard(request, response, () => this.#begin(request, response)),
     );
     this.#server.maxHeadersCount = MAX_HEADERS.count + 1;
-    beginInTurns(this.#server, options.turns, options.tls !== undefined, (socket) => this.#admits(socket));
+    beginInTurns(this.#server, options.turns, options.tls !== undefined, (socket) => this.#connections.admits(socket));
   }
 
   #adapter(readMaxBytes: number): Handler {
@@ -184,38 +181,26 @@ export class HttpServer {
     return `${this.options.tls ? 'https' : 'http'}://${host}:${bound.port}`;
   }
 
-  /** Accepts nothing more, ends streams with STOPPING, lets calls end, cuts what is left after `deadlineMs`; idempotent. */
+  /**
+   * Accepts nothing more, ends streams with STOPPING, lets calls end, and waits a moment for requests that are arriving; cuts
+   * what is left after `deadlineMs`. Idempotent.
+   */
   stop(deadlineMs: number): Promise<void> {
     this.#stopping ??= new Promise((resolve) => {
       this.#shutdown.abort(describeError(new TaskDashError('STOPPING')));
       if (!this.#server.listening) return resolve();
-      const cut = this.options.clock.schedule(deadlineMs, () => this.#server.closeAllConnections());
+      const { clock } = this.options;
+      const cuts = [
+        clock.schedule(Math.min(deadlineMs, MAX_REFUSED_MS), () => this.#connections.closeUnfinished()),
+        clock.schedule(deadlineMs, () => this.#server.closeAllConnections()),
+      ];
       this.#server.close(() => {
-        cut.cancel();
+        for (const cut of cuts) cut.cancel();
         resolve();
       });
-      this.#server.closeIdleConnections();
+      this.#connections.closeIdle();
     });
     return this.#stopping;
-  }
-
-  /** Counts a new connection; false: its network has too many, and it is closed. */
-  #admits(socket: Socket): boolean {
-    const address = plainAddress(socket.remoteAddress ?? '');
-    if (this.#isProxy(address)) return true;
-    const network = networkOf(address);
-    const open = (this.#connections.get(network) ?? 0) + 1;
-    if (open > MAX_HTTP_CONNECTIONS) {
-      socket.destroy();
-      return false;
-    }
-    this.#connections.set(network, open);
-    socket.once('close', () => {
-      const left = (this.#connections.get(network) ?? 0) - 1;
-      if (left > 0) this.#connections.set(network, left);
-      else this.#connections.delete(network);
-    });
-    return true;
   }
 
   /** Keeps a defect in answering one request from ending the server. */
@@ -233,27 +218,11 @@ export class HttpServer {
     else plain(response, 500, 'Something went wrong on the server; the log says what.');
   }
 
-  /** Browsers wait for an answer before they ask again; who sends many requests at once does not mean to read the answers. */
   #begin(request: IncomingMessage, response: ServerResponse): void {
-    const unanswered = this.#unansweredOn(request.socket);
-    if (unanswered.size >= MAX_UNANSWERED) return void request.socket.destroy();
-    unanswered.add(response);
-    response.once('close', () => unanswered.delete(response));
+    if (!this.#connections.takes(request, response)) return;
     response.once('finish', () => this.#endLate(request));
     takeTarget(request);
     this.#answer(request, response);
-  }
-
-  /** Of the answers that a connection has yet to give, Node tells only the first that it has closed. */
-  #unansweredOn(socket: Socket): Set<ServerResponse> {
-    const known = this.#unanswered.get(socket);
-    if (known) return known;
-    const unanswered = new Set<ServerResponse>();
-    this.#unanswered.set(socket, unanswered);
-    socket.once('close', () => {
-      for (const response of unanswered) if (!response.socket) response.destroy().emit('close');
-    });
-    return unanswered;
   }
 
   /** A request that is answered before it has arrived would be kept for as long as it arrives. */
@@ -267,7 +236,7 @@ export class HttpServer {
     for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value);
     if (this.options.tls) response.setHeader('Strict-Transport-Security', STRICT_TRANSPORT);
     // A connection whose last answer went out while the door closes would wait for its keep-alive to end.
-    response.once('close', () => void (this.#stopping && setImmediate(() => this.#server.closeIdleConnections())));
+    response.once('close', () => void (this.#stopping && setImmediate(() => this.#connections.closeIdle())));
     response.once('close', () => leaveNothingWaiting(response));
     const path = request.url?.split('?', 1)[0]?.replace(/(?<=.)\/$/, '');
     const quick = this.#quickAnswer(path, request);
