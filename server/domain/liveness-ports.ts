@@ -158,7 +158,7 @@ export interface EndedSession {
   readonly silentMs: number;
 }
 
-/** A session that has come to this node. Its tasks' epochs were raised on the way. */
+/** A session that has come to this node. Its tasks' epochs were raised on the way, unless it had been here all along. */
 export interface MovedSession extends SessionRecord {
   readonly tasks: readonly HeldTask[];
   /** Tasks that the registry set to shutdown for this session's sake, and nobody claimed or changed since. */
@@ -310,7 +310,11 @@ export interface SessionStore {
   unsettle(): Promise<void>;
   /** Takes back those of these sessions that other nodes have taken over, not leases in use there; returns them alone. */
   reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]>;
-  /** Takes one session from wherever it is, unless it said goodbye or its owner is another; at most one in the answer. */
+  /**
+   * Takes one session from wherever it is, unless it said goodbye or its owner is another; at most one in the answer. One
+   * that is open at this node is answered as it stands, so that taking it twice is taking it once. Who else is at it is
+   * waited for only for a moment: then it throws STORAGE_UNAVAILABLE, and may be tried again.
+   */
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]>;
   /** Who holds a lease of an owner. */
   holderOf(id: string, owner: string): Promise<LeaseHolder | undefined>;

@@ -43,12 +43,13 @@ export class Postgres {
 
   /**
    * Runs statements on one connection as one transaction. Each sees what was committed before it began (READ COMMITTED),
-   * so that one after a lock sees what the lock waited for. Throws what the work throws, having undone everything.
+   * so that one after a lock sees what the lock waited for. `lockTimeoutMs`: how long it waits for a lock at most; 0: as long as
+   * a statement may take. Throws what the work throws, having undone everything.
    */
-  async transaction<T>(work: (rows: RunStatement) => Promise<T>): Promise<T> {
+  async transaction<T>(work: (rows: RunStatement) => Promise<T>, lockTimeoutMs = 0): Promise<T> {
     const held = await this.#connect();
     try {
-      await held.query('BEGIN');
+      await held.query(lockTimeoutMs > 0 ? `BEGIN; SET LOCAL lock_timeout = ${lockTimeoutMs}` : 'BEGIN');
       const result = await work(async <Row extends object>({ name, text }: Statement, values: readonly unknown[]) => {
         requireStorable(values);
         const { rows } = await held.query<Row & Record<string, unknown>>({ name, text, values: [...values] });
@@ -58,9 +59,19 @@ export class Postgres {
       this.#giveBack(held);
       return result;
     } catch (error) {
-      // Whatever the transaction held goes with its connection.
-      this.#throwAway(held, error);
+      await this.#undo(held, error);
       throw asStorageError(error);
+    }
+  }
+
+  /** Gives up what a transaction held: with its connection, unless a statement alone has failed. */
+  async #undo(held: PoolClient, error: unknown): Promise<void> {
+    if (connectionAfter(error) !== 'kept') return this.#throwAway(held, error);
+    try {
+      await held.query('ROLLBACK');
+      this.#giveBack(held);
+    } catch (rollbackError) {
+      this.#throwAway(held, rollbackError);
     }
   }
 

@@ -1,5 +1,5 @@
 /** Between rows of sessions and the domain: what a record consists of, and how rows become records. */
-import type { SessionRecord, TaskVersion } from '../domain/liveness-ports.js';
+import type { HeldTask, SessionRecord, TaskVersion } from '../domain/liveness-ports.js';
 
 /** A session's record, as columns. */
 export const RECORD = `id, door, address, owner, ttl_ms, state, is_protected, has_claimed,
@@ -21,6 +21,13 @@ export interface SessionRow {
   readonly silent_ms: number | null;
 }
 
+/** A task, and the claim on it. */
+export interface TaskRow {
+  readonly id: string;
+  readonly session_id: string;
+  readonly epoch: string;
+}
+
 /** A session, and versions of tasks: ids and revisions as JSON. */
 export interface VersionsRow {
   readonly id: string;
@@ -40,6 +47,10 @@ export function recordOf(row: SessionRow): SessionRecord {
     holdsTasks: row.has_claimed,
     silentMs: row.silent_ms,
   };
+}
+
+export function heldTaskOf({ id, epoch }: TaskRow): HeldTask {
+  return { taskId: id, epoch: Number(epoch) };
 }
 
 export function versionsOf({ tasks }: VersionsRow): TaskVersion[] {

@@ -200,6 +200,19 @@ export const RECLAIM: Statement = {
   ),
 };
 
+/** $1 node, $2 id, $3 owner. Locked, so that nobody else takes it before its tasks have been read. */
+export const HELD_LEASE: Statement = {
+  name: 'session_held_lease',
+  text: `SELECT ${RECORD} FROM session
+WHERE id = $2 AND owner = $3 AND door = 'grpc' AND node_id = $1 AND state = 'open' AND NOT is_protected FOR UPDATE`,
+};
+
+/** $1 session. */
+export const HELD_TASKS: Statement = {
+  name: 'session_held_tasks',
+  text: `SELECT id, session_id, epoch FROM task WHERE session_id = $1 AND ${RUNS}`,
+};
+
 /** $1 node, $2 id, $3 owner. */
 export const TAKE: Statement = {
   name: 'session_take',

@@ -26,14 +26,16 @@ import {
   type Whereabouts,
 } from '../domain/liveness-ports.js';
 import type { TaskMark } from '../domain/task.js';
-import type { Postgres, Statement } from './postgres.js';
-import { moveSessions } from './session-moves.js';
-import { recordOf, versionsOf, type SessionRow, type VersionsRow } from './session-rows.js';
+import type { Postgres, RunStatement, Statement } from './postgres.js';
+import { moveSessions, takeLease } from './session-moves.js';
+import { heldTaskOf, recordOf, versionsOf, type SessionRow, type TaskRow, type VersionsRow } from './session-rows.js';
 import * as sql from './session-statements.js';
 import { compareTexts } from './text-order.js';
 
 /** How many tasks a statement changes; each takes some 0.1 ms. */
 const PART_SIZE = 5000;
+/** A lease that another server is taking, too, is tried again by whoever waits for it, who keeps no connection meanwhile. */
+const TAKE_LOCK_TIMEOUT_MS = 300;
 /** Sessions that are asked for at once. */
 const MAX_STRAYS = 1000;
 
@@ -101,7 +103,8 @@ export class PostgresSessionStore implements SessionStore {
   }
 
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
-    return this.#move(sql.TAKE, [nodeId, id, owner]);
+    const work = (rows: RunStatement) => takeLease(rows, [nodeId, id, owner], this.partSize);
+    return this.postgres.transaction(work, TAKE_LOCK_TIMEOUT_MS);
   }
 
   async holderOf(id: string, owner: string): Promise<LeaseHolder | undefined> {
@@ -197,12 +200,6 @@ export class PostgresSessionStore implements SessionStore {
   }
 }
 
-interface TaskRow {
-  readonly id: string;
-  readonly session_id: string;
-  readonly epoch: string;
-}
-
 interface UndoneRow {
   readonly id: string;
   readonly revision: string;
@@ -243,10 +240,6 @@ function neighbourOf(row: NeighbourRow & { readonly id: string }): Neighbour {
     tasks: versionsOf({ id: row.id, tasks: row.tasks ?? [] }),
     isGuess: row.is_guess ?? false,
   };
-}
-
-function heldTaskOf({ id, epoch }: TaskRow): HeldTask {
-  return { taskId: id, epoch: Number(epoch) };
 }
 
 function listedOf(row: ListedRow): ListedSession {

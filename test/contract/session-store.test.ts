@@ -473,6 +473,31 @@ describe.each([
       ]);
     });
 
+    it('changes nothing where it is taken by the node that has it', async () => {
+      const node = await startNode(bench);
+      const session = sessionIdOf(node);
+      await bench.sessions.save(node.id, [recordOf(session, { door: 'grpc' })]);
+      for (const id of ['a', 'b', 'ended']) await bench.putTask(id, session);
+      await bench.putTask('ended', session, { status: 'finish' });
+      await bench.lapseTask('b');
+      const [taken] = await bench.sessions.take(node.id, session, '');
+      expect(taken).toMatchObject({ id: session, state: 'open', tasks: [{ taskId: 'a', epoch: 1 }] });
+      expect(taken?.tasks).toHaveLength(1);
+      expect(taken?.lapsed).toMatchObject([{ taskId: 'b' }]);
+      expect(await bench.task('a')).toMatchObject({ epoch: 1, sessionId: session });
+    });
+
+    it('is open again where it waited at the node that takes it', async () => {
+      const node = await startNode(bench);
+      const [orphan, held] = [sessionIdOf(node), sessionIdOf(node)];
+      await bench.sessions.save(node.id, [
+        recordOf(orphan, { door: 'grpc', state: 'orphan', silentMs: 1 }),
+        recordOf(held, { door: 'grpc', isProtected: true, silentMs: 1 }),
+      ]);
+      for (const id of [orphan, held])
+        expect(await bench.sessions.take(node.id, id, '')).toMatchObject([{ state: 'open', isProtected: false }]);
+    });
+
     it('comes back even after it lapsed, with what may be restored', async () => {
       const node = await startNode(bench);
       const session = sessionIdOf(node);

@@ -404,9 +404,10 @@ class MemorySessionStore implements SessionStore {
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
     return this.connection.run((database) => {
       const session = database.sessions.get(id);
-      return session?.record.owner === owner && session.record.door === 'grpc'
-        ? [move(database, session, nodeId, 'open')]
-        : [];
+      if (session?.record.owner !== owner || session.record.door !== 'grpc') return [];
+      const { record, state } = session;
+      const stays = session.nodeId === nodeId && state === 'open' && !record.isProtected;
+      return [stays ? asItStands(database, session) : move(database, session, nodeId, 'open')];
     });
   }
 
@@ -602,13 +603,16 @@ function move(
 ): MovedSession {
   session.nodeId = nodeId;
   session.state = state;
-  session.record = { ...session.record, state };
+  session.record = { ...session.record, state, isProtected: false };
   if (state === 'open') session.silentSinceMs = null;
-  const held = runningTasksOf(database, session.record.id);
-  for (const task of held) task.epoch++;
+  for (const task of runningTasksOf(database, session.record.id)) task.epoch++;
+  return asItStands(database, session);
+}
+
+function asItStands(database: MemoryDatabase, session: MemorySession): MovedSession {
   return {
     ...recordOf(database, session),
-    tasks: held.map(({ id, epoch }) => ({ taskId: id, epoch })),
+    tasks: runningTasksOf(database, session.record.id).map(({ id, epoch }) => ({ taskId: id, epoch })),
     lapsed: lapsedFor(database, session.record.id),
   };
 }
