@@ -17,7 +17,7 @@ import { Auth, AUTH_DEFAULTS, type AuthOptions } from './domain/auth.js';
 import { systemClock, type Clock } from './domain/clock.js';
 import { Liveness } from './domain/liveness.js';
 import type { Log } from './domain/ports.js';
-import { Patience, patient } from './domain/patience.js';
+import { Patience } from './domain/patience.js';
 import { ReadBatcher } from './domain/read-batcher.js';
 import { TaskFeed } from './domain/task-feed.js';
 import { TaskRegistry } from './domain/task-registry.js';
@@ -29,6 +29,7 @@ import { WriteBatcher } from './domain/write-batcher.js';
 import { Argon2Hasher } from './identity/argon2-hasher.js';
 import { ZxcvbnJudge } from './identity/zxcvbn-judge.js';
 import { Metrics } from './metrics.js';
+import { withPatience } from './patient-storage.js';
 import { openStorage, type Storage } from './storage/storage.js';
 import { allowOnly } from './transports/client-address.js';
 import { HttpServer } from './transports/connect-server.js';
@@ -65,6 +66,8 @@ export interface App {
  */
 const MAX_WRITE_BATCH = 256;
 const MAX_BATCHES_IN_FLIGHT = 2;
+/** Of the database's connections at least half are left to everybody else. */
+const LEASE_MOVES_AT_ONCE = 4;
 const FEED_OPTIONS = {
   pollMs: 1_000,
   page: { records: 1_000, bytes: 2 * 1024 * 1024 },
@@ -134,13 +137,11 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
     log,
   });
   undo.add(() => opened.close());
-  const storage = withPatientReads(
-    opened,
-    new Patience(clock, { deadlineMs: config.writeDeadline, maxWaiting: 10_000 }),
-  );
+  const patience = new Patience(clock, { deadlineMs: config.writeDeadline, maxWaiting: 10_000 });
+  const storage = withPatience(opened, patience);
 
   const identity = await startIdentity(config, storage, log, clock, undo);
-  const core = await startCore(config, storage, nodeName, log, clock, undo);
+  const core = await startCore({ config, storage, patience, nodeName, log, clock, undo });
   const addresses = await openDoors(config, { storage, log, clock, auth: identity.auth, ...core }, undo);
   // Before the doors wait for their calls to end: watches end with the feed, and no closing connection is judged any more.
   undo.add(() => core.feed.stop());
@@ -151,28 +152,6 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
     firstPassword: identity.firstPassword,
     lost,
     stop: () => undo.run(),
-  };
-}
-
-/** Reads that people and services wait for wait through a blip of the database; what runs by itself has a pace of its own. */
-function withPatientReads(storage: Storage, patience: Patience): Storage {
-  return {
-    ...storage,
-    tasks: patient(storage.tasks, patience, ['find', 'list', 'count', 'stats', 'events']),
-    identity: patient(storage.identity, patience, [
-      ...([
-        'findUser',
-        'findSession',
-        'findTokenByHash',
-        'failedLogins',
-        'isKnownNetwork',
-        'hasAdministratorLoggedIn',
-      ] as const),
-    ]),
-    sessions: patient(storage.sessions, patience, ['list', 'holderOf', 'tasksOf']),
-    nodes: patient(storage.nodes, patience, ['events']),
-    // Where a watch begins; what follows is read again by whoever watches.
-    feed: patient(storage.feed, patience, ['head']),
   };
 }
 
@@ -213,7 +192,18 @@ function pagesAtOnce({ databasePoolSize }: Config): number {
   return Math.max(1, Math.min(PAGES.atOnce, Math.floor(databasePoolSize * PAGES.partOfPool)));
 }
 
-async function startCore(config: Config, storage: Storage, nodeName: string, log: Log, clock: Clock, undo: Undo) {
+/** What the core is made of. */
+interface CoreParts {
+  readonly config: Config;
+  readonly storage: Storage;
+  readonly patience: Patience;
+  readonly nodeName: string;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly undo: Undo;
+}
+
+async function startCore({ config, storage, patience, nodeName, log, clock, undo }: CoreParts) {
   const metrics = new Metrics();
   const feed = new TaskFeed(storage.feed, storage.hints, clock, FEED_OPTIONS, log);
   const options = {
@@ -235,6 +225,7 @@ async function startCore(config: Config, storage: Storage, nodeName: string, log
     hints: storage.hints,
     beats: storage.beats,
     questions: storage.questions,
+    patience,
     clock,
     log,
     ttlMs: config.heartbeatTtl,
@@ -243,6 +234,7 @@ async function startCore(config: Config, storage: Storage, nodeName: string, log
     leaseMs: config.nodeLease,
     protectionMaxMs: config.protectionMax,
     resumeByAddress: config.resumeByAddress,
+    leaseMovesAtOnce: Math.min(LEASE_MOVES_AT_ONCE, Math.floor(config.databasePoolSize / 2)),
     leasesPerOwner: config.leasesPerOwner,
     isProxy: config.httpTrustedProxies?.length ? allowOnly(config.httpTrustedProxies) : () => false,
     events: metrics.liveness,

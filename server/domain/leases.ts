@@ -2,7 +2,7 @@
  * Leases: sessions without a connection of their own, which their clients keep alive by calls, at any node.
  *
  * A lease that is not open here may be at another node, or waiting after that died. Calls that write fetch it
- * (takeover.ts). A beat does not: as long as the node that holds it lives and hears us, it is only told (LeaseBeats), so
+ * (lease-moves.ts). A beat does not: as long as the node that holds it lives and hears us, it is only told (LeaseBeats), so
  * that a lease whose beats a balancer spreads over several nodes costs no row. Where telling takes too long, the lease is
  * fetched after all, or its client told that it cannot be: no beat is taken for long that the holder cannot know of. Before a
  * lease is judged, the other nodes are asked (lease-inquiries.ts). It belongs to the owner that it was granted to: for
@@ -12,16 +12,16 @@ import { randomBytes } from 'node:crypto';
 import { delay, type Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
 import { LeaseInquiries } from './lease-inquiries.js';
+import type { LeaseMoves } from './lease-moves.js';
 import type { LeaseBeats, LeaseHolder, PeerNode, SessionStore } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { SessionEngine } from './session-engine.js';
-import type { Takeover } from './takeover.js';
 import type { TaskClaims } from './task-claims.js';
 
 /** What leases need. */
 export interface LeasesOptions {
   readonly engine: SessionEngine;
-  readonly takeover: Takeover;
+  readonly moves: Pick<LeaseMoves, 'fetch'>;
   readonly claims: TaskClaims;
   readonly store: Pick<SessionStore, 'tasksOf' | 'holderOf'>;
   readonly beats: LeaseBeats;
@@ -217,7 +217,7 @@ export class Leases {
 
   /** The session of a lease, for a call on it, which is a sign of life. Throws LEASE_NOT_FOUND. */
   async sessionOf(id: string, owner: string): Promise<LiveSession> {
-    const { engine, takeover } = this.options;
+    const { engine, moves } = this.options;
     const session = engine.get(id);
     if (session && this.#isHere(id, owner)) {
       session.beat();
@@ -225,9 +225,9 @@ export class Leases {
       engine.continue(session);
       return session;
     }
-    const taken = isUuid(id) ? await takeover.take(id, owner, () => {}) : undefined;
-    if (!taken) throw leaseNotFound(id);
-    return taken;
+    const fetched = isUuid(id) ? await moves.fetch(id, owner) : undefined;
+    if (!fetched) throw leaseNotFound(id);
+    return fetched;
   }
 
   /**

@@ -11,7 +11,7 @@
  *   resumption       services that reconnect and only beat (with address-visits, address-inquiries)
  *   session-marks    suspect, unconfirmed, protected, flapping
  *   session-list     the live sessions as people see them
- *   leases           sessions without a connection of their own (with lease-inquiries)
+ *   leases           sessions without a connection of their own (with lease-inquiries, lease-moves)
  *
  * Every renewal of the lease drives what looks beyond this node: taking over, taking back, marks, orders.
  */
@@ -33,9 +33,11 @@ import type {
   SessionStore,
   SessionView,
 } from './liveness-ports.js';
+import { LeaseMoves } from './lease-moves.js';
 import { Leases } from './leases.js';
 import type { LiveSession } from './liveness-session.js';
 import { NodeLease } from './node-lease.js';
+import type { Patience } from './patience.js';
 import type { ChangeHints, Log, TaskStore } from './ports.js';
 import type { ProtectionEvent } from './protection.js';
 import { Resumption, type ResumeByAddress } from './resumption.js';
@@ -59,6 +61,8 @@ export interface LivenessOptions {
   readonly hints: Pick<ChangeHints, 'announce'>;
   readonly beats: LeaseBeats;
   readonly questions: AddressQuestions;
+  /** How long a call waits for its lease where the database is away, or another server is at it. */
+  readonly patience: Patience;
   readonly clock: Clock;
   readonly log: Log;
   /** How long a session may be silent, where it does not say so itself, in milliseconds. */
@@ -73,6 +77,8 @@ export interface LivenessOptions {
   readonly protectionMaxMs?: number | undefined;
   /** Whether a service that only reconnects and beats gets its tasks back by its address; undefined: `single`. */
   readonly resumeByAddress?: ResumeByAddress | undefined;
+  /** How many leases may come from other servers at the same time, each by a connection to the database. */
+  readonly leaseMovesAtOnce: number;
   /** How many leases one owner may have at this node; undefined: 2000. */
   readonly leasesPerOwner?: number | undefined;
   /** Whether an address is that of a proxy, which hides those of others. */
@@ -123,6 +129,7 @@ export class Liveness implements SessionHost {
   readonly #journal: SessionJournal;
   readonly #lease: NodeLease;
   readonly #takeover: Takeover;
+  readonly #leaseMoves: LeaseMoves;
   readonly #resumption: Resumption;
   readonly #claims: TaskClaims;
   readonly #list: SessionList;
@@ -162,8 +169,12 @@ export class Liveness implements SessionHost {
       onUncertain: (session) => this.#journal.note(session),
     });
     this.#lease = this.#createLease(leaseMs);
+    this.#leaseMoves = new LeaseMoves({
+      ...{ nodeId: node.id, store: sessions, engine: this.#engine, takeover: this.#takeover, clock },
+      ...{ patience: options.patience, atOnce: options.leaseMovesAtOnce },
+    });
     this.leases = new Leases({
-      ...{ engine: this.#engine, takeover: this.#takeover, claims: this.#claims, store: sessions, ttlMs },
+      ...{ engine: this.#engine, moves: this.#leaseMoves, claims: this.#claims, store: sessions, ttlMs },
       ...{ nodeId: node.id, beats: options.beats, clock, peers: () => (this.#lease.isHeld ? this.#peers : []) },
       // A node that does not answer is missed within a lease, and that is known here with the next renewal.
       maxDoubtMs: Math.max(MIN_DOUBT_MS, 1.5 * leaseMs),
@@ -371,7 +382,7 @@ export class Liveness implements SessionHost {
     this.leases.onRenewed();
     if (renewal.order) this.#engine.decide(renewal.order.decision, renewal.order.actor);
     void this.marks.onRenewed(renewal.peers);
-    for (const { report } of renewal.peers) this.#takeover.onTakenElsewhere(report.taken);
+    for (const { report } of renewal.peers) this.#leaseMoves.onTakenElsewhere(report.taken);
     this.#takeover.onRenewed(regained, wasAway);
   }
 
@@ -389,7 +400,7 @@ export class Liveness implements SessionHost {
     return {
       sessions: this.size,
       suspects,
-      taken: this.#takeover.tellTaken(),
+      taken: this.#leaseMoves.tellTaken(),
       marked: orphan + held,
       protection: this.#engine.protection,
       hearsBeats: this.options.beats.heardForMs > 0,

@@ -1,18 +1,18 @@
 /**
- * One patience for every reader: while the database is away, a read is tried again with back-off until its time is over,
- * whichever door it came through, as writes are. What changes something is not tried again here: whether it was done is not
- * known after a lost answer.
+ * One patience for every caller: while the database is away, what a call asks of it is tried again with back-off until its time
+ * is over, whichever door it came through, as writes are. Whether something was done is not known after a lost answer: so only
+ * what reads is tried again here, and what done twice is as good as done once.
  *
- * Bounded: when too many wait already, a read fails at once.
+ * Bounded: when too many wait already, an attempt that fails is the last.
  */
 import { delay, type Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
 
 /** Settings of a patience. */
 export interface PatienceOptions {
-  /** How long a read may take, outages included, in milliseconds. */
+  /** How long something may take, outages included, in milliseconds. */
   readonly deadlineMs: number;
-  /** Reads that may wait for the database to come back. */
+  /** How many may wait for the database to come back. */
   readonly maxWaiting: number;
 }
 
@@ -27,27 +27,27 @@ export class Patience {
     private readonly options: PatienceOptions,
   ) {}
 
-  /** Reads that wait for the database to come back. */
+  /** How many wait for the database to come back. */
   get waiting(): number {
     return this.#waiting;
   }
 
-  /** Reads until there is an answer. Throws STORAGE_UNAVAILABLE at the deadline, and what a read throws otherwise. */
-  async read<T>(attempt: () => Promise<T>): Promise<T> {
+  /** Tries until there is an answer. Throws STORAGE_UNAVAILABLE at the deadline, and what an attempt throws otherwise. */
+  async keepTrying<T>(attempt: () => Promise<T>): Promise<T> {
     const deadlineAtMs = this.clock.monotonicMs() + this.options.deadlineMs;
     const late = new AbortController();
     const end = delay(this.clock, this.options.deadlineMs, late.signal).then(() => {
       throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
     });
     try {
-      return await Promise.race([this.#readUntil(deadlineAtMs, attempt, late.signal), end]);
+      return await Promise.race([this.#tryUntil(deadlineAtMs, attempt, late.signal), end]);
     } finally {
       end.catch(() => {}); // Nobody waits for it any more.
       late.abort();
     }
   }
 
-  async #readUntil<T>(deadlineAtMs: number, attempt: () => Promise<T>, stop: AbortSignal): Promise<T> {
+  async #tryUntil<T>(deadlineAtMs: number, attempt: () => Promise<T>, stop: AbortSignal): Promise<T> {
     for (let retryMs = RETRY_FIRST_MS; ; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
       try {
         return await attempt();
@@ -63,17 +63,18 @@ export class Patience {
   }
 }
 
-type Reads<S> = { [K in keyof S]: S[K] extends (...args: never[]) => Promise<unknown> ? K : never }[keyof S];
+/** The methods of a store that answer later. */
+export type Asked<S> = { [K in keyof S]: S[K] extends (...args: never[]) => Promise<unknown> ? K : never }[keyof S];
 
-/** The same store, whose methods of these names are patient. Name none that changes anything. */
-export function patient<S extends object>(store: S, patience: Patience, reads: readonly Reads<S>[]): S {
-  const names = new Set<PropertyKey>(reads);
+/** The same store, whose methods of these names are patient: such as may be repeated. */
+export function patient<S extends object>(store: S, patience: Patience, repeatable: readonly Asked<S>[]): S {
+  const names = new Set<PropertyKey>(repeatable);
   return new Proxy(store, {
     get(target, name) {
       const value: unknown = Reflect.get(target, name, target);
       if (typeof value !== 'function') return value;
       const method = value.bind(target) as (...args: unknown[]) => Promise<unknown>;
-      return names.has(name) ? (...args: unknown[]) => patience.read(() => method(...args)) : method;
+      return names.has(name) ? (...args: unknown[]) => patience.keepTrying(() => method(...args)) : method;
     },
   });
 }

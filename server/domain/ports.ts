@@ -262,11 +262,11 @@ export interface IdentityStore {
   saveUser(user: UserRecord): Promise<void>;
   /** Inserts the user only when there is no user at all yet; says whether it did. Safe among nodes. */
   saveFirstUser(user: UserRecord): Promise<boolean>;
-  /** Sets a password and ends the user's sessions, both or neither; says whether it did. */
+  /** Sets a password and ends the user's sessions, both or neither; says whether it did, now or when it was asked before. */
   setPassword(userId: string, passwordHash: string, mustChange: boolean, change?: PasswordChange): Promise<boolean>;
   /**
    * Opens a session, only while the user is not disabled and has this password hash; says whether it did. Of the user's
-   * other sessions, the `keepOthers` that were used last stay.
+   * other sessions, the `keepOthers` that were used last stay. One that is open already stays as it is.
    */
   saveSession(session: LoginSession, passwordHash: string, keepOthers: number): Promise<boolean>;
   findSession(idHash: string): Promise<LoginSession | undefined>;

@@ -4,8 +4,7 @@
  * adopt     A server died or stopped: its sessions come here as orphans, with the failover grace. The same for this very
  *           server's sessions of before a restart: a run of a server is a node of its own.
  * reclaim   This server's lease had run out and others took its sessions, while the connections lived on here.
- * take      A lease is used here that another server holds, or held: its client has moved. Where it came from is told
- *           with the next renewals, and asks the database again should the client come back there.
+ * take      A lease is used here that another server holds, or held: its client has moved (lease-moves.ts).
  * refresh   Sessions that are silent or waiting here may have gone elsewhere meanwhile: then nothing is to be decided
  *           about them here.
  * audit     A write whose answer was lost, or that came late, may have claimed a task without anybody noting it. Looked for
@@ -44,9 +43,6 @@ const MAX_AT_ONCE: TakeoverLimits = { sessions: 1000, tasks: 5000 };
 /** In every so many rounds, what late writes may have left is looked for: here, and at dead nodes that had nothing left. */
 const SEARCH_EVERY = 20;
 const MAX_REFRESHED = 20_000;
-/** Every other server renews its own lease at least once while so many renewals tell of a lease. */
-const TOLD_IN_RENEWALS = 3;
-const MAX_TOLD = 1000;
 
 export class Takeover {
   #round: Promise<void> = Promise.resolve();
@@ -56,8 +52,6 @@ export class Takeover {
   readonly #reclaimable = new Set<string>();
   /** Open sessions on which a verdict may have been stored, and until when it may still be. */
   readonly #doubtful = new Map<string, number>();
-  /** Leases that came here, and how many renewals are still to tell of them. */
-  readonly #taken = new Map<string, number>();
   #auditDue = false;
   #unsettleDue = false;
   #reassertDue = false;
@@ -93,35 +87,6 @@ export class Takeover {
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#round;
-  }
-
-  /** Fetches a session that is not open here, on behalf of its client; undefined when nobody knows it (any more). */
-  async take(id: string, owner: string, onExpired: () => void): Promise<LiveSession | undefined> {
-    const { store, nodeId, engine } = this.options;
-    const [moved] = await store.take(nodeId, id, owner);
-    if (!moved) return undefined;
-    this.#taken.set(id, TOLD_IN_RENEWALS);
-    const session = engine.reopen(moved, onExpired);
-    await this.#restore(session.id, moved.lapsed);
-    return session;
-  }
-
-  /** The leases to tell of with a renewal. */
-  tellTaken(): string[] {
-    const told = [...this.#taken].slice(0, MAX_TOLD);
-    for (const [id, left] of told) {
-      if (left > 1) this.#taken.set(id, left - 1);
-      else this.#taken.delete(id);
-    }
-    return told.map(([id]) => id);
-  }
-
-  /** Leases have gone to another server: what is known of them here may be out of date. */
-  onTakenElsewhere(ids: readonly string[]): void {
-    for (const id of ids) {
-      const session = this.options.engine.get(id);
-      if (session) session.isContested = true;
-    }
   }
 
   #onRegained(): void {
@@ -201,7 +166,7 @@ export class Takeover {
       for (const ids of this.#openAmong(asked)) {
         const lapsed = await store.lapsedOf(ids);
         for (const id of ids) asked.delete(id);
-        await Promise.all(ids.map((id) => this.#restore(id, lapsed.get(id) ?? [])));
+        await Promise.all(ids.map((id) => this.restore(id, lapsed.get(id) ?? [])));
       }
     } finally {
       for (const id of asked) this.#doubtful.set(id, doubtful.get(id) ?? 0);
@@ -213,7 +178,8 @@ export class Takeover {
     this.#doubtful.set(id, this.options.clock.monotonicMs() + LAPSES_WITHIN_MS);
   }
 
-  async #restore(id: string, lapsed: readonly TaskVersion[]): Promise<void> {
+  /** Claims what lapsed for the sake of a session that lives; what the database does not take now is tried again. */
+  async restore(id: string, lapsed: readonly TaskVersion[]): Promise<void> {
     const session = this.options.engine.get(id);
     if (!session || lapsed.length === 0) return;
     const { failed } = await this.options.claims.claim(session, lapsed);

@@ -63,18 +63,21 @@ const SQL = {
   // Whoever adds a user waits for this lock, and the statement after it sees what they added.
   lockUsers: 'LOCK TABLE app_user IN SHARE ROW EXCLUSIVE MODE',
   saveFirstUser: saveUserText('WHERE NOT EXISTS (SELECT FROM app_user)', ''),
+  // A hash is salted: where it is there already, this is the same change once more, after an answer that was lost.
   setPassword: `UPDATE app_user SET password_hash = $2, must_change_password = $3
-    WHERE id = $1 AND ($4::text IS NULL OR password_hash = $4) RETURNING id`,
+    WHERE id = $1 AND ($4::text IS NULL OR password_hash IN ($4, $2)) RETURNING id`,
   // The lock on the user makes this wait for a change of the password, and the change wait for this.
   saveSession: `WITH owner AS (
       SELECT id FROM app_user WHERE id = $2 AND password_hash = $8 AND NOT disabled FOR SHARE
     ), surplus AS (
-      SELECT id_hash FROM login_session, owner WHERE user_id = owner.id ORDER BY last_used_at DESC, id_hash OFFSET $9
+      SELECT id_hash FROM login_session, owner WHERE user_id = owner.id AND id_hash <> $1
+      ORDER BY last_used_at DESC, id_hash OFFSET $9
     ), removed AS (
       DELETE FROM login_session USING surplus WHERE login_session.id_hash = surplus.id_hash
     )
     INSERT INTO login_session (id_hash, user_id, address, user_agent, created_at, last_used_at, expires_at)
-    SELECT $1, id, $3, $4, $5, $6, $7 FROM owner RETURNING id_hash`,
+    SELECT $1, id, $3, $4, $5, $6, $7 FROM owner
+    ON CONFLICT (id_hash) DO UPDATE SET id_hash = excluded.id_hash RETURNING id_hash`,
   findSession: 'SELECT * FROM login_session WHERE id_hash = $1',
   touchSession: 'UPDATE login_session SET last_used_at = $2 WHERE id_hash = $1 AND last_used_at < $2',
   deleteSession: 'DELETE FROM login_session WHERE id_hash = $1',

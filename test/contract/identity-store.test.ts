@@ -142,6 +142,25 @@ describe.each([
     expect(await store.findSession(foreign.idHash)).toEqual(foreign);
   });
 
+  it('changes a password once, however often it is asked for the same change', async () => {
+    const store = open();
+    const saved = await savedUser(store);
+    const change = () => store.setPassword(saved.id, 'a salted hash', false, { replaces: saved.passwordHash });
+    expect([await change(), await change()]).toEqual([true, true]);
+    expect(await store.setPassword(saved.id, 'other', false, { replaces: saved.passwordHash })).toBe(false);
+    expect((await store.findUser(saved.id))?.passwordHash).toBe('a salted hash');
+  });
+
+  it('opens a session once, however often it is asked to, and ends no other for it', async () => {
+    const store = open();
+    const owner = await savedUser(store);
+    const other = await savedSession(store, owner, { lastUsedAt: new Date('2025-01-01T00:00:00Z') });
+    const opened = session(owner.id);
+    for (let times = 0; times < 3; times++) expect(await store.saveSession(opened, owner.passwordHash, 1)).toBe(true);
+    expect(await store.findSession(opened.idHash)).toEqual(opened);
+    expect(await store.findSession(other.idHash)).toEqual(other);
+  });
+
   it('lets one of many changes of a password at once win', async () => {
     const store = open();
     const saved = await savedUser(store);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock, Timer } from '../../server/domain/clock.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { Liveness, type LivenessOptions } from '../../server/domain/liveness.js';
+import { Patience } from '../../server/domain/patience.js';
 import type { Log, TaskWrite } from '../../server/domain/ports.js';
 import type { Session, SessionOpening } from '../../server/domain/sessions.js';
 import { hasEnded } from '../../server/domain/task.js';
@@ -134,6 +135,8 @@ export class TestNode {
       hints: { announce: () => void this.hints++ },
       beats: this.connection.beats,
       questions: this.connection.questions,
+      patience: new Patience(this.process, { deadlineMs: 5000, maxWaiting: 1000 }),
+      leaseMovesAtOnce: 4,
       clock: this.process,
       log: this.log,
       ttlMs: 30_000,

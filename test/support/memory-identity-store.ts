@@ -47,7 +47,8 @@ export class MemoryIdentityStore implements IdentityStore {
     { keepSession, replaces }: PasswordChange = {},
   ) {
     const user = this.#users.get(userId);
-    if (!user || (replaces !== undefined && user.passwordHash !== replaces)) return Promise.resolve(false);
+    if (!user || (replaces !== undefined && ![replaces, passwordHash].includes(user.passwordHash)))
+      return Promise.resolve(false);
     this.#users.set(userId, { ...user, passwordHash, mustChangePassword: mustChange });
     return this.deleteSessionsOf(userId, keepSession).then(() => true);
   }
@@ -55,7 +56,9 @@ export class MemoryIdentityStore implements IdentityStore {
   saveSession(session: LoginSession, passwordHash: string, keepOthers: number) {
     const user = this.#users.get(session.userId);
     if (!user || user.disabled || user.passwordHash !== passwordHash) return Promise.resolve(false);
-    const others = [...this.#sessions.values()].filter((other) => other.userId === user.id);
+    const others = [...this.#sessions.values()].filter(
+      ({ userId, idHash }) => userId === user.id && idHash !== session.idHash,
+    );
     others.sort((a, b) => b.lastUsedAt.getTime() - a.lastUsedAt.getTime() || (a.idHash < b.idHash ? -1 : 1));
     for (const surplus of others.slice(keepOthers)) this.#sessions.delete(surplus.idHash);
     this.#sessions.set(session.idHash, session);

@@ -6,6 +6,7 @@ import type { Role, TokenScope } from '../../server/domain/access.js';
 import { Auth } from '../../server/domain/auth.js';
 import { systemClock, type Clock } from '../../server/domain/clock.js';
 import { Liveness } from '../../server/domain/liveness.js';
+import { Patience } from '../../server/domain/patience.js';
 import type { ChangeHints, Log, PasswordHasher } from '../../server/domain/ports.js';
 import { TaskFeed } from '../../server/domain/task-feed.js';
 import { TaskRegistry } from '../../server/domain/task-registry.js';
@@ -129,7 +130,8 @@ export class RpcRig {
     const { nodes, sessions, beats, questions } = new MemoryConnection(new MemoryDatabase(clock));
     this.#liveness = new Liveness({
       ...{ node: { id: 'a', name: 'node-a' }, lapses: this.store, writes: this.#batcher, nodes, sessions },
-      ...{ hints, beats, questions, clock, log, ttlMs: 30_000, reconnectGraceMs: undefined },
+      ...{ hints, beats, questions, clock, log, ttlMs: 30_000, reconnectGraceMs: undefined, leaseMovesAtOnce: 4 },
+      patience: new Patience(clock, { deadlineMs: 5000, maxWaiting: 1000 }),
     });
     const limits = { maxMessageBytes: options.maxMessageBytes ?? 4 * 1024 * 1024 };
     this.arrivals = new Arrivals(clock, limits);

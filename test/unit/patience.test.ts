@@ -47,7 +47,7 @@ function outcomeOf(read: Promise<unknown>): { now: unknown } {
 describe('a read', () => {
   it('waits until the database is back, with ever longer pauses', async () => {
     const away = awayUntil(3000);
-    const outcome = outcomeOf(patience.read(away.attempt));
+    const outcome = outcomeOf(patience.keepTrying(away.attempt));
     await pass(2900);
     expect(outcome.now).toBeUndefined();
     await pass(500);
@@ -57,7 +57,7 @@ describe('a read', () => {
   });
 
   it('fails when its time is over', async () => {
-    const outcome = outcomeOf(patience.read(awayUntil(60_000).attempt));
+    const outcome = outcomeOf(patience.keepTrying(awayUntil(60_000).attempt));
     await pass(4500);
     expect(outcome.now).toBeUndefined();
     await pass(500);
@@ -66,7 +66,7 @@ describe('a read', () => {
   });
 
   it('fails when its time is over though the database says nothing at all', async () => {
-    const outcome = outcomeOf(patience.read(() => new Promise(() => {})));
+    const outcome = outcomeOf(patience.keepTrying(() => new Promise(() => {})));
     await pass(5000);
     expect(outcome.now).toBe('STORAGE_UNAVAILABLE');
     expect(clock.pendingTimers).toBe(0);
@@ -78,14 +78,14 @@ describe('a read', () => {
       tries++;
       return Promise.reject(new TaskDashError('STORAGE_REFUSED'));
     };
-    await expect(patience.read(refused)).rejects.toMatchObject({ code: 'STORAGE_REFUSED' });
+    await expect(patience.keepTrying(refused)).rejects.toMatchObject({ code: 'STORAGE_REFUSED' });
     expect([tries, clock.pendingTimers]).toEqual([1, 0]);
   });
 
   it('fails at once when too many wait already', async () => {
-    const waiting = [awayUntil(1000), awayUntil(1000)].map(({ attempt }) => outcomeOf(patience.read(attempt)));
+    const waiting = [awayUntil(1000), awayUntil(1000)].map(({ attempt }) => outcomeOf(patience.keepTrying(attempt)));
     await settle();
-    await expect(patience.read(awayUntil(1000).attempt)).rejects.toBe(AWAY);
+    await expect(patience.keepTrying(awayUntil(1000).attempt)).rejects.toBe(AWAY);
     await pass(1600);
     expect(waiting.map(({ now }) => now)).toEqual(['answer', 'answer']);
   });

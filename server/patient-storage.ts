@@ -1,0 +1,107 @@
+/**
+ * How every question to a store stands to a moment without the database. What people and services wait for is asked again until
+ * its time is over (domain/patience.ts), if asking twice is as good as asking once. Everything else has a reason here. The types
+ * see to it that no method is forgotten.
+ */
+import { patient, type Asked, type Patience } from './domain/patience.js';
+import type { Storage } from './storage/storage.js';
+
+/** Why something is not asked again here. */
+export interface Reason {
+  readonly because: string;
+}
+
+type Manners<S> = { readonly [Name in Asked<S>]: 'patient' | Reason };
+
+const BATCHED: Reason = { because: 'a batcher gathers these, and tries again until a deadline of its own' };
+const PACED: Reason = { because: 'no call waits for it: it runs by itself, and comes again at its own pace' };
+const AT_START: Reason = { because: 'asked at the start and by operators, who are told at once' };
+
+/** Stores that calls reach, and how. */
+export const MANNERS: { readonly [Name in PatientStore]: Manners<Storage[Name]> } = {
+  tasks: {
+    writeBatch: BATCHED,
+    lapse: PACED,
+    hasLostWrites: PACED,
+    find: 'patient',
+    findMany: BATCHED,
+    list: 'patient',
+    count: 'patient',
+    stats: 'patient',
+    events: 'patient',
+  },
+  identity: {
+    findUser: 'patient',
+    countUsers: AT_START,
+    countAdministrators: AT_START,
+    saveUser: AT_START,
+    saveFirstUser: AT_START,
+    setPassword: 'patient',
+    saveSession: 'patient',
+    findSession: 'patient',
+    touchSession: { because: 'nobody is refused for it: the next use is noted' },
+    deleteSession: 'patient',
+    deleteSessionsOf: AT_START,
+    deleteExpired: PACED,
+    saveToken: AT_START,
+    findTokenByHash: 'patient',
+    touchToken: { because: 'nobody is refused for it: the next use is noted' },
+    addFailedLogin: { because: 'asked twice it counts one failure as two, and locks people out' },
+    failedLogins: 'patient',
+    clearFailedLogins: 'patient',
+    noteKnownNetwork: 'patient',
+    isKnownNetwork: 'patient',
+    hasAdministratorLoggedIn: 'patient',
+  },
+  sessions: {
+    save: { because: 'the journal writes again what it could not, and a grant waits for it only for a moment' },
+    end: { because: 'the journal writes again what it could not, and a revocation waits for one attempt only' },
+    adopt: PACED,
+    unsettle: PACED,
+    reclaim: PACED,
+    take: { because: 'lease-moves.ts tries again on behalf of all calls that wait for the same lease' },
+    holderOf: 'patient',
+    lapsedOf: PACED,
+    undone: PACED,
+    strays: PACED,
+    unattended: PACED,
+    whereabouts: PACED,
+    neighbours: PACED,
+    tasksOf: 'patient',
+    marked: PACED,
+    flapping: PACED,
+    list: 'patient',
+    purge: PACED,
+  },
+  nodes: {
+    renew: PACED,
+    release: PACED,
+    order: { because: 'carried out in between, the same decision would be one on what has fallen silent since' },
+    note: PACED,
+    events: 'patient',
+    purge: PACED,
+  },
+  feed: {
+    // Where a watch begins; what follows is read again by whoever watches.
+    head: 'patient',
+    after: PACED,
+  },
+};
+
+type PatientStore = 'tasks' | 'identity' | 'sessions' | 'nodes' | 'feed';
+
+/** The same storage, with patience wherever it is due. */
+export function withPatience(storage: Storage, patience: Patience): Storage {
+  return {
+    ...storage,
+    tasks: patient(storage.tasks, patience, repeatable(MANNERS.tasks)),
+    identity: patient(storage.identity, patience, repeatable(MANNERS.identity)),
+    sessions: patient(storage.sessions, patience, repeatable(MANNERS.sessions)),
+    nodes: patient(storage.nodes, patience, repeatable(MANNERS.nodes)),
+    feed: patient(storage.feed, patience, repeatable(MANNERS.feed)),
+  };
+}
+
+function repeatable<Name extends string>(manners: Readonly<Record<Name, 'patient' | Reason>>): Name[] {
+  return (Object.keys(manners) as Name[]).filter((name) => manners[name] === 'patient');
+}

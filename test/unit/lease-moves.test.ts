@@ -1,0 +1,152 @@
+/** A client goes on with its lease at another server, with many calls at once, while that is not easy. */
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { TaskDashError } from '../../server/domain/errors.js';
+import { LivenessBench, settle, type TestNode } from '../support/liveness-bench.js';
+
+const OWNER = 'token:builder';
+const AWAY = new TaskDashError('STORAGE_UNAVAILABLE');
+
+let bench: LivenessBench;
+let first: TestNode;
+let second: TestNode;
+
+beforeEach(async () => {
+  bench = new LivenessBench();
+  [first, second] = [await bench.startNode(), await bench.startNode({ leaseMovesAtOnce: 3 })];
+});
+afterEach(() => bench.stop());
+
+/** A lease of the first server that holds a task. */
+async function leaseWith(taskId: string, owner = OWNER): Promise<string> {
+  const { sessionId } = await first.liveness.leases.grant({ address: '10.0.0.1', owner });
+  await first.register(await first.liveness.leases.sessionOf(sessionId, owner), taskId);
+  return sessionId;
+}
+
+/** What becomes of some calls at the second server, as of now. */
+function callsAt(node: TestNode, leases: readonly string[], owner = OWNER): (string | undefined)[] {
+  const outcomes = leases.map((): string | undefined => undefined);
+  leases.forEach((lease, index) => {
+    node.liveness.leases.sessionOf(lease, owner).then(
+      ({ id }) => (outcomes[index] = id),
+      (error: unknown) => (outcomes[index] = TaskDashError.from(error).code),
+    );
+  });
+  return outcomes;
+}
+
+/** Has takes at a server wait until they are let go, with an answer or with a failure. */
+function holdTakes(node: TestNode) {
+  const { sessions } = node.connection;
+  const take = sessions.take.bind(sessions);
+  const held: { id: string; letGo: (failure?: TaskDashError) => void }[] = [];
+  sessions.take = (nodeId, id, owner) =>
+    new Promise((resolve, reject) => {
+      const letGo = (failure?: TaskDashError) => (failure ? reject(failure) : resolve(take(nodeId, id, owner)));
+      held.push({ id, letGo });
+    });
+  return held;
+}
+
+it('a herd of calls is one move', async () => {
+  const lease = await leaseWith('a');
+  const held = holdTakes(second);
+  const { epoch } = bench.task('a');
+  const outcomes = callsAt(
+    second,
+    Array.from({ length: 40 }, () => lease),
+  );
+  await settle();
+  expect(held).toHaveLength(1);
+  held[0]?.letGo();
+  await settle();
+  expect(new Set(outcomes)).toEqual(new Set([lease]));
+  expect(bench.task('a').epoch).toBe(epoch + 1);
+});
+
+it('a herd of calls shares a failure, and the attempt after it', async () => {
+  const lease = await leaseWith('a');
+  const held = holdTakes(second);
+  const outcomes = callsAt(
+    second,
+    Array.from({ length: 40 }, () => lease),
+  );
+  await settle();
+  held[0]?.letGo(AWAY);
+  await bench.pass(1000);
+  expect([held.length, ...new Set(outcomes)]).toEqual([2, undefined]);
+  held[1]?.letGo();
+  await settle();
+  expect(new Set(outcomes)).toEqual(new Set([lease]));
+});
+
+it('each call waits for as long as its own patience lasts, and no longer', async () => {
+  const lease = await leaseWith('a');
+  const held = holdTakes(second);
+  const early = callsAt(second, [lease]);
+  await bench.pass(3000);
+  const late = callsAt(second, [lease]);
+  await bench.pass(2000);
+  expect([early, late]).toEqual([['STORAGE_UNAVAILABLE'], [undefined]]);
+  expect(held).toHaveLength(1);
+  held[0]?.letGo();
+  await settle();
+  expect(late).toEqual([lease]);
+});
+
+it('nobody gets the lease of another by a move that is under way', async () => {
+  const lease = await leaseWith('a');
+  const held = holdTakes(second);
+  const outcomes = callsAt(second, [lease]);
+  const stolen = callsAt(second, [lease], 'token:thief');
+  await settle();
+  for (const { letGo } of held) letGo();
+  await settle();
+  expect([outcomes, stolen]).toEqual([[lease], ['LEASE_NOT_FOUND']]);
+});
+
+it('few leases move at once, owners in turn', async () => {
+  const crowd: string[] = [];
+  for (let i = 0; i < 20; i++) crowd.push(await leaseWith(`task-${i}`));
+  const lone = await leaseWith('lone', 'token:lone');
+  const held = holdTakes(second);
+  const outcomes = callsAt(second, crowd);
+  const alone = callsAt(second, [lone], 'token:lone');
+  await settle();
+  expect(held).toHaveLength(3);
+  held[0]?.letGo();
+  held[1]?.letGo();
+  await settle();
+  expect(held).toHaveLength(5);
+  expect(held.map(({ id }) => id)).toContain(lone);
+  for (const { letGo } of held) letGo();
+  for (let done = 5; done < 21; done++) {
+    await settle();
+    held[done]?.letGo();
+  }
+  await settle();
+  expect([outcomes, alone]).toEqual([crowd, [lone]]);
+});
+
+it('one that comes back to the server that has it raises no epochs, though another says that it took it', async () => {
+  const lease = await leaseWith('a');
+  await second.liveness.leases.sessionOf(lease, OWNER);
+  await bench.pass(8000);
+  await first.liveness.leases.sessionOf(lease, OWNER);
+  const { epoch } = bench.task('a');
+  let asked = 0;
+  const { sessions } = first.connection;
+  const take = sessions.take.bind(sessions);
+  sessions.take = (nodeId, id, owner) => {
+    asked++;
+    return take(nodeId, id, owner);
+  };
+  for (let calls = 0; calls < 10; calls++) {
+    await bench.pass(2000);
+    expect((await first.liveness.leases.sessionOf(lease, OWNER)).id).toBe(lease);
+  }
+  expect(asked).toBeGreaterThan(0);
+  expect(bench.task('a').epoch).toBe(epoch);
+  await bench.pass(60_000);
+  expect(bench.task('a').status).toBe('shutdown');
+});
