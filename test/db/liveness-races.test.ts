@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../server/domain/clock.js';
 import type { MovedSession, NodeReport } from '../../server/domain/liveness-ports.js';
 import type { Lapse } from '../../server/domain/ports.js';
-import { moveSessions } from '../../server/storage/session-moves.js';
+import { moveSessions, takeLease } from '../../server/storage/session-moves.js';
 import type { Statement } from '../../server/storage/postgres.js';
 import { ADOPT } from '../../server/storage/session-statements.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
@@ -37,11 +37,11 @@ afterAll(async () => {
 });
 
 /** A server with a lease, and a session of it that vouches for a task. */
-async function serverWithTask(taskId: string) {
+async function serverWithTask(taskId: string, door: 'tcp' | 'grpc' = 'tcp') {
   const node = { id: randomUUID(), name: taskId };
   await storage.nodes.renew(node, LEASE_MS, report);
   const sessionId = node.id.slice(0, 13) + randomUUID().slice(13);
-  const record = { id: sessionId, door: 'tcp', address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 0 } as const;
+  const record = { id: sessionId, door, address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 0 } as const;
   await storage.sessions.save(node.id, [
     { ...record, state: 'open', isProtected: false, holdsTasks: true, silentMs: null },
   ]);
@@ -167,6 +167,46 @@ it('two who take over at once get different sessions, and neither waits for the 
   await client.query('COMMIT');
   expect([...some, ...others].map(({ id }) => id).sort()).toEqual(servers.map(({ sessionId }) => sessionId).sort());
   expect(some).toHaveLength(2);
+});
+
+describe('a lease that another server is at', () => {
+  const connections = async () => {
+    const { rows } = await client.query<{ pid: number }>(
+      `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskdash a' ORDER BY pid`,
+    );
+    return rows.map(({ pid }) => pid);
+  };
+
+  it.each([
+    ['the lease itself', 'SELECT FROM session WHERE id = $1 FOR UPDATE'],
+    ['a task of it', 'SELECT FROM task WHERE session_id = $1 FOR UPDATE'],
+  ])('is waited for in the database for a moment only, and costs no connection: %s is locked', async (_what, lock) => {
+    const { sessionId } = await serverWithTask('a', 'grpc');
+    const taker = randomUUID();
+    const before = await connections();
+    await client.query('BEGIN');
+    await client.query(lock, [sessionId]);
+    const startedAtMs = performance.now();
+    const taking = storage.sessions.take(taker, sessionId, '');
+    await expect(taking).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+    // A statement may take 8 s.
+    expect(performance.now() - startedAtMs).toBeLessThan(4000);
+    await client.query('COMMIT');
+    expect(await storage.sessions.take(taker, sessionId, '')).toMatchObject([{ tasks: [{ taskId: 'a', epoch: 2 }] }]);
+    expect(await connections()).toEqual(before);
+  });
+
+  it('is not taken by anybody before who has it knows how it stands', async () => {
+    const { node, sessionId } = await serverWithTask('a', 'grpc');
+    const run = async <Row extends object>({ text }: Statement, values: readonly unknown[]) =>
+      (await client.query<Row & Record<string, unknown>>(text, [...values])).rows;
+    await client.query('BEGIN');
+    expect(await takeLease(run, [node.id, sessionId, ''], 100)).toMatchObject([{ tasks: [{ taskId: 'a', epoch: 1 }] }]);
+    const taking = storage.sessions.take(randomUUID(), sessionId, '');
+    await untilOneWaits();
+    await client.query('COMMIT');
+    expect(await taking).toMatchObject([{ tasks: [{ taskId: 'a', epoch: 2 }] }]);
+  });
 });
 
 describe('rows of sessions are locked in the order of their ids, so that no two of these wait for each other', () => {

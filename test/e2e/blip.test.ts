@@ -16,6 +16,8 @@ import { TcpxClient } from '../support/tcpx-client.js';
 const BLIP_MS = 2500;
 
 let app: TestApp;
+/** Another server, whose way to the database holds. */
+let other: TestApp;
 let proxy: CuttableProxy;
 let token: string;
 
@@ -25,12 +27,13 @@ beforeAll(async () => {
   const throughProxy = new URL(database.url);
   throughProxy.host = new URL(proxy.url).host;
   app = await startTestApp({ database, settings: { TASKDASH_DATABASE_URL: throughProxy.href } });
+  other = await startTestApp({ database });
   await app.addUser('ann', { mx: 'member' });
   token = await app.addToken('mx');
   await app.client(TaskService, 'grpc', token).registerTask({ task: { id: 'a', groupId: 'mx', user: 'ann' } });
 });
 afterAll(async () => {
-  await app.stop();
+  await Promise.all([app.stop(), other.stop()]);
   await proxy.stop();
   await app.database.drop();
 });
@@ -83,4 +86,72 @@ it.each([
   expect(failed).toEqual([]);
   expect(READS.map(({ method }) => method.name)).toContain('WatchTasks');
   legacy.socket.destroy();
+});
+
+/** A lease of the other server. */
+async function leaseElsewhere(): Promise<string> {
+  const { lease } = await other.client(LeaseService, 'grpc', token).grantLease({});
+  return lease?.id ?? '';
+}
+
+async function loggedIn(username: string): Promise<string> {
+  const credentials = { username, password: TEST_PASSWORD, issueToken: true };
+  return (await app.client(AuthService, 'http').login(credentials)).token;
+}
+
+/** What calls that change something need to be there before. */
+async function preparedWrites(door: 'grpc' | 'http'): Promise<Record<string, () => Promise<unknown>>> {
+  const tasks = app.client(TaskService, door, token);
+  const leases = app.client(LeaseService, door, token);
+  const ownLease = async () => (await leases.grantLease({})).lease?.id ?? '';
+  const five = [leaseElsewhere(), leaseElsewhere(), leaseElsewhere(), leaseElsewhere(), leaseElsewhere()] as const;
+  const [registers, batches, updates, renews, revokes] = await Promise.all(five);
+  const [registersHere, revokesHere] = [await ownLease(), await ownLease()];
+  const [ends, changes] = [`ends-${door}`, `changes-${door}`];
+  for (const user of [ends, changes, `begins-${door}`]) await app.addUser(user, { mx: 'member' });
+  const [ending, changing] = [await loggedIn(ends), await loggedIn(changes)];
+  const auth = (bearer?: string) => app.client(AuthService, door, bearer);
+  await auth(ending).getCurrentUser({});
+  await auth(changing).getCurrentUser({});
+  const task = { id: `b-${door}`, groupId: 'mx' };
+  await tasks.registerTask({ task: { ...task, id: `u-${door}` } });
+  const passwords = { currentPassword: TEST_PASSWORD, newPassword: 'correct horse battery 2' };
+  return {
+    RegisterTask: () => tasks.registerTask({ task, leaseId: registers }),
+    'RegisterTask under a lease of this server': () =>
+      tasks.registerTask({ task: { ...task, id: `o-${door}` }, leaseId: registersHere }),
+    BatchRegisterTasks: () => tasks.batchRegisterTasks({ tasks: [{ ...task, id: `c-${door}` }], leaseId: batches }),
+    UpdateTask: () =>
+      tasks.updateTask({ task: { id: `u-${door}`, name: 'n' }, updateMask: { paths: ['name'] }, leaseId: updates }),
+    GrantLease: () => leases.grantLease({}),
+    RenewLease: () => leases.renewLease({ leaseId: renews }),
+    RevokeLease: () => leases.revokeLease({ leaseId: revokes }),
+    'RevokeLease of this server': () => leases.revokeLease({ leaseId: revokesHere }),
+    Login: () => auth().login({ username: `begins-${door}`, password: TEST_PASSWORD, issueToken: true }),
+    Logout: () => auth(ending).logout({}),
+    ChangePassword: () => auth(changing).changePassword(passwords),
+  };
+}
+
+/** Calls that change something and are not made above, with the reason. */
+const NOT_CALLED: Readonly<Record<string, string>> = {
+  KeepAlive: 'each of its messages is a RenewLease',
+  ExpireNow: 'of this server, it asks no database; of another, it is told at once that nothing is known',
+  HoldProtection: 'as ExpireNow',
+};
+
+it.each(DOORS)('every write of the contract over %s, under leases of this server and of another', async (door) => {
+  const calls = await preparedWrites(door);
+  proxy.goAway();
+  setTimeout(() => proxy.restore(), 2000);
+  const outcomes = await Promise.allSettled(Object.values(calls).map((call) => call()));
+  const failed = Object.keys(calls).flatMap((name, index) => {
+    const outcome = outcomes[index];
+    return outcome?.status === 'rejected' ? [`${name}: ${String(outcome.reason)}`] : [];
+  });
+  expect(failed).toEqual([]);
+  const written = SERVICES.flatMap(({ methods }) => methods.map(({ name }) => name)).filter(
+    (name) => !READS.some(({ method }) => method.name === name),
+  );
+  expect(written.filter((name) => !(name in calls) && !(name in NOT_CALLED))).toEqual([]);
 });
