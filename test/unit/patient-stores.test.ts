@@ -2,11 +2,10 @@
 import { describe, expect, it } from 'vitest';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { Patience } from '../../server/domain/patience.js';
-import { MANNERS, withPatience } from '../../server/patient-storage.js';
+import { MANNERS, withPatience, type Stores } from '../../server/domain/patient-stores.js';
 import { PostgresIdentityStore } from '../../server/storage/identity-store.js';
 import { PostgresNodeStore } from '../../server/storage/node-store.js';
 import { PostgresSessionStore } from '../../server/storage/session-store.js';
-import type { Storage } from '../../server/storage/storage.js';
 import { PostgresFeedStore } from '../../server/storage/task-feed-store.js';
 import { PostgresTaskStore } from '../../server/storage/task-store.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -41,10 +40,10 @@ describe.each(STORES)('the store of %s', (name, store) => {
 
   it('is asked again after a blip where it is said to be patient, and nowhere else', async () => {
     const clock = new ManualClock();
-    const stores = { [name]: storeInABlip(methods) } as unknown as Storage;
+    const stores = { [name]: storeInABlip(methods) } as unknown as Stores;
     const storage = withPatience({ ...EMPTY, ...stores }, new Patience(clock, { deadlineMs: 5000, maxWaiting: 100 }));
     const asked = storage[name] as unknown as Record<string, () => Promise<void>>;
-    const outcomes = Promise.allSettled(methods.map((method) => asked[method]?.()));
+    const outcomes = Promise.allSettled(methods.map(async (method) => asked[method]?.()));
     for (let turn = 0; turn < 20; turn++) await Promise.resolve();
     clock.advance(20);
     const answered = (await outcomes).flatMap(({ status }, index) => (status === 'fulfilled' ? [methods[index]] : []));
@@ -54,4 +53,4 @@ describe.each(STORES)('the store of %s', (name, store) => {
   });
 });
 
-const EMPTY = Object.fromEntries(STORES.map(([name]) => [name, {}])) as unknown as Storage;
+const EMPTY = Object.fromEntries(STORES.map(([name]) => [name, {}])) as unknown as Stores;

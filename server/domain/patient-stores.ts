@@ -1,10 +1,20 @@
 /**
  * How every question to a store stands to a moment without the database. What people and services wait for is asked again until
- * its time is over (domain/patience.ts), if asking twice is as good as asking once. Everything else has a reason here. The types
+ * its time is over (patience.ts), if asking twice is as good as asking once. Everything else has a reason here. The types
  * see to it that no method is forgotten.
  */
-import { patient, type Asked, type Patience } from './domain/patience.js';
-import type { Storage } from './storage/storage.js';
+import type { NodeStore, SessionStore } from './liveness-ports.js';
+import { patient, type Asked, type Patience } from './patience.js';
+import type { FeedStore, IdentityStore, TaskStore } from './ports.js';
+
+/** The stores that calls reach. */
+export interface Stores {
+  readonly tasks: TaskStore;
+  readonly identity: IdentityStore;
+  readonly sessions: SessionStore;
+  readonly nodes: NodeStore;
+  readonly feed: FeedStore;
+}
 
 /** Why something is not asked again here. */
 export interface Reason {
@@ -17,8 +27,8 @@ const BATCHED: Reason = { because: 'a batcher gathers these, and tries again unt
 const PACED: Reason = { because: 'no call waits for it: it runs by itself, and comes again at its own pace' };
 const AT_START: Reason = { because: 'asked at the start and by operators, who are told at once' };
 
-/** Stores that calls reach, and how. */
-export const MANNERS: { readonly [Name in PatientStore]: Manners<Storage[Name]> } = {
+/** How patient each of them is. */
+export const MANNERS: { readonly [Name in keyof Stores]: Manners<Stores[Name]> } = {
   tasks: {
     writeBatch: BATCHED,
     lapse: PACED,
@@ -88,17 +98,15 @@ export const MANNERS: { readonly [Name in PatientStore]: Manners<Storage[Name]> 
   },
 };
 
-type PatientStore = 'tasks' | 'identity' | 'sessions' | 'nodes' | 'feed';
-
-/** The same storage, with patience wherever it is due. */
-export function withPatience(storage: Storage, patience: Patience): Storage {
+/** The same stores, with patience wherever it is due. */
+export function withPatience<S extends Stores>(stores: S, patience: Patience): S {
   return {
-    ...storage,
-    tasks: patient(storage.tasks, patience, repeatable(MANNERS.tasks)),
-    identity: patient(storage.identity, patience, repeatable(MANNERS.identity)),
-    sessions: patient(storage.sessions, patience, repeatable(MANNERS.sessions)),
-    nodes: patient(storage.nodes, patience, repeatable(MANNERS.nodes)),
-    feed: patient(storage.feed, patience, repeatable(MANNERS.feed)),
+    ...stores,
+    tasks: patient<TaskStore>(stores.tasks, patience, repeatable(MANNERS.tasks)),
+    identity: patient<IdentityStore>(stores.identity, patience, repeatable(MANNERS.identity)),
+    sessions: patient<SessionStore>(stores.sessions, patience, repeatable(MANNERS.sessions)),
+    nodes: patient<NodeStore>(stores.nodes, patience, repeatable(MANNERS.nodes)),
+    feed: patient<FeedStore>(stores.feed, patience, repeatable(MANNERS.feed)),
   };
 }
 
