@@ -50,7 +50,7 @@ async function herd(name: string, leaseId: string, serverOf: (call: number) => T
     updateMask: { paths: ['name'] },
     leaseId,
   });
-  const calls = Array.from({ length: CALLS }, (_, n) => clients.get(serverOf(n))?.updateTask(update(n)));
+  const calls = Array.from({ length: CALLS }, async (_, n) => clients.get(serverOf(n))?.updateTask(update(n)));
   const outcomes = await Promise.allSettled(calls);
   return outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [String(outcome.reason)] : []));
 }
