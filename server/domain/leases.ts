@@ -104,7 +104,7 @@ export class Leases {
    */
   async grant(request: LeaseRequest): Promise<LeaseTerms> {
     const { address, owner, onExpired = () => {} } = request;
-    const ttlMs = request.ttlMs ? checkTtl(request.ttlMs) : this.options.ttlMs;
+    const ttlMs = request.ttlMs === undefined ? this.options.ttlMs : checkTtl(request.ttlMs);
     const granted = this.#requireRoom(owner);
     const session = this.options.engine.open({ door: 'grpc', address, owner, ttlMs, onExpired });
     granted.add(session.id);

@@ -144,6 +144,19 @@ describe('a lease', () => {
   });
 });
 
+describe('the ttl of a lease', () => {
+  it.each([
+    [{ seconds: 0n, nanos: 0 }, '0'],
+    [{ seconds: -1n, nanos: 0 }, '-1'],
+    [{ seconds: 4n, nanos: 999_000_000 }, '4.999'],
+    [{ seconds: 315_576_000_000n, nanos: 0 }, '315576000000'],
+  ])('%o is refused with what was asked for', async (ttl, told) => {
+    await expect(app.client(LeaseService, 'grpc', token).grantLease({ ttl })).rejects.toThrow(
+      `ttl must be 5 to 600 seconds, is ${told}.`,
+    );
+  });
+});
+
 describe('health', () => {
   it('answers for the server, for each service, and for none that does not exist', async () => {
     const health = app.client(Health, 'grpc');

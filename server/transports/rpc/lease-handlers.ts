@@ -1,7 +1,7 @@
 /** LeaseService: a lease is a session without a connection of its own. */
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { durationFromMs, durationMs, type Duration } from '@bufbuild/protobuf/wkt';
+import { durationFromMs, durationMs } from '@bufbuild/protobuf/wkt';
 import type { LeaseSchema, LeaseService } from '../../../proto/gen/taskdash/task/v1/lease_service_pb.js';
 import { ownerOf, requireSomeWriting } from '../../domain/access.js';
 import type { Authenticator } from '../../domain/authenticator.js';
@@ -42,7 +42,7 @@ export function createLeaseHandlers(options: {
       calls.unary(context, async () => {
         const owner = await requireOwner(context);
         const { address } = context.values.get(callerKey);
-        const ttl = request.ttl && { ttlMs: millisecondsOf(request.ttl) };
+        const ttl = request.ttl && { ttlMs: durationMs(request.ttl) };
         const terms = await leases.grant({ address, owner, ...ttl });
         return { lease: leaseMessage(terms) };
       }),
@@ -69,11 +69,6 @@ export function createLeaseHandlers(options: {
         shutdownTasks: await leases.revoke(request.leaseId, await requireOwner(context)),
       })),
   };
-}
-
-/** A duration in milliseconds; what is absurd stays out of bounds for whoever checks it. */
-function millisecondsOf(duration: Duration): number {
-  return Math.min(Math.max(durationMs(duration), -1), Number.MAX_SAFE_INTEGER) || -1;
 }
 
 function leaseMessage(terms: LeaseTerms): MessageInitShape<typeof LeaseSchema> {
