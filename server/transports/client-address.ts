@@ -1,5 +1,5 @@
 /** The addresses of clients: in one spelling, and which of them may connect. */
-import { BlockList, isIP } from 'node:net';
+import { BlockList, isIP, SocketAddress } from 'node:net';
 
 /** An address as the system tells it, without the prefix that IPv4 wears on an IPv6 socket. */
 export function plainAddress(address: string): string {
@@ -8,16 +8,34 @@ export function plainAddress(address: string): string {
 
 /**
  * The address of a client behind proxies: each appends the address that it was asked from to X-Forwarded-For, so the last
- * one that is no proxy of ours is as true as our proxies are. What a stranger claims is never believed.
+ * one that is no proxy of ours is as true as our proxies are. What a stranger claims is never believed. A proxy that tells
+ * no address stands for whoever asks through it: what is written before that, anybody may have written.
  */
 export function forwardedAddress(
   peer: string,
   forwardedFor: string | undefined,
   isProxy: (address: string) => boolean,
 ): string {
-  const claimed = forwardedFor?.split(',').map((hop) => hop.trim()) ?? [];
-  const hops = [...claimed, peer].filter((hop) => hop !== '').map(plainAddress);
-  return hops.findLast((hop) => !isProxy(hop)) ?? hops[0] ?? '';
+  const hops = forwardedFor?.split(',') ?? [];
+  let address = plainAddress(peer);
+  while (isProxy(address)) {
+    const told = addressIn(hops.pop()?.trim() ?? '');
+    if (told === undefined) break;
+    address = told;
+  }
+  return address;
+}
+
+/**
+ * The address that a hop tells, in the one spelling that the system has for it: some proxies tell the port too, which is
+ * another one for each connection, and a zone means nothing here. undefined: it is no address.
+ */
+function addressIn(hop: string): string | undefined {
+  const host = /^\[([^\]]*)\](?::\d*)?$/.exec(hop)?.[1] ?? /^([^:]*):\d*$/.exec(hop)?.[1] ?? hop;
+  const [address = ''] = host.split('%');
+  const version = isIP(address);
+  if (version === 0) return undefined;
+  return plainAddress(new SocketAddress({ address, family: version === 6 ? 'ipv6' : 'ipv4' }).address);
 }
 
 /**
