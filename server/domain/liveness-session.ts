@@ -17,6 +17,7 @@ export type Hearing = 'fresh' | 'suspect' | 'held';
 export interface SessionKeeper {
   /** Patient time. */
   nowMs(): number;
+  onIdentified(session: LiveSession): void;
   onClosed(session: LiveSession): void;
   onClaimed(session: LiveSession, taskId: string, epoch: number): void;
   onConcluded(session: LiveSession, taskId: string, epoch: number): void;
@@ -49,7 +50,7 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   readonly id: string;
   readonly door: Door;
   readonly address: string;
-  readonly owner: string;
+  owner: string;
   readonly ttlMs: number;
   readonly openedAtMs: number;
   onExpired: () => void;
@@ -133,6 +134,11 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     if (!this.#isIdle) return;
     this.#isIdle = false;
     this.keeper.onIdleHeartbeat(this);
+  }
+
+  identify(owner: string): void {
+    this.owner = owner;
+    this.keeper.onIdentified(this);
   }
 
   close(): void {

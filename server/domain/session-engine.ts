@@ -282,6 +282,10 @@ export class SessionEngine implements SessionKeeper {
     return this.#time.nowMs();
   }
 
+  onIdentified(session: LiveSession): void {
+    if (session.isWrittenDown) this.hooks.onChanged(session);
+  }
+
   onClosed(session: LiveSession): void {
     this.hooks.onGone(session);
     const { reconnectGraceMs } = this.options;

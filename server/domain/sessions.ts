@@ -20,6 +20,8 @@ export interface Session extends Claimant {
    * belief that it is still registered, gets its tasks back by it where that is unambiguous.
    */
   heartbeat(): void;
+  /** Who the service is was not known when the session was opened: the session is that owner's from now on. */
+  identify(owner: string): void;
   /** The connection is gone without a goodbye; the tasks get the reconnect grace. Idempotent. */
   close(): void;
 }

@@ -50,11 +50,11 @@ FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[
   $11::boolean[]) AS r (id, door, address, owner, ttl_ms, state, is_protected, opened_ago_ms, silent_ms, has_claimed)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
-  state = excluded.state, is_protected = excluded.is_protected, has_claimed = excluded.has_claimed,
+  owner = excluded.owner, state = excluded.state, is_protected = excluded.is_protected, has_claimed = excluded.has_claimed,
   silent_since = excluded.silent_since, ended_at = NULL
 WHERE session.node_id = $1::uuid
-  AND (session.state, session.is_protected, session.has_claimed)
-    IS DISTINCT FROM (excluded.state, excluded.is_protected, excluded.has_claimed)`,
+  AND (session.owner, session.state, session.is_protected, session.has_claimed)
+    IS DISTINCT FROM (excluded.owner, excluded.state, excluded.is_protected, excluded.has_claimed)`,
 };
 
 /** A task whose session, of this id, nobody knows: it is not on record, or is over. */

@@ -397,6 +397,15 @@ describe.each([
     });
   });
 
+  it('a session whose owner is known only later is that owner’s', async () => {
+    const [dead, alive] = [await startNode(bench), await startNode(bench)];
+    const session = sessionIdOf(dead);
+    await bench.sessions.save(dead.id, [recordOf(session)]);
+    await bench.sessions.save(dead.id, [recordOf(session, { owner: 'token:x' })]);
+    await bench.expireLease(dead.id);
+    expect(await bench.sessions.adopt(alive.id, ALL)).toMatchObject([{ id: session, owner: 'token:x' }]);
+  });
+
   describe('a session whose node comes back', () => {
     it('is taken back with its tasks, in a new epoch, and what lapsed meanwhile', async () => {
       const [late, taker] = [await startNode(bench), await startNode(bench)];

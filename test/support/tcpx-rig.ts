@@ -20,6 +20,7 @@ export class NotedSession implements Session {
   heartbeats = 0;
   closed = false;
   readonly claims: string[] = [];
+  owner: string | undefined;
 
   constructor(
     readonly id: string,
@@ -30,16 +31,16 @@ export class NotedSession implements Session {
     return this.opening.address;
   }
 
-  get owner(): string | undefined {
-    return this.opening.owner;
-  }
-
   beat(): void {
     this.beats++;
   }
 
   heartbeat(): void {
     this.heartbeats++;
+  }
+
+  identify(owner: string): void {
+    this.owner = owner;
   }
 
   close(): void {

@@ -112,6 +112,25 @@ describe('a service that reconnects and only beats', () => {
     expect(bench.task('b').status).toBe('shutdown');
   });
 
+  it('gets them back where its owner was known only a while after it had connected, at whatever server', async () => {
+    const other = await bench.startNode();
+    const before = node.open();
+    before.beat();
+    await bench.pass(2000);
+    before.identify('token:x');
+    await node.register(before, 'a');
+    await bench.pass(1000);
+    before.close();
+    await bench.pass(1000);
+    const after = other.open();
+    after.beat();
+    await bench.pass(2000);
+    after.identify('token:x');
+    await bench.passBeating(60_000, [after]);
+    expect(lapsed()).toEqual([]);
+    expect(bench.task('a').sessionId).toBe(after.id);
+  });
+
   it('gets its tasks from the server that it was connected to before', async () => {
     const other = await bench.startNode();
     await lose();

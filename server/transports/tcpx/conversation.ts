@@ -3,7 +3,8 @@
  * sockets; when frames are handed over is the connection's business (connection.ts).
  *
  * With tokens required, a conversation begins unauthenticated: its requests are refused and its heartbeats restore
- * nothing. While a token is being checked no further frame may be handed over, so that what was sent behind the token is
+ * nothing. Its session is the same before and after the first token, which says whose it is, so that a connection is one
+ * visit to whoever looks at its address. While a token is being checked no further frame may be handed over, so that what was sent behind the token is
  * done in the name of its holder. A token that ends while the connection lives ends the connection (token-watch.ts).
  */
 import { ownerOf, type Principal } from '../../domain/access.js';
@@ -67,7 +68,7 @@ export class Conversation {
   readonly replies: ReplyQueue;
   /** What this connection's requests measure that are under way. */
   readonly #underWay: Holding;
-  #session: Session;
+  readonly #session: Session;
   /** Made at the first request: most connections of a fleet only beat. */
   #lanes: RequestLanes | undefined;
   #principal: Principal;
@@ -85,7 +86,8 @@ export class Conversation {
     this.#underWay = new Holding(context.requestMemory);
     this.#principal = { kind: 'legacy', address: link.address };
     this.#authenticated = context.authenticateToken === undefined;
-    this.#session = this.#openSession();
+    const onExpired = () => link.onExpired();
+    this.#session = context.sessions.open({ door: 'tcp', address: link.address, onExpired });
   }
 
   /** Whether the next frame may be handed over: none while a token is checked or a request waits for room. */
@@ -239,8 +241,7 @@ export class Conversation {
     if (!this.#closed) this.#watchToken(token);
     if (!this.#authenticated && !this.#closed) {
       this.#authenticated = true;
-      this.#session.close();
-      this.#session = this.#openSession(ownerOf(principal));
+      this.#session.identify(ownerOf(principal));
     }
     this.#answer(place, plainBody('', 0));
   }
@@ -250,11 +251,6 @@ export class Conversation {
     if (this.#token !== undefined) tokenWatch?.remove(this.#token, this.link);
     if (token !== undefined) tokenWatch?.add(token, this.#principal, this.link);
     this.#token = token;
-  }
-
-  #openSession(owner?: string): Session {
-    const onExpired = () => this.link.onExpired();
-    return this.context.sessions.open({ door: 'tcp', address: this.link.address, onExpired, ...(owner && { owner }) });
   }
 
   #place(messageId: number, header: string, requestBytes: number, isFind = false): Place {
