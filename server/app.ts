@@ -251,7 +251,8 @@ async function startCore({ config, storage, patience, nodeName, log, clock, undo
     newTasksPerMinute: config.tokenNewTasks,
     onExceeded: (owner) => liveness.noteLimit(owner, 'new tasks'),
   });
-  const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader, quota);
+  const onEnded = (taskId: string, epoch: number) => liveness.onEnded(taskId, epoch);
+  const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader, quota, onEnded);
   const watcher = new TaskWatcher(feed, sealer, clock, WATCH_OPTIONS);
   return { metrics, feed, liveness, batcher, reader, sealer, registry, watcher };
 }

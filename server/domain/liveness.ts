@@ -290,6 +290,11 @@ export class Liveness implements SessionHost {
     return { isHeld: this.#lease.isHeld, mayJudge: this.#lease.mayJudge };
   }
 
+  /** Tells that somebody who claims nothing, such as a person, ended a task. */
+  onEnded(taskId: string, epoch: number): void {
+    this.#engine.onEnded(taskId, epoch);
+  }
+
   /** Tells that writes failed: tasks may have been claimed without an answer, which is looked into. */
   onWritesFailed(): void {
     this.#takeover.auditSoon();

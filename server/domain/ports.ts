@@ -38,9 +38,9 @@ export interface TaskWrite {
   readonly returnsTask: boolean;
 }
 
-/** What became of one write. `raced`: nothing yet, because another was at it at the same moment; write it in a new batch. */
+/** What became of one write; `status` is the stored one. `raced`: nothing yet, because another was at it at the same moment; write it in a new batch. */
 export type TaskWriteResult =
-  | { outcome: 'written'; revision: number; epoch: number; task?: Task }
+  | { outcome: 'written'; revision: number; epoch: number; status: string; task?: Task }
   | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' | 'late' };
 
 /** How long after it was sent a verdict may still be stored; whoever was not answered knows after that what became of it. */

@@ -316,6 +316,13 @@ export class SessionEngine implements SessionKeeper {
     if (isFirst || session.state === 'ended') this.hooks.onChanged(session);
   }
 
+  /** Somebody who claims nothing ended a task. One that is claimed again meanwhile has a later epoch. */
+  onEnded(taskId: string, epoch: number): void {
+    const owner = this.#owners.get(taskId);
+    const claimed = owner?.tasks.get(taskId);
+    if (owner && claimed !== undefined && claimed <= epoch) this.release(owner, taskId, claimed);
+  }
+
   /** A session that ended here may have come back from the database, as another object. */
   #latest(session: LiveSession): LiveSession {
     return this.#sessions.get(session.id) ?? session;

@@ -10,6 +10,7 @@ import { TaskDashError } from './errors.js';
 import type { TaskVersion } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { ChangeHints, TaskWrite } from './ports.js';
+import { tellClaimant } from './task-registry.js';
 import type { WriteBatcher } from './write-batcher.js';
 
 const MAX_AT_ONCE = 500;
@@ -79,7 +80,7 @@ export class TaskClaims {
       try {
         const result = await this.writes.submit(write);
         if (result.outcome !== 'written') return 'void';
-        claimant?.claimed(write.id, result.epoch);
+        if (claimant) tellClaimant(claimant, write.id, result);
         return 'written';
       } catch (thrown) {
         const { code } = TaskDashError.from(thrown);

@@ -47,8 +47,14 @@ export interface Claimant {
   readonly id: string;
   /** Told after a write of this session is durable. */
   claimed(taskId: string, epoch: number): void;
-  /** Told instead when that write says that the task has ended: nobody has to vouch for it any more. */
+  /** Told instead when the task has ended, by that write or before: nobody has to vouch for it any more. */
   concluded(taskId: string, epoch: number): void;
+}
+
+/** Tells a session what its write, now durable, makes of the task for it. */
+export function tellClaimant(claimant: Claimant, taskId: string, { status, epoch }: { status: string; epoch: number }) {
+  if (hasEnded(status)) claimant.concluded(taskId, epoch);
+  else claimant.claimed(taskId, epoch);
 }
 
 /** How a write is meant. */
@@ -93,7 +99,10 @@ export const MAX_STATS_GROUPS = 100;
 export const MAX_BATCH_REGISTRATIONS = 1000;
 
 export class TaskRegistry {
-  /** `reader` answers `get`; it may read for many callers at once. */
+  /**
+   * `reader` answers `get`; it may read for many callers at once. `onEnded` is told of tasks that end, or had, in the writes
+   * of those who claim nothing: whoever vouches for one has no more to vouch for.
+   */
   constructor(
     private readonly store: TaskStore,
     private readonly batcher: WriteBatcher,
@@ -101,6 +110,7 @@ export class TaskRegistry {
     private readonly sealer: TokenSealer,
     private readonly reader: Pick<TaskStore, 'find'> = store,
     private readonly quota?: TokenQuota,
+    private readonly onEnded: (taskId: string, epoch: number) => void = () => {},
   ) {}
 
   /**
@@ -245,8 +255,8 @@ export class TaskRegistry {
     if (result.outcome === 'changed') throw new TaskDashError('TASK_CHANGED');
     if (result.outcome !== 'written')
       throw new TaskDashError('INTERNAL', { cause: `unexpected outcome ${result.outcome}` });
-    if (write.sessionId)
-      options.claimant?.[hasEnded(write.texts.status) ? 'concluded' : 'claimed'](write.id, result.epoch);
+    if (options.claimant) tellClaimant(options.claimant, write.id, result);
+    else if (hasEnded(result.status)) this.onEnded(write.id, result.epoch);
     this.hints.announce();
     return result.task;
   }

@@ -124,8 +124,8 @@ UNION ALL SELECT n, outcome, ${answer.replace(/\w+/g, 'NULL')} FROM existing WHE
 UNION ALL SELECT -1, 'repeated', ${answer.replace(/\w+/g, 'NULL')} FROM fence WHERE NOT is_open`;
 }
 
-/** Answers with the versions alone. */
-export const WRITE: Statement = { name: 'task_write', text: writing('revision, epoch') };
+/** Answers with the versions and what the status is now. */
+export const WRITE: Statement = { name: 'task_write', text: writing('revision, epoch, status') };
 
 /** Answers with the whole records. */
 export const WRITE_AND_RETURN: Statement = { name: 'task_write_and_return', text: writing(TASK_COLUMNS) };

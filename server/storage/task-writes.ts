@@ -20,7 +20,8 @@ const DUPLICATE_KEY = '23505';
 const WITNESSES = 4;
 
 type AnswerRow =
-  | ({ readonly n: number; readonly outcome: 'written' } & Pick<TaskRow, 'revision' | 'epoch'> & Partial<TaskRow>)
+  | ({ readonly n: number; readonly outcome: 'written' } & Pick<TaskRow, 'revision' | 'epoch' | 'status'> &
+      Partial<TaskRow>)
   | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'late' | 'repeated' };
 
 export class TaskWrites {
@@ -77,7 +78,8 @@ export class TaskWrites {
     return writes.map(({ id, returnsTask }) => {
       const task = tasks.get(id);
       if (!task) return { outcome: 'raced' };
-      const version = { outcome: 'written' as const, revision: task.revision, epoch: task.epoch };
+      const { revision, epoch, status } = task;
+      const version = { outcome: 'written' as const, revision, epoch, status };
       return returnsTask ? { ...version, task } : version;
     });
   }
@@ -172,7 +174,8 @@ function isLateUnlessTold({ kind, onlyKnown }: TaskWrite): boolean {
 function resultOf(row: AnswerRow, returnsTask: boolean): TaskWriteResult {
   if (row.outcome === 'repeated') throw new Error('a batch is repeated as a whole');
   if (row.outcome !== 'written') return { outcome: row.outcome };
-  const version = { outcome: row.outcome, revision: Number(row.revision), epoch: Number(row.epoch) };
+  const { outcome, status } = row;
+  const version = { outcome, revision: Number(row.revision), epoch: Number(row.epoch), status };
   // The statement that returns records was run if any write of the batch wants one.
   return returnsTask ? { ...version, task: taskOf(row as TaskRow) } : version;
 }

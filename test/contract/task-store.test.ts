@@ -174,7 +174,11 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       await write(registration('a', { name: 'old', url: 'u', user: 'ssx', start_time: '2020-01-01' }));
       const createdAt = bench.clock.now();
       bench.clock.advance(1000);
-      expect(await write(registration('a', { name: 'new' }))).toEqual({ outcome: 'written', revision: 2, epoch: 2 });
+      expect(await write(registration('a', { name: 'new' }))).toMatchObject({
+        outcome: 'written',
+        revision: 2,
+        epoch: 2,
+      });
       expect(await stored('a')).toMatchObject({
         name: 'new',
         url: '',
@@ -275,7 +279,7 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       await write(registration('a', { name: 'n', url: 'u', start_time: '2020-01-01', stop_time: '2020-01-02' }));
       bench.clock.advance(1000);
       const result = await write(update('a', { url: 'v', stop_time: 'later' }));
-      expect(result).toEqual({ outcome: 'written', revision: 2, epoch: 1 });
+      expect(result).toMatchObject({ outcome: 'written', revision: 2, epoch: 1 });
       expect(await stored('a')).toMatchObject({
         name: 'n',
         url: 'v',
@@ -345,6 +349,21 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       expect(results[3]).toMatchObject({ task: await stored('b') });
     });
 
+    it('tells the stored status, whether the write has one or not', async () => {
+      const statuses = async (writes: readonly TaskWrite[]) =>
+        (await bench.tasks.writeBatch(writes)).map((result) => result.outcome === 'written' && result.status);
+      const registrations = [registration('a', {}, { sessionId: SESSION }), registration('b', { status: 'finish' })];
+      expect(await statuses(registrations)).toEqual(['running', 'finish']);
+      expect(await statuses([update('a', { status: 'restart' }), update('b', { name: 'x' })])).toEqual([
+        'restart',
+        'finish',
+      ]);
+      expect(await statuses([update('b', { name: 'y' }, { returnsTask: true })])).toEqual(['finish']);
+      await lapse('a');
+      expect(await statuses([update('a', { name: 'x' })])).toEqual(['shutdown']);
+      expect(await statuses([update('a', {}, { sessionId: SESSION })])).toEqual(['restart']);
+    });
+
     it('returns the stored record of an update that wants it', async () => {
       await write(registration('a', { name: 'n', start_time: '2020-01-01' }));
       const result = await write(update('a', { url: 'v' }, { returnsTask: true }));
@@ -362,7 +381,7 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       for (const revision of [1, 2]) {
         const results = await bench.tasks.writeBatch(writes);
         expect(new Set(results.map((result) => JSON.stringify(result)))).toEqual(
-          new Set([JSON.stringify({ outcome: 'written', revision, epoch: revision })]),
+          new Set([JSON.stringify({ outcome: 'written', revision, epoch: revision, status: 'running' })]),
         );
       }
       expect(await bench.tasks.count('everything', {}, 10_000)).toBe(1000);

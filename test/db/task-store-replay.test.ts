@@ -80,7 +80,7 @@ describe('a write whose answer was lost', () => {
     const result = await loseTheAnswerOf(registration('a', {}, { sessionId: SESSION }), 1, () =>
       other.tasks.writeBatch([registration('a', {}, { sessionId: OTHER_SESSION })]),
     );
-    expect(result).toEqual({ outcome: 'written', revision: 1, epoch: 1 });
+    expect(result).toEqual({ outcome: 'written', revision: 1, epoch: 1, status: 'running' });
     expect(await task('a')).toMatchObject({ sessionId: OTHER_SESSION, epoch: 2 });
   });
 });
@@ -89,14 +89,16 @@ describe('a batch that is sent again', () => {
   it('is answered from what it wrote; what it did not write is to be decided anew', async () => {
     const id = new BatchLane().next();
     await other.tasks.writeBatch([registration('a')]);
+    await other.tasks.writeBatch([update('a', { status: 'finish' })]);
     const writes = [registration('new'), update('a', { name: 'x' }), update('nobody', {}), registration('new-2')];
     const first = await node.tasks.writeBatch(writes, id);
     const second = await node.tasks.writeBatch(writes, id);
     expect(first.map(({ outcome }) => outcome)).toEqual(['written', 'written', 'not_found', 'written']);
+    expect(first[1]).toEqual({ outcome: 'written', revision: 3, epoch: 1, status: 'finish' });
     expect(second).toEqual([first[0], first[1], { outcome: 'raced' }, first[3]]);
     expect(await node.tasks.writeBatch(writes.slice(1, 2), id)).toEqual([first[1]]);
     expect(await revisions('new')).toEqual([1]);
-    expect(await revisions('a')).toEqual([1, 2]);
+    expect(await revisions('a')).toEqual([1, 2, 3]);
   });
 
   it('while the first run is under way is written once', async () => {

@@ -6,6 +6,7 @@ import { Patience } from '../../server/domain/patience.js';
 import type { Log, TaskWrite } from '../../server/domain/ports.js';
 import type { Session, SessionOpening } from '../../server/domain/sessions.js';
 import { hasEnded } from '../../server/domain/task.js';
+import { tellClaimant } from '../../server/domain/task-registry.js';
 import { ManualClock } from './manual-clock.js';
 import { MemoryConnection, MemoryDatabase } from './memory-liveness-stores.js';
 import type { StoredTask } from './memory-task-store.js';
@@ -161,19 +162,34 @@ export class TestNode {
     kind: TaskWrite['kind'] = 'register',
   ): Promise<void> {
     session.beat();
+    const texts = { status, ...(kind === 'register' && { user: 'ssx', group_id: 'mx' }) };
+    await this.#write({ kind, id: taskId, texts }, session);
+  }
+
+  /** A durable update of other texts than the status. */
+  async mention(session: Session, taskId: string): Promise<void> {
+    await this.#write({ kind: 'update', id: taskId, texts: { stop_time: '2026-01-01' } }, session);
+  }
+
+  /** A durable update by somebody who claims nothing, through this server. */
+  async setStatus(taskId: string, status: string): Promise<void> {
+    await this.#write({ kind: 'update', id: taskId, texts: { status } });
+  }
+
+  async #write(change: Pick<TaskWrite, 'kind' | 'id' | 'texts'>, session?: Session): Promise<void> {
     const result = await this.connection.tasks.submit({
-      kind,
-      id: taskId,
-      texts: { status, ...(kind === 'register' && { user: 'ssx', group_id: 'mx' }) },
-      addr: session.address,
-      sessionId: session.id,
+      ...change,
+      addr: session?.address,
+      sessionId: session?.id,
       cause: 'client',
       actor: 'test',
       groups: 'every',
       expectedRevision: undefined,
       returnsTask: false,
     });
-    if (result.outcome === 'written') session[hasEnded(status) ? 'concluded' : 'claimed'](taskId, result.epoch);
+    if (result.outcome !== 'written') return;
+    if (session) tellClaimant(session, change.id, result);
+    else if (hasEnded(result.status)) this.liveness.onEnded(change.id, result.epoch);
   }
 
   /** A connection that holds a task. */

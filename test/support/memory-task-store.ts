@@ -200,8 +200,14 @@ export class MemoryTaskStore implements TaskStore {
     const change = applyWrite(before, write, this.clock.now());
     if (typeof change === 'string') return { outcome: change };
     this.database.commit(before, change, write.actor, this.nodeId, batch);
-    const { revision, epoch } = change.task;
-    return { outcome: 'written', revision, epoch, ...(write.returnsTask && { task: withoutSecrets(change.task) }) };
+    const { revision, epoch, status } = change.task;
+    return {
+      outcome: 'written',
+      revision,
+      epoch,
+      status,
+      ...(write.returnsTask && { task: withoutSecrets(change.task) }),
+    };
   }
 
   lapse(lapses: readonly Lapse[]): Promise<string[]> {

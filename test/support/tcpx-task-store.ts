@@ -100,7 +100,7 @@ export class TcpxTaskStore implements TaskStore {
       epoch: (stored?.epoch ?? 0) + (write.sessionId ? 1 : 0),
     };
     this.tasks.set(write.id, task);
-    return { outcome: 'written', revision: task.revision, epoch: task.epoch };
+    return { outcome: 'written', revision: task.revision, epoch: task.epoch, status: task.status };
   }
 }
 

@@ -225,6 +225,23 @@ describe('connections without tasks count for nothing', () => {
     await crowd.pass(31_000);
     expect(node.liveness.protections()).toMatchObject([{ protection: { of: 20 } }]);
   });
+
+  it.each([
+    [
+      'who then told something more of them',
+      async (session: Session, id: string) => {
+        await node.register(session, id, 'finish');
+        await node.mention(session, id);
+      },
+    ],
+    ['by somebody else', (_session: Session, id: string) => node.setStatus(id, 'finish')],
+  ])('and neither do those whose tasks have all ended, %s', async (_how, end) => {
+    const crowd = await Crowd.of(162, 12);
+    for (const [i, session] of crowd.beating.entries()) await end(session, `task-${12 + i}`);
+    await crowd.pass(31_000);
+    expect(node.liveness.protections()).toMatchObject([{ protection: { lost: 12, of: 12 } }]);
+    expect(lapsed()).toEqual([]);
+  });
 });
 
 describe('a session counts once', () => {

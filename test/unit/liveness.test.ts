@@ -81,13 +81,34 @@ describe('a silent session', () => {
     for (let i = 0; i < 100; i++) {
       await node.register(session, `job-${i}`);
       await node.register(session, `job-${i}`, i % 2 ? 'finish' : 'shutdown');
+      await node.mention(session, `job-${i}`);
     }
+    await node.register(session, 'by-a-person');
+    await node.setStatus('by-a-person', 'finish');
     expect(held(session)).toEqual(['runs']);
     await node.register(session, 'job-0');
     expect(held(session)).toEqual(['runs', 'job-0']);
     await bench.pass(31_000);
     expect(lapsedTasks()).toEqual(['runs', 'job-0']);
     expect(bench.task('job-1')).toMatchObject({ status: 'finish', sessionId: null });
+  });
+
+  it('keeps a task that it claimed again while somebody was told to have ended it', async () => {
+    const session = await node.openWith('a');
+    await node.register(session, 'a', 'restart');
+    node.liveness.onEnded('a', 1);
+    expect(held(session)).toEqual(['a']);
+  });
+
+  it('still answers for a task that somebody ended and set running again', async () => {
+    const session = await node.openWith('a');
+    await node.setStatus('a', 'finish');
+    await node.setStatus('a', 'running');
+    await bench.passBeating(60_000, [session]);
+    expect(lapsedTasks()).toEqual([]);
+    session.close();
+    await bench.pass(61_000);
+    expect(lapsedTasks()).toEqual(['a']);
   });
 
   it('lapses with many others in few statements', async () => {

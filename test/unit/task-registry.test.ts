@@ -18,6 +18,7 @@ const SESSION = { id: '00000000-0000-4000-8000-000000000001', claimed: () => {},
 let store: MemoryTaskStore;
 let registry: TaskRegistry;
 let exceeded: string[];
+let ended: [string, number][];
 
 beforeEach(() => {
   const clock = new ManualClock();
@@ -25,9 +26,12 @@ beforeEach(() => {
   const limits = { maxBatch: 10, maxInFlight: 1, capacity: 10, deadlineMs: 1000 };
   const batcher = new WriteBatcher(store, clock, limits);
   exceeded = [];
+  ended = [];
   const quota = new TokenQuota(clock, { newTasksPerMinute: 5, onExceeded: (owner) => exceeded.push(owner) });
   const sealer = new TokenSealer(new Uint8Array(32));
-  registry = new TaskRegistry(store, batcher, { announce: () => {} }, sealer, store, quota);
+  registry = new TaskRegistry(store, batcher, { announce: () => {} }, sealer, store, quota, (...end) =>
+    ended.push(end),
+  );
 });
 
 describe('the quota of new ids', () => {
@@ -65,6 +69,29 @@ it('who has no session takes no claim: the death of the service that vouches for
   expect(await store.find('everything', 'a')).toMatchObject({ name: 'third', sessionId: SESSION.id, epoch: 1 });
   const lapse = { taskId: 'a', sessionId: SESSION.id, epoch: 1, cause: 'heartbeat_timeout', silentMs: 1 } as const;
   expect(await store.lapse([lapse])).toEqual(['a']);
+});
+
+it('a session is told by every write whether the task has ended, and others than sessions are listened to as well', async () => {
+  const told: unknown[] = [];
+  const claimant = {
+    id: SESSION.id,
+    claimed: (...claim: unknown[]) => told.push(['claimed', ...claim]),
+    concluded: (...claim: unknown[]) => told.push(['concluded', ...claim]),
+  };
+  await registry.register(SERVICE, 'a', {}, { claimant });
+  await registry.update(SERVICE, 'a', { status: 'finish' }, { claimant });
+  await registry.update(SERVICE, 'a', { stop_time: '2026-01-01' }, { claimant });
+  await registry.update(SERVICE, 'a', { status: 'restart' }, { claimant });
+  await registry.update(SERVICE, 'a', { name: 'new' }, { claimant });
+  await registry.update(PERSON, 'a', { name: 'newer' });
+  expect(told).toEqual([
+    ['claimed', 'a', 1],
+    ...[2, 3].map((epoch) => ['concluded', 'a', epoch]),
+    ...[4, 5].map((epoch) => ['claimed', 'a', epoch]),
+  ]);
+  expect(ended).toEqual([]);
+  await registry.update(PERSON, 'a', { status: 'shutdown' });
+  expect(ended).toEqual([['a', 5]]);
 });
 
 describe('an update of a task that the caller may not see', () => {

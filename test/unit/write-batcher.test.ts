@@ -37,7 +37,7 @@ class HeldStore {
   }
 }
 
-const written: TaskWriteResult = { outcome: 'written', revision: 1, epoch: 1 };
+const written: TaskWriteResult = { outcome: 'written', revision: 1, epoch: 1, status: 'running' };
 const unavailable = new TaskDashError('STORAGE_UNAVAILABLE');
 const refused = new TaskDashError('STORAGE_REFUSED');
 const OPTIONS: WriteBatcherOptions = { maxBatch: 4, maxInFlight: 1, capacity: 10, deadlineMs: 5000 };
