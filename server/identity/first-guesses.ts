@@ -1,6 +1,6 @@
 /**
  * What is tried first and stands in no list of the West: numbers that sound like words, Chinese phrases and names, what
- * servers and their makers are called, the times of the year. Written for TaskDash, the likeliest of each kind first; a judge
+ * servers and their makers are called, the times of the year, and "password", "hello" and "love" in other languages. Written for TaskDash, the likeliest of each kind first; a judge
  * sees by itself what is made of them with digits, years, capitals and letters that look alike.
  *
  * server/identity and web/src/state have this file alike, since neither may import the other; a test compares them.
@@ -52,4 +52,15 @@ const TIMES = `
 spring summer autumn fall winter january february march april may june july august september october november december
 monday tuesday wednesday thursday friday saturday sunday weekend holiday christmas newyear easter`;
 
-export const FIRST_GUESSES: string[] = [NUMBERS, SERVERS, TIMES, PHRASES].flatMap((words) => words.trim().split(/\s+/));
+const OTHER_LANGUAGES = `
+пароль привет любовь люблю админ администратор йцукен йцукенг фывапролд солнышко россия москва спартак
+наташа марина андрей максим сергей александр дмитрий
+密码 口令 管理员 你好 我爱你 我的密码 测试 开发 中国 北京 上海 任务
+パスワード こんにちは ありがとう あいしてる さくら 管理者 秘密 日本 비밀번호 암호 사랑해 관리자 안녕하세요 대한민국
+contraseña secreto hola teamo tequiero bienvenido senha bemvindo brasil motdepasse bonjour jetaime azerty bienvenue
+passwort kennwort geheim willkommen hallo schatz wachtwoord welkom lösenord hemligt adgangskode salasana haslo hasło
+heslo jelszó parola şifre sifre merhaba benvenuto κωδικός συνθηματικό סיסמה مرحبا matkhau katasandi`;
+
+export const FIRST_GUESSES: string[] = [NUMBERS, SERVERS, TIMES, OTHER_LANGUAGES, PHRASES].flatMap((words) =>
+  words.trim().split(/\s+/),
+);

@@ -40,6 +40,11 @@ const FIRST_AT_SERVERS = [
   ...['postgres', 'Postgres@2024', 'root1234', 'root@1234', 'admin@123', 'dashboard1', 'p0stgres!', 'Huawei12#$'],
   ...['Summer2024!', 'autumn-2025', 'P@ssw0rd2024!', 'correcthorsebatterystaple', 'correct horse battery staple'],
 ];
+const PUT_TOGETHER = [
+  ...['abcd1234!@#$', 'asdf1234!@#$', '1q2w3e4r!@#$', 'xyz20200101', '19900101abc', '19900101wang', 'admin19900101'],
+  ...['liwei19870101', 'wangfang0214', 'redis6379', 'redis:6379', 'mysql3306!', 'localhost:8080'],
+  ...['monkey!!!!monkey', 'dragon2020dragon', 'sunshine....sunshine'],
+];
 
 describe('a password', () => {
   it.each([
@@ -69,6 +74,33 @@ describe('a password', () => {
     expect(await weaknessOf(password)).toBe('common');
   });
 
+  it.each(PUT_TOGETHER)('%s is refused, whatever its pieces would be worth in an unknown order', async (password) => {
+    expect(['common', 'pattern']).toContain(await weaknessOf(password));
+  });
+
+  it.each(['127.0.0.1', '192.168.100.200', '10.0.0.1:8080', '172.16.0.0/12', '8080:8080', '6379-6379'])(
+    '%s is refused: an address, or ports',
+    async (password) => {
+      expect(await weaknessOf(password)).toBe('pattern');
+    },
+  );
+
+  it.each([
+    'ａｄｍｉｎ１２３',
+    'Ｐａｓｓｗｏｒｄ1',
+    'пароль123',
+    'привет2020',
+    '비밀번호123',
+    'contrasen\u0303a1',
+    'パスワード1234',
+  ])('%s is refused in whatever form and language', async (password) => {
+    expect(await weaknessOf(password)).toBe('common');
+  });
+
+  it('is refused with the name of its user in another form', async () => {
+    expect(await weaknessOf('ｓｕｎｘｉａｏｘｉａｏ99', 'sunxiaoxiao')).toBe('name');
+  });
+
   it.each([
     'correct horse battery',
     'x8Kq2mZp',
@@ -81,6 +113,21 @@ describe('a password', () => {
     'a?b!c#1$2%3',
     'hongshaorou san bei qingcha',
     'four seasons one umbrella',
+    'correct horse',
+    'kettle47raven',
+    'redwood77lantern',
+    'wet dog 1987 sofa',
+    'blue sky green tea',
+    'dampfschiff kaffee',
+    'ich mag kalten tee',
+    'три белых коня',
+    'mesa nube jirafa',
+    'sun moon star',
+    'purple-kettle-77',
+    'x7k-93p-q2w',
+    'mW4!tz9k',
+    'redis is not my cat',
+    'set by operator',
   ])('%s may be', async (password) => {
     expect(await weaknessOf(password)).toBeUndefined();
   });
@@ -103,6 +150,8 @@ describe('a password', () => {
       '密码密码密码密码',
       ...FIRST_IN_CHINA,
       ...FIRST_AT_SERVERS,
+      ...PUT_TOGETHER,
+      ...['127.0.0.1', '8080:8080', 'ａｄｍｉｎ１２３', 'пароль123', 'correct horse'],
       SLOW,
     ])
       expect(await judgePassword(password, 'sunxiaoxiao')).toEqual(await judge.judge(password, 'sunxiaoxiao'));
