@@ -183,6 +183,12 @@ export const ERROR_CATALOGUE = {
     message: 'The database did not answer in time.',
     hint: 'Try again; operators find the cause in the log and at /readyz.',
   },
+  STORAGE_LOCKED: {
+    kind: 'UNAVAILABLE',
+    errid: 1001,
+    message: 'Another transaction keeps the task locked in the database; nothing was written.',
+    hint: 'Try again later; operators find in the log who holds it.',
+  },
   STORAGE_REFUSED: {
     kind: 'INTERNAL',
     errid: 1001,

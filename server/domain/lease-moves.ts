@@ -23,7 +23,7 @@ export interface LeaseMovesOptions {
   readonly nodeId: string;
   readonly store: Pick<SessionStore, 'take'>;
   readonly engine: SessionEngine;
-  readonly takeover: Pick<Takeover, 'restore'>;
+  readonly takeover: Pick<Takeover, 'restore' | 'repair'>;
   readonly clock: Clock;
   readonly patience: Patience;
   /** How many leases may move at the same time: each takes a connection to the database. */
@@ -72,6 +72,7 @@ export class LeaseMoves {
     // Also where it was here: that may be the work of an attempt whose answer was lost.
     this.#taken.set(id, TOLD_IN_RENEWALS);
     const session = engine.reopen(moved, () => {});
+    if (moved.locked.length > 0) takeover.repair(session);
     await takeover.restore(session.id, moved.lapsed);
     return session;
   }

@@ -163,6 +163,8 @@ export interface MovedSession extends SessionRecord {
   readonly tasks: readonly HeldTask[];
   /** Tasks that the registry set to shutdown for this session's sake, and nobody claimed or changed since. */
   readonly lapsed: readonly TaskVersion[];
+  /** Of the tasks those that somebody keeps locked: their epochs are as they were, and a verdict on its way may shut them down. */
+  readonly locked: readonly string[];
 }
 
 /** How much is taken over at once: so many sessions, and so many tasks unless a single session has more. */

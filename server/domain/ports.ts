@@ -38,10 +38,20 @@ export interface TaskWrite {
   readonly returnsTask: boolean;
 }
 
-/** What became of one write; `status` is the stored one. `raced`: nothing yet, because another was at it at the same moment; write it in a new batch. */
+/**
+ * What became of one write; `status` is the stored one. `raced`: nothing yet, because another was at it at the same moment;
+ * write it in a new batch. `locked`: nothing either, because a transaction of somebody else keeps the task locked, perhaps for
+ * long.
+ */
 export type TaskWriteResult =
   | { outcome: 'written'; revision: number; epoch: number; status: string; task?: Task }
-  | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' | 'late' };
+  | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' | 'late' | 'locked' };
+
+/** What became of some verdicts: the tasks that are shut down now, and those that somebody keeps locked; the others are void. */
+export interface LapseResult {
+  readonly lapsed: readonly string[];
+  readonly locked: readonly string[];
+}
 
 /** How long after it was sent a verdict may still be stored; whoever was not answered knows after that what became of it. */
 export const LAPSES_WITHIN_MS = 5_000;
@@ -130,13 +140,15 @@ export interface TaskStore {
    * `withinMs`: what the database comes to later than so long from now, by its own clock, is not written but `late`, so that
    * a batch that was given up overwrites nothing that was written since. Whatever the answer, or without any, nothing is
    * written after that.
+   *
+   * A locked task holds up no other for longer than a moment. Throws STORAGE_LOCKED where it cannot be told which it is: as when
+   * somebody has inserted it without committing. Then this run has written nothing, and smaller batches find it.
    */
   writeBatch(writes: readonly TaskWrite[], batch?: BatchId, withinMs?: number): Promise<TaskWriteResult[]>;
   /**
-   * Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown; returns the ids it changed.
-   * What the database comes to later than LAPSES_WITHIN_MS stays as it is, whatever the answer, or without any.
+   * Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown, and the task is not locked. What the database comes to later than LAPSES_WITHIN_MS stays as it is, whatever the answer, or without any.
    */
-  lapse(lapses: readonly Lapse[]): Promise<string[]>;
+  lapse(lapses: readonly Lapse[]): Promise<LapseResult>;
   /**
    * Whether the history no longer has what this store was last told it had written: a failover to a standby that lacks it, or
    * a restore. Said once of each loss.

@@ -136,6 +136,7 @@ export class SessionEngine implements SessionKeeper {
       onWithdrawn: (session) => this.#withdraw(session, this.#recheckMs),
       onUnknown: (session) => (session.isDoubtful = true),
       onCarriedOut: (session, given, changed) => this.#onCarriedOut(session, given, changed),
+      onPartlyCarriedOut: (session, given, changed) => this.#onPartlyCarriedOut(session, given, changed),
     });
   }
 
@@ -183,8 +184,8 @@ export class SessionEngine implements SessionKeeper {
     const session = this.#sessions.get(moved.id) ?? this.#fromRecord(moved);
     const isConnected = session.door === 'tcp' && (session.state === 'open' || session.state === 'condemned');
     if (!isConnected) this.#becomeOrphan(session);
-    // Its server had judged it, at least in part.
-    if (moved.lapsed.length > 0) session.isDoubtful = true;
+    // Its server had judged it, at least in part, or may have.
+    if (moved.lapsed.length > 0 || moved.locked.length > 0) session.isDoubtful = true;
     this.#holdAll(session, moved.tasks);
     if (session.state !== 'orphan') return session;
     // One whose tasks others have by now had come back before it was taken over.
@@ -521,9 +522,20 @@ export class SessionEngine implements SessionKeeper {
     this.#wheel.put(session, this.nowMs() + recheckMs);
   }
 
-  #onCarriedOut(session: LiveSession, given: readonly Lapse[], changed: ReadonlySet<string>): void {
+  #countLapsed(session: LiveSession, given: readonly Lapse[], changed: ReadonlySet<string>): number {
     const lapsed = given.filter(({ taskId }) => changed.has(taskId)).length;
     if (lapsed > 0) this.hooks.onLapsed(session.cause, lapsed);
+    return lapsed;
+  }
+
+  /** Should the session be heard before its verdict is whole, it gets these tasks back. */
+  #onPartlyCarriedOut(session: LiveSession, given: readonly Lapse[], changed: ReadonlySet<string>): void {
+    if (this.#countLapsed(session, given, changed) > 0) session.isDoubtful = true;
+    if (session.state === 'condemned') for (const { taskId, epoch } of given) this.release(session, taskId, epoch);
+  }
+
+  #onCarriedOut(session: LiveSession, given: readonly Lapse[], changed: ReadonlySet<string>): void {
+    this.#countLapsed(session, given, changed);
     if (session.state !== 'condemned') return;
     const { stateBefore } = session;
     if (isProtectable(session)) {

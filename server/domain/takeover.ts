@@ -14,7 +14,9 @@
  *           claimed again where that was undone, and sessions on record that are over are judged. Who has not been heard may
  *           have gone elsewhere; what somebody has claimed in the history that is, is theirs.
  *
- * Whatever moves raises the epochs of its tasks, so that verdicts of where it came from are void.
+ * Whatever moves raises the epochs of its tasks, so that verdicts of where it came from are void. The epoch of a task that
+ * somebody keeps locked stays as it is: a session does not wait for that. Whether such a verdict was stored is looked for
+ * until none can be on its way any more.
  */
 import type { Clock } from './clock.js';
 import type { ClaimedTask, MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
@@ -154,6 +156,7 @@ export class Takeover {
   #takeBack(moved: MovedSession): void {
     const session = this.options.engine.get(moved.id);
     for (const { taskId, epoch } of moved.tasks) session?.claimed(taskId, epoch);
+    if (moved.locked.length > 0) this.#doubt(moved.id);
   }
 
   async #repair(): Promise<void> {

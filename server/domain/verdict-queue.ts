@@ -4,8 +4,13 @@
  * A verdict is tried until the database has taken it, with back-off while it is away, and withdrawn when the node may
  * not judge any more. What a session lapses is read anew at each attempt, so that a task which somebody else has claimed
  * meanwhile drops out, and a session that was heard again leaves. A session waits here at most
- * once, so the queue is never longer than the node has sessions. When the database refuses a batch, its sessions are
- * tried one by one, so that one bad verdict does not hold up the others.
+ * once, so the queue is never longer than the node has sessions.
+ *
+ *   new ──batches──► carried out
+ *    ├─ the batch was refused ──► one by one, so that one bad verdict does not hold up the others
+ *    └─ somebody keeps some of its tasks locked: the others are shut down ──► the session is tried again with its like
+ *
+ * The three lines have batches and back-off of their own, so that nobody waits for another line.
  */
 import type { Clock } from './clock.js';
 import { delay } from './clock.js';
@@ -37,15 +42,26 @@ export interface VerdictHooks<T> {
   onUnknown(session: T): void;
   /** The database has taken the session's lapses: those asked for, and the ids that changed. */
   onCarriedOut(session: T, lapses: readonly Lapse[], changed: ReadonlySet<string>): void;
+  /** The same of all but the locked tasks; the session stays. */
+  onPartlyCarriedOut(session: T, lapses: readonly Lapse[], changed: ReadonlySet<string>): void;
+}
+
+/** Sessions that are tried one batch after the other. */
+class Line<T> {
+  /** In the order of their verdicts. */
+  sessions: T[] = [];
+  isRunning = false;
+  run: Promise<void> = Promise.resolve();
+
+  constructor(readonly maxLapses: number) {}
 }
 
 export class VerdictQueue<T extends Condemned> {
-  /** In the order of their verdicts. */
-  #waiting: T[] = [];
-  /** Part of a batch that the database refused: tried one by one when nothing else waits. */
-  #apart: T[] = [];
-  #running = false;
-  #run: Promise<void> = Promise.resolve();
+  readonly #new = new Line<T>(MAX_LAPSES);
+  /** Each is alone: one session is always taken. */
+  readonly #refused = new Line<T>(0);
+  readonly #locked = new Line<T>(MAX_LAPSES);
+  readonly #lines = [this.#new, this.#refused, this.#locked];
   readonly #stop = new AbortController();
 
   constructor(
@@ -57,86 +73,92 @@ export class VerdictQueue<T extends Condemned> {
 
   /** Sessions whose verdict is not carried out yet. */
   get size(): number {
-    return this.#waiting.length + this.#apart.length;
+    return this.#lines.reduce((sum, { sessions }) => sum + sessions.length, 0);
   }
 
   /** Has the verdicts on sessions carried out; no session may wait here already. */
   submit(sessions: readonly T[]): void {
-    for (const session of sessions) this.#waiting.push(session);
-    if (!this.#running && this.size > 0) this.#run = this.#carryOut();
+    this.#put(this.#new, sessions);
   }
 
-  /** Begins no more attempts; resolves when the one under way is over. */
+  /** Begins no more attempts; resolves when those under way are over. */
   async stop(): Promise<void> {
     this.#stop.abort();
-    await this.#run;
+    await Promise.all(this.#lines.map(({ run }) => run));
   }
 
-  async #carryOut(): Promise<void> {
-    this.#running = true;
-    for (let retryMs = RETRY_FIRST_MS; this.#tidy() > 0 && !this.#stop.signal.aborted;) {
-      const done = this.#waiting.length > 0 ? await this.#carryOutBatch() : await this.#carryOutOne();
-      if (done) retryMs = RETRY_FIRST_MS;
+  #put(line: Line<T>, sessions: readonly T[]): void {
+    for (const session of sessions) line.sessions.push(session);
+    if (!line.isRunning && line.sessions.length > 0) line.run = this.#carryOut(line);
+  }
+
+  async #carryOut(line: Line<T>): Promise<void> {
+    line.isRunning = true;
+    for (let retryMs = RETRY_FIRST_MS; this.#tidy(line) > 0 && !this.#stop.signal.aborted;) {
+      if (await this.#carryOutBatch(line)) retryMs = RETRY_FIRST_MS;
       else {
         await delay(this.clock, retryMs, this.#stop.signal);
         retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
       }
     }
-    this.#running = false;
+    line.isRunning = false;
   }
 
   /** Takes out what is not to be carried out any more; returns how many verdicts are left. */
-  #tidy(): number {
+  #tidy(line: Line<T>): number {
     if (this.hooks.isReady()) {
-      this.#waiting = this.#waiting.filter((session) => this.hooks.stands(session));
-      this.#apart = this.#apart.filter((session) => this.hooks.stands(session));
-      return this.size;
+      line.sessions = line.sessions.filter((session) => this.hooks.stands(session));
+      return line.sessions.length;
     }
-    const withdrawn = [...this.#waiting, ...this.#apart];
-    this.#waiting = [];
-    this.#apart = [];
-    for (const session of withdrawn) this.hooks.onWithdrawn(session);
+    for (const session of line.sessions.splice(0)) this.hooks.onWithdrawn(session);
     return 0;
   }
 
-  async #carryOutBatch(): Promise<boolean> {
+  /** False when the line had better wait before it goes on. */
+  async #carryOutBatch(line: Line<T>): Promise<boolean> {
     let tasks = 0;
-    const tooMany = this.#waiting.findIndex((session) => (tasks += session.tasks.size) > MAX_LAPSES);
-    const batch = this.#waiting.slice(0, tooMany < 0 ? this.#waiting.length : Math.max(1, tooMany));
-    const failure = await this.#attempt(batch);
-    if (failure?.code === 'STORAGE_UNAVAILABLE') return false;
-    this.#waiting.splice(0, batch.length);
-    if (failure) this.#apart.push(...batch);
-    return !failure;
+    const tooMany = line.sessions.findIndex((session) => (tasks += session.tasks.size) > line.maxLapses);
+    const batch = line.sessions.slice(0, tooMany < 0 ? line.sessions.length : Math.max(1, tooMany));
+    const left = await this.#attempt(batch);
+    if (left === 'unknown') return false;
+    line.sessions.splice(0, batch.length);
+    const next = left === 'refused' ? this.#refused : this.#locked;
+    const again = left === 'refused' ? batch : left;
+    this.#put(next, again);
+    return next !== line || again.length === 0;
   }
 
-  async #carryOutOne(): Promise<boolean> {
-    const session = this.#apart.shift() as T;
-    const failure = await this.#attempt([session]);
-    if (failure) this.#apart.push(session);
-    return !failure;
-  }
-
-  async #attempt(batch: readonly T[]): Promise<TaskDashError | undefined> {
+  /** Returns the sessions that have locked tasks. */
+  async #attempt(batch: readonly T[]): Promise<readonly T[] | 'unknown' | 'refused'> {
     const perSession = batch.map((session) => session.lapses());
-    let changed: Set<string>;
+    let result: { changed: Set<string>; locked: Set<string> };
     try {
-      changed = await this.#lapse(perSession.flat());
+      result = await this.#lapse(perSession.flat());
     } catch (thrown) {
       this.log.warn({ err: thrown, sessions: batch.length }, 'shutdowns could not be stored yet, they are tried again');
-      const error = TaskDashError.from(thrown);
-      if (error.code === 'STORAGE_UNAVAILABLE') batch.forEach((session) => this.hooks.onUnknown(session));
-      return error;
+      if (TaskDashError.from(thrown).code !== 'STORAGE_UNAVAILABLE') return 'refused';
+      batch.forEach((session) => this.hooks.onUnknown(session));
+      return 'unknown';
     }
-    batch.forEach((session, index) => this.hooks.onCarriedOut(session, perSession[index] ?? [], changed));
-    return undefined;
+    const { changed, locked } = result;
+    return batch.filter((session, index) => {
+      const lapses = perSession[index] ?? [];
+      const decided = lapses.filter(({ taskId }) => !locked.has(taskId));
+      const isWhole = decided.length === lapses.length;
+      if (isWhole) this.hooks.onCarriedOut(session, decided, changed);
+      else this.hooks.onPartlyCarriedOut(session, decided, changed);
+      return !isWhole;
+    });
   }
 
-  async #lapse(lapses: readonly Lapse[]): Promise<Set<string>> {
+  async #lapse(lapses: readonly Lapse[]) {
     const changed = new Set<string>();
+    const locked = new Set<string>();
     for (let start = 0; start < lapses.length; start += MAX_LAPSES) {
-      for (const id of await this.store.lapse(lapses.slice(start, start + MAX_LAPSES))) changed.add(id);
+      const part = await this.store.lapse(lapses.slice(start, start + MAX_LAPSES));
+      for (const id of part.lapsed) changed.add(id);
+      for (const id of part.locked) locked.add(id);
     }
-    return changed;
+    return { changed, locked };
   }
 }

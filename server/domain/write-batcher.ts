@@ -24,6 +24,9 @@
  *   resume on `whenRoom` and `whenRoomFor`; they leave some room to doors that cannot.
  * - A batch that is refused when it is first sent is split until the write that the database refuses is alone; the others
  *   are not harmed.
+ * - A write whose task somebody else keeps locked goes apart: the locked ones have a lane of their own, in which they are tried
+ *   until their deadlines, and whoever writes such a task next comes there at once. So they hold up nobody but each other. One
+ *   that may be written by an earlier run of its batch stays with it.
  */
 import { BatchLane, type BatchId } from './batch-id.js';
 import type { Clock, Timer } from './clock.js';
@@ -63,6 +66,21 @@ interface Waiting {
   answered: boolean;
 }
 
+/** Writes that are the first of their ids, and a lane for each batch of them that may be in flight. */
+interface Line {
+  readonly ready: ReadyWrites<Waiting>;
+  /** The batches of a lane follow each other. */
+  readonly freeLanes: BatchLane[];
+}
+
+/** A batch on its way. */
+interface Run {
+  readonly line: Line;
+  readonly lane: BatchLane;
+  /** Those of it that were not written because their tasks are locked. */
+  readonly locked: Set<Waiting>;
+}
+
 /** Writes that are sent together, and their identity. */
 interface Attempt {
   readonly batch: readonly Waiting[];
@@ -81,17 +99,22 @@ const SHARE_OF_THE_PATIENT = 3 / 4;
 const MAX_BATCH_LENGTH = 131_072;
 const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 500;
+/** Between two batches of locked tasks, for each of which the store has its own patience. */
+const LOCKED_PAUSE_MS = 20;
+/** With less time left a locked write is not tried again, so that its answer is certain: it was not written. */
+const LOCKED_LAST_TRY_MS = 700;
+/** Ids that are remembered as locked. One too many costs its next writer a little time, and so does one that is not any more. */
+const MAX_LOCKED_IDS = 10_000;
 
 export class WriteBatcher {
-  /** Writes that are the first of their ids. */
-  readonly #ready = new ReadyWrites<Waiting>();
+  readonly #line: Line;
+  /** Of those whose tasks were locked when they were last tried. */
+  readonly #apart: Line = { ready: new ReadyWrites(), freeLanes: [new BatchLane()] };
+  readonly #lockedIds = new Set<string>();
   /** For each id with a write that is ready or in flight, those behind it; mostly there are none. */
   readonly #behind = new Map<string, Waiting[] | undefined>();
   /** Writes that are not answered yet, in the order of their deadlines. */
   readonly #open = new Set<Waiting>();
-  #inFlight = 0;
-  /** One for each batch in flight, so that the batches of a lane follow each other. */
-  readonly #freeLanes: BatchLane[];
   #starting = false;
   #stopping = false;
   #expiry: Timer | undefined;
@@ -105,7 +128,8 @@ export class WriteBatcher {
     private readonly options: WriteBatcherOptions,
     private readonly onBatch: (report: BatchReport) => void = () => {},
   ) {
-    this.#freeLanes = Array.from({ length: options.maxInFlight }, () => new BatchLane());
+    const freeLanes = Array.from({ length: options.maxInFlight }, () => new BatchLane());
+    this.#line = { ready: new ReadyWrites(), freeLanes };
   }
 
   /** Writes waiting or in flight. */
@@ -142,7 +166,7 @@ export class WriteBatcher {
 
   /**
    * Writes one task and resolves after the commit. Rejects with OVERLOADED (too much waits), STOPPING,
-   * STORAGE_UNAVAILABLE (deadline; the outcome is unknown) or STORAGE_REFUSED.
+   * STORAGE_UNAVAILABLE (deadline; the outcome is unknown), STORAGE_LOCKED or STORAGE_REFUSED.
    */
   submit(write: TaskWrite): Promise<TaskWriteResult> {
     if (this.#stopping) return Promise.reject(new TaskDashError('STOPPING'));
@@ -158,7 +182,7 @@ export class WriteBatcher {
       else if (this.#behind.has(write.id)) this.#behind.set(write.id, [waiting]);
       else {
         this.#behind.set(write.id, undefined);
-        this.#ready.add(waiting);
+        this.#enter(waiting);
         this.#startSoon();
       }
     });
@@ -173,9 +197,15 @@ export class WriteBatcher {
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
+  /** Has a write sent that is the first of its id. */
+  #enter(waiting: Waiting): void {
+    const { ready } = this.#lockedIds.has(waiting.write.id) ? this.#apart : this.#line;
+    ready.add(waiting);
+  }
+
   /** Callers of this turn of the event loop share a batch. */
   #startSoon(): void {
-    if (this.#starting || this.#inFlight === this.options.maxInFlight) return;
+    if (this.#starting) return;
     this.#starting = true;
     queueMicrotask(() => {
       this.#starting = false;
@@ -184,21 +214,35 @@ export class WriteBatcher {
   }
 
   #start(): void {
-    const { maxInFlight, maxBatch: writes, maxBatchLength: length = MAX_BATCH_LENGTH } = this.options;
-    while (this.#inFlight < maxInFlight && this.#ready.size > 0) void this.#run(this.#ready.take({ writes, length }));
+    const { maxBatch: writes, maxBatchLength: length = MAX_BATCH_LENGTH } = this.options;
+    for (const line of [this.#line, this.#apart]) {
+      for (let lane; line.ready.size > 0 && (lane = line.freeLanes.pop());)
+        void this.#run(line.ready.take({ writes, length }), { line, lane, locked: new Set() });
+    }
   }
 
-  async #run(batch: Waiting[]): Promise<void> {
-    this.#inFlight++;
+  async #run(batch: Waiting[], run: Run): Promise<void> {
     this.#armExpiry();
     const open = this.#stillOpen(batch);
-    const lane = this.#freeLanes.pop() ?? new BatchLane();
-    if (open.length > 0) await this.#writeUntilSettled(open, lane);
-    this.#freeLanes.push(lane);
-    this.#inFlight--;
-    for (const { write } of batch) this.#advance(write.id);
+    if (open.length > 0) await this.#writeUntilSettled(open, run);
+    for (const waiting of run.locked) this.#setApart(waiting);
+    if (run.line === this.#apart && run.locked.size > 0) await delay(this.clock, LOCKED_PAUSE_MS);
+    run.line.freeLanes.push(run.lane);
+    for (const waiting of batch) {
+      if (waiting.answered) this.#advance(waiting.write.id);
+      else this.#enter(waiting);
+    }
     if (this.#open.size === 0) this.#disarmExpiry();
     this.#start();
+  }
+
+  /** Has a locked write tried again apart, and with it what comes for the same task, until one finds it free. */
+  #setApart(waiting: Waiting): void {
+    this.#lockedIds.add(waiting.write.id);
+    const [eldest] = this.#lockedIds;
+    if (this.#lockedIds.size > MAX_LOCKED_IDS && eldest !== undefined) this.#lockedIds.delete(eldest);
+    if (waiting.deadlineAtMs - this.clock.monotonicMs() < LOCKED_LAST_TRY_MS)
+      this.#fail(waiting, new TaskDashError('STORAGE_LOCKED', { retryAfterMs: 1000 }));
   }
 
   /** The write of an id that was the first is done with: the next one has its turn. */
@@ -206,7 +250,7 @@ export class WriteBatcher {
     const behind = this.#behind.get(id);
     let next = behind?.shift();
     while (next?.answered) next = behind?.shift();
-    if (next) this.#ready.add(next);
+    if (next) this.#enter(next);
     else this.#behind.delete(id);
     const waiters = this.#roomWaitersById.get(id);
     if (!waiters || !this.hasRoomFor(id)) return;
@@ -214,11 +258,11 @@ export class WriteBatcher {
     this.#wake(waiters);
   }
 
-  async #writeUntilSettled(batch: Waiting[], lane: BatchLane): Promise<void> {
-    let attempts: Attempt[] = [{ batch, id: lane.next(), isRepeat: false }];
+  async #writeUntilSettled(batch: Waiting[], run: Run): Promise<void> {
+    let attempts: Attempt[] = [{ batch, id: run.lane.next(), isRepeat: false }];
     for (let retryMs = RETRY_FIRST_MS; ; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
       const again: Attempt[] = [];
-      for (const attempt of attempts) again.push(...(await this.#attempt(attempt, lane)));
+      for (const attempt of attempts) again.push(...(await this.#attempt(attempt, run)));
       if (again.length === 0) return;
       await delay(this.clock, retryMs);
       attempts = again.map((attempt) => ({ ...attempt, batch: this.#stillOpen(attempt.batch) })).filter(hasWrites);
@@ -231,16 +275,23 @@ export class WriteBatcher {
   }
 
   /** Sends a batch once; returns what has to be sent again, and as which batch. */
-  async #attempt(attempt: Attempt, lane: BatchLane): Promise<Attempt[]> {
+  async #attempt(attempt: Attempt, run: Run): Promise<Attempt[]> {
     const { batch, id } = attempt;
     const startedMs = this.clock.monotonicMs();
     const outcome = await this.#write(batch, id, startedMs);
     const failed = outcome instanceof TaskDashError;
     this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
-    if (failed) return this.#handleFailure(attempt, outcome, lane);
+    if (failed) return this.#handleFailure(attempt, outcome, run);
     const isFenced = !attempt.isRepeat || outcome.some((result) => result.outcome === 'written');
-    const undecided = batch.filter((waiting, i) => !this.#settle(waiting, isFenced ? outcome[i] : knownOf(outcome[i])));
-    return undecided.length === 0 ? [] : [{ batch: undecided, id: lane.next(), isRepeat: false }];
+    const isLocked = (_: Waiting, i: number) => outcome[i]?.outcome === 'locked';
+    const locked = batch.filter(isLocked);
+    const undecided = batch.filter(
+      (waiting, i) => !isLocked(waiting, i) && !this.#settle(waiting, isFenced ? outcome[i] : knownOf(outcome[i])),
+    );
+    if (isFenced) for (const waiting of locked) run.locked.add(waiting);
+    const again: Attempt[] = [{ batch: undecided, id: run.lane.next(), isRepeat: false }];
+    if (!isFenced) again.push({ batch: locked, id, isRepeat: true });
+    return again.filter(hasWrites);
   }
 
   #write(batch: readonly Waiting[], id: BatchId, nowMs: number): Promise<TaskWriteResult[] | TaskDashError> {
@@ -249,10 +300,17 @@ export class WriteBatcher {
     return this.store.writeBatch(writes, id, withinMs).catch((thrown) => TaskDashError.from(thrown));
   }
 
-  /** Sends all again as the same batch while nothing is known of it; else finds the refused write by halving. */
-  async #handleFailure(attempt: Attempt, error: TaskDashError, lane: BatchLane): Promise<Attempt[]> {
+  /**
+   * Sends all again as the same batch while nothing is known of it; else finds the refused write by halving. One that is locked
+   * is looked for apart, where nobody waits for that.
+   */
+  async #handleFailure(attempt: Attempt, error: TaskDashError, run: Run): Promise<Attempt[]> {
     const { batch } = attempt;
     if (error.code === 'STORAGE_UNAVAILABLE' || attempt.isRepeat) return [{ ...attempt, isRepeat: true }];
+    if (error.code === 'STORAGE_LOCKED' && (batch.length === 1 || run.line !== this.#apart)) {
+      for (const waiting of batch) run.locked.add(waiting);
+      return [];
+    }
     if (batch.length === 1) {
       for (const waiting of batch) this.#fail(waiting, error);
       return [];
@@ -261,7 +319,7 @@ export class WriteBatcher {
     const halves = [batch.slice(0, middle), batch.slice(middle)];
     const again: Attempt[] = [];
     for (const half of halves)
-      again.push(...(await this.#attempt({ batch: half, id: lane.next(), isRepeat: false }, lane)));
+      again.push(...(await this.#attempt({ batch: half, id: run.lane.next(), isRepeat: false }, run)));
     return again;
   }
 
@@ -276,6 +334,7 @@ export class WriteBatcher {
       return true;
     }
     if (result.outcome === 'raced' || result.outcome === 'late') return false;
+    this.#lockedIds.delete(waiting.write.id);
     if (this.#close(waiting)) waiting.resolve(result);
     return true;
   }

@@ -1,5 +1,6 @@
 /** The statements of session-store.ts. */
 import type { Statement } from './postgres.js';
+import { BE_IMPATIENT, lock, type AtLocked } from './locked-rows.js';
 import { RECORD } from './session-rows.js';
 
 /** A task that has not ended. Of one that has, a session keeps nothing but its name, until it ends itself. */
@@ -28,12 +29,15 @@ SELECT ${RECORD} FROM moved`;
  * Changes tasks of the sessions $2 if they still are as they should be. $1 their ids as JSON, sorted: LATERAL with a locking
  * clause locks them in this order and finds each by its primary key, however many there are (see task-write-statements.ts).
  */
-function changeTasks(condition: string, change: string): string {
+function changeTasks(condition: string, change: string, atLocked: AtLocked): string {
   return `
-WITH locked AS MATERIALIZED (
-  SELECT t.id FROM json_array_elements_text($1::json) AS i (id)
+WITH patience AS MATERIALIZED (
+  SELECT ${BE_IMPATIENT}
+), locked AS MATERIALIZED (
+  SELECT t.id FROM patience CROSS JOIN json_array_elements_text($1::json) AS i (id)
   CROSS JOIN LATERAL (
-    SELECT id FROM task WHERE task.id = i.id AND task.session_id = ANY ($2::uuid[]) AND ${condition} FOR NO KEY UPDATE
+    SELECT id FROM task WHERE task.id = i.id AND task.session_id = ANY ($2::uuid[]) AND ${condition}
+    ${lock(atLocked)}
   ) AS t
 )
 UPDATE task t SET ${change} FROM locked l WHERE t.id = l.id RETURNING t.id, t.session_id, t.epoch`;
@@ -76,7 +80,7 @@ ORDER BY session_id LIMIT $3`,
 
 export const RELEASE: Statement = {
   name: 'session_release',
-  text: changeTasks(`NOT ${RUNS}`, 'session_id = NULL'),
+  text: changeTasks(`NOT ${RUNS}`, 'session_id = NULL', 'passes'),
 };
 
 /**
@@ -167,7 +171,19 @@ export const RUNNING_TASKS: Statement = {
 
 export const RAISE: Statement = {
   name: 'session_raise',
-  text: changeTasks(RUNS, 'epoch = t.epoch + 1'),
+  text: changeTasks(RUNS, 'epoch = t.epoch + 1', 'passes'),
+};
+
+/** The same of tasks that were locked a moment ago. */
+export const RAISE_LATER: Statement = {
+  name: 'session_raise_later',
+  text: changeTasks(RUNS, 'epoch = t.epoch + 1', 'waits'),
+};
+
+/** $1 ids of tasks, $2 sessions. */
+export const STILL_RUNNING: Statement = {
+  name: 'session_still_running',
+  text: `SELECT id, session_id, epoch FROM task WHERE id = ANY ($1::text[]) AND session_id = ANY ($2::uuid[]) AND ${RUNS}`,
 };
 
 export const SETTLE: Statement = {

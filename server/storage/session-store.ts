@@ -26,6 +26,7 @@ import {
   type Whereabouts,
 } from '../domain/liveness-ports.js';
 import type { TaskMark } from '../domain/task.js';
+import type { LockedRows } from './locked-rows.js';
 import type { Postgres, RunStatement, Statement } from './postgres.js';
 import { moveSessions, takeLease } from './session-moves.js';
 import { heldTaskOf, recordOf, versionsOf, type SessionRow, type TaskRow, type VersionsRow } from './session-rows.js';
@@ -42,6 +43,7 @@ const MAX_STRAYS = 1000;
 export class PostgresSessionStore implements SessionStore {
   constructor(
     private readonly postgres: Postgres,
+    private readonly lockedRows: LockedRows,
     private readonly partSize = PART_SIZE,
   ) {}
 
@@ -69,13 +71,17 @@ export class PostgresSessionStore implements SessionStore {
     return rows.map((row) => ({ ...heldTaskOf(row), sessionId: row.session_id }));
   }
 
-  /** Tasks that have ended keep the name of their session until it ends too. */
+  /**
+   * Tasks that have ended keep the name of their session until it ends too; and one that somebody keeps locked until nothing is
+   * left of the node that opened the session.
+   */
   async #releaseEnded(nodeId: string, ids: readonly string[]): Promise<void> {
-    for (let found = this.partSize; found === this.partSize;) {
+    for (let mayBeMore = true; mayBeMore;) {
       const rows = await this.postgres.rows<{ id: string }>(sql.ENDED_TASKS, [nodeId, ids, this.partSize]);
-      found = rows.length;
       const tasks = rows.map(({ id }) => id).sort(compareTexts);
-      if (found > 0) await this.postgres.rows(sql.RELEASE, [JSON.stringify(tasks), ids]);
+      if (tasks.length === 0) return;
+      const released = await this.postgres.rows(sql.RELEASE, [JSON.stringify(tasks), ids]);
+      mayBeMore = tasks.length === this.partSize && released.length > 0;
     }
   }
 
@@ -91,7 +97,13 @@ export class PostgresSessionStore implements SessionStore {
   }
 
   #move(picking: Statement, values: readonly unknown[]): Promise<MovedSession[]> {
-    return this.postgres.transaction((rows) => moveSessions(rows, picking, values, this.partSize));
+    return this.#moved(this.postgres.transaction((rows) => moveSessions(rows, picking, values, this.partSize)));
+  }
+
+  async #moved(moving: Promise<MovedSession[]>): Promise<MovedSession[]> {
+    const moved = await moving;
+    this.lockedRows.tell(moved.flatMap(({ locked }) => locked));
+    return moved;
   }
 
   async unsettle(): Promise<void> {
@@ -104,7 +116,7 @@ export class PostgresSessionStore implements SessionStore {
 
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
     const work = (rows: RunStatement) => takeLease(rows, [nodeId, id, owner], this.partSize);
-    return this.postgres.transaction(work, TAKE_LOCK_TIMEOUT_MS);
+    return this.#moved(this.postgres.transaction(work, TAKE_LOCK_TIMEOUT_MS));
   }
 
   async holderOf(id: string, owner: string): Promise<LeaseHolder | undefined> {

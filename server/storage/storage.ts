@@ -5,6 +5,7 @@ import type { Log, StorageHealth } from '../domain/ports.js';
 import { AddressQuestionChannel } from './address-question-channel.js';
 import { ChangeListener } from './change-listener.js';
 import { LeaseBeatChannel } from './lease-beat-channel.js';
+import { LockedRows } from './locked-rows.js';
 import { NotificationListener } from './notification-listener.js';
 import { connect, createDataSource, type DataSourceSettings } from './data-source.js';
 import { PostgresIdentityStore } from './identity-store.js';
@@ -100,9 +101,10 @@ async function openStores(
   const hints = new ChangeListener(postgres, notifications, systemClock, connection.log);
   const beats = new LeaseBeatChannel(postgres, notifications, systemClock, connection.log);
   const questions = new AddressQuestionChannel(postgres, notifications, systemClock, connection.log);
+  const lockedRows = new LockedRows(postgres, connection.log, () => systemClock.monotonicMs());
   notifications.start();
   return {
-    tasks: new PostgresTaskStore(postgres, { clock, nodeId, unicodeCollation }),
+    tasks: new PostgresTaskStore(postgres, lockedRows, { clock, nodeId, unicodeCollation }),
     feed,
     hints,
     beats,
@@ -111,7 +113,7 @@ async function openStores(
     settings,
     identity: new PostgresIdentityStore(postgres),
     nodes: new PostgresNodeStore(new Postgres(leases, connection.log)),
-    sessions: new PostgresSessionStore(postgres),
+    sessions: new PostgresSessionStore(postgres, lockedRows),
     dataSource,
     postgres,
     schemaVersion: dataSource.migrations.at(-1)?.name ?? '',

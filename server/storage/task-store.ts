@@ -4,6 +4,7 @@ import type { BatchId } from '../domain/batch-id.js';
 import type { Clock } from '../domain/clock.js';
 import type { Lapse, TaskFilter, TaskPageQuery, TaskStore, TaskWrite } from '../domain/ports.js';
 import type { Task } from '../domain/task.js';
+import type { LockedRows } from './locked-rows.js';
 import type { Postgres } from './postgres.js';
 import { TaskQueries } from './task-queries.js';
 import { TaskWrites } from './task-writes.js';
@@ -22,8 +23,8 @@ export class PostgresTaskStore implements TaskStore {
   readonly #writes: TaskWrites;
   readonly #queries: TaskQueries;
 
-  constructor(postgres: Postgres, settings: TaskStoreSettings) {
-    this.#writes = new TaskWrites(postgres, settings.clock, settings.nodeId);
+  constructor(postgres: Postgres, lockedRows: LockedRows, settings: TaskStoreSettings) {
+    this.#writes = new TaskWrites(postgres, lockedRows, settings.clock, settings.nodeId);
     this.#queries = new TaskQueries(postgres, settings.unicodeCollation);
   }
 

@@ -22,10 +22,15 @@
  *   closed, or, when the first is under way, fails by the index and is run again. Then RECALL answers from the events.
  *   A batch without events changed nothing and leaves no fence: its second run may find what the first did not. Whoever
  *   sends one again takes its refusals for no answer (write-batcher.ts).
+ * - A row may be locked for as long as somebody forgets a transaction. A statement waits a moment for each, which is enough
+ *   for other servers, and fails; then its twin, which passes over what is locked and answers so, writes the others. It is
+ *   one statement, and told apart by its name, so that the ordinary batch pays nothing. A row that somebody has inserted and
+ *   not committed cannot be seen: both fail by it.
  * - `ordered` (ordered-events.ts) comes after everything that can wait, and before the numbers of the events.
  */
 import { LAPSE_CAUSES } from '../domain/task.js';
 import { countChange } from './flapping.js';
+import { BE_IMPATIENT, lock, type AtLocked } from './locked-rows.js';
 import { orderedCte } from './ordered-events.js';
 import type { Statement } from './postgres.js';
 import { FEED_COLUMNS, RECORD_COLUMNS, TASK_COLUMNS, TASK_ONLY_COLUMNS } from './task-rows.js';
@@ -46,10 +51,12 @@ const IS_LATE = `COALESCE(clock_timestamp() > $6::timestamptz, false)`;
  * $1 writes as JSON, sorted by id; $2 node; $3 now, or null; $4 lane and $5 number of the batch; $6 when it is too late, or
  * null. A registration that is not answered was too late, or one of known ids only.
  */
-function writing(answer: string): string {
+function writing(answer: string, atLocked: AtLocked): string {
+  const nothing = answer.replace(/\w+/g, 'NULL');
   return `
 WITH fence AS MATERIALIZED (
-  SELECT NOT EXISTS (SELECT FROM task_event WHERE lane = $4::bigint AND batch = $5::bigint AND leads) AS is_open
+  SELECT NOT EXISTS (SELECT FROM task_event WHERE lane = $4::bigint AND batch = $5::bigint AND leads) AS is_open,
+    ${BE_IMPATIENT}
 ), input AS MATERIALIZED (
   SELECT i.* FROM fence CROSS JOIN json_to_recordset($1::json) AS i (n int, id text, registers bool, only_known bool, name text, url text, user_id text,
     group_id text, description text, status text, start_time text, stop_time text, started_at timestamptz,
@@ -65,13 +72,16 @@ WITH fence AS MATERIALIZED (
       GREATEST(0, round(extract(epoch FROM n.at - COALESCE(t.silent_since, t.status_changed_at)) * 1000))
     END::bigint AS gap_ms
   FROM input i
-  CROSS JOIN LATERAL (SELECT * FROM task WHERE task.id = i.id FOR NO KEY UPDATE) AS t
+  CROSS JOIN LATERAL (SELECT * FROM task WHERE task.id = i.id ${lock(atLocked)}) AS t
   CROSS JOIN LATERAL (
     SELECT CASE WHEN t.id IS NOT NULL THEN ${NOW} END AS at, CASE WHEN t.id IS NOT NULL THEN ${IS_LATE} END AS is_late
   ) AS n
   CROSS JOIN LATERAL (
     SELECT i.session_id IS NOT NULL AND t.status_before <> '' AND t.cause IN (${LAPSES}) AS restores
   ) AS r
+), locked AS MATERIALIZED (
+  SELECT i.n, i.id FROM input i CROSS JOIN LATERAL (SELECT FROM task WHERE task.id = i.id LIMIT 1) AS t
+  WHERE ${atLocked === 'passes'} AND i.id NOT IN (SELECT id FROM existing)
 ), changed AS (
   UPDATE task t SET
     name = COALESCE(e.name, t.name), url = COALESCE(e.url, t.url),
@@ -104,7 +114,8 @@ WITH fence AS MATERIALIZED (
     n.at AS created_at, i.session_id, NULL::timestamptz AS unconfirmed_since, COALESCE(i.claims, false)::int::bigint AS epoch, 1::bigint AS revision,
     n.at AS updated_at, i.started_at, i.stopped_at, i.n, i.actor
   FROM input i CROSS JOIN (SELECT ${NOW} AS at) AS n
-  WHERE i.registers AND i.only_known IS NOT TRUE AND i.id NOT IN (SELECT id FROM existing) AND NOT ${IS_LATE}
+  WHERE i.registers AND i.only_known IS NOT TRUE AND i.id NOT IN (SELECT id FROM existing)
+    AND i.id NOT IN (SELECT id FROM locked) AND NOT ${IS_LATE}
 ), inserted AS (
   INSERT INTO task (${WRITTEN.join(', ')}) SELECT ${WRITTEN.join(', ')} FROM fresh RETURNING 1
 ), ${orderedCte('(SELECT count(*) FROM changed) + (SELECT count(*) FROM inserted)')}, events AS (
@@ -120,15 +131,21 @@ WITH fence AS MATERIALIZED (
 )
 SELECT n, 'written' AS outcome, ${answer} FROM changed
 UNION ALL SELECT n, 'written', ${answer} FROM fresh
-UNION ALL SELECT n, outcome, ${answer.replace(/\w+/g, 'NULL')} FROM existing WHERE outcome <> 'written'
-UNION ALL SELECT -1, 'repeated', ${answer.replace(/\w+/g, 'NULL')} FROM fence WHERE NOT is_open`;
+UNION ALL SELECT n, outcome, ${nothing} FROM existing WHERE outcome <> 'written'
+UNION ALL SELECT n, 'locked', ${nothing} FROM locked
+UNION ALL SELECT -1, 'repeated', ${nothing} FROM fence WHERE NOT is_open`;
 }
 
 /** Answers with the versions and what the status is now. */
-export const WRITE: Statement = { name: 'task_write', text: writing('revision, epoch, status') };
+export const WRITE: Statement = { name: 'task_write', text: writing('revision, epoch, status', 'waits') };
+export const WRITE_FREE: Statement = { name: 'task_write_free', text: writing('revision, epoch, status', 'passes') };
 
 /** Answers with the whole records. */
-export const WRITE_AND_RETURN: Statement = { name: 'task_write_and_return', text: writing(TASK_COLUMNS) };
+export const WRITE_AND_RETURN: Statement = { name: 'task_write_and_return', text: writing(TASK_COLUMNS, 'waits') };
+export const WRITE_FREE_AND_RETURN: Statement = {
+  name: 'task_write_free_and_return',
+  text: writing(TASK_COLUMNS, 'passes'),
+};
 
 /** $1 lane, $2 number of a batch, $3 how many writes it had: the events that it wrote, which follow each other. */
 export const RECALL: Statement = {
@@ -148,24 +165,28 @@ SELECT count(*)::int AS lost FROM unnest($1::bigint[], $2::bigint[]) AS written 
 WHERE NOT EXISTS (SELECT FROM task_event e WHERE e.lane = written.lane AND e.batch = written.batch AND e.leads)`,
 };
 
+/** Whether the verdict i still holds for a task. */
+const HOLDS = `task.id = i.task_id
+      AND (task.epoch = i.epoch AND task.session_id = i.session_id
+        OR task.epoch < i.epoch AND task.updated_at <= ${NOW} - i.silent_ms * interval '1 ms')
+      AND status NOT IN ('finish', 'shutdown')`;
+
 /**
  * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own; $5 its only number; $6 when it is too late. Epochs only grow: a task with an earlier
  * one than the verdict's is in a history from which a failover has taken the claim. Nobody else vouches for it, unless it was
  * written after the session was last heard: then somebody has claimed it in the history that is.
  */
-export const LAPSE: Statement = {
-  name: 'task_lapse',
-  text: `
-WITH input AS MATERIALIZED (
-  SELECT * FROM json_to_recordset($1::json)
+function lapsing(atLocked: AtLocked): string {
+  return `
+WITH patience AS MATERIALIZED (
+  SELECT ${BE_IMPATIENT}
+), input AS MATERIALIZED (
+  SELECT i.* FROM patience CROSS JOIN json_to_recordset($1::json)
     AS i (task_id text, session_id uuid, epoch bigint, cause text, silent_ms bigint)
 ), verdict AS MATERIALIZED (
   SELECT i.*, t.status AS old_status, n.at FROM input i
   CROSS JOIN LATERAL (
-    SELECT status FROM task WHERE task.id = i.task_id
-      AND (task.epoch = i.epoch AND task.session_id = i.session_id
-        OR task.epoch < i.epoch AND task.updated_at <= ${NOW} - i.silent_ms * interval '1 ms')
-      AND status NOT IN ('finish', 'shutdown') FOR NO KEY UPDATE
+    SELECT status FROM task WHERE ${HOLDS} ${lock(atLocked)}
   ) AS t
   CROSS JOIN LATERAL (
     SELECT CASE WHEN t.status IS NOT NULL THEN ${NOW} END AS at, CASE WHEN t.status IS NOT NULL THEN ${IS_LATE} END AS is_late
@@ -183,5 +204,11 @@ WITH input AS MATERIALIZED (
   SELECT id, 'lapsed', old_status, cause, 'server', $2::text, updated_at, silent_ms, NULL, NULL,
     $4::bigint, $5::bigint, row_number() OVER () = 1, ${RECORD} FROM ordered CROSS JOIN lapsed
 )
-SELECT id FROM lapsed`,
-};
+SELECT id, false AS is_locked FROM lapsed
+UNION ALL
+SELECT i.task_id, true FROM input i CROSS JOIN LATERAL (SELECT FROM task WHERE ${HOLDS} LIMIT 1) AS t
+WHERE ${atLocked === 'passes'} AND i.task_id NOT IN (SELECT task_id FROM verdict)`;
+}
+
+export const LAPSE: Statement = { name: 'task_lapse', text: lapsing('waits') };
+export const LAPSE_FREE: Statement = { name: 'task_lapse_free', text: lapsing('passes') };

@@ -2,13 +2,29 @@
 import { singleBatch, type BatchId } from '../domain/batch-id.js';
 import type { Clock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
-import { LAPSES_WITHIN_MS, type Lapse, type TaskWrite, type TaskWriteResult } from '../domain/ports.js';
+import {
+  LAPSES_WITHIN_MS,
+  type Lapse,
+  type LapseResult,
+  type TaskWrite,
+  type TaskWriteResult,
+} from '../domain/ports.js';
 import { parseInstant } from '../domain/reported-time.js';
 import { DatabaseClock } from './database-clock.js';
+import { isLocked, type LockedRows } from './locked-rows.js';
 import { codeOf } from './postgres-errors.js';
-import type { Postgres } from './postgres.js';
+import type { Postgres, Statement } from './postgres.js';
 import { feedEventOf, taskOf, type FeedRow, type TaskRow } from './task-rows.js';
-import { LAPSE, LOST, RECALL, WRITE, WRITE_AND_RETURN } from './task-write-statements.js';
+import {
+  LAPSE,
+  LAPSE_FREE,
+  LOST,
+  RECALL,
+  WRITE,
+  WRITE_AND_RETURN,
+  WRITE_FREE,
+  WRITE_FREE_AND_RETURN,
+} from './task-write-statements.js';
 import { compareTexts } from './text-order.js';
 
 /** How often a batch is run again because another, or itself, inserted one of its ids meanwhile. */
@@ -22,7 +38,7 @@ const WITNESSES = 4;
 type AnswerRow =
   | ({ readonly n: number; readonly outcome: 'written' } & Pick<TaskRow, 'revision' | 'epoch' | 'status'> &
       Partial<TaskRow>)
-  | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'late' | 'repeated' };
+  | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'late' | 'locked' | 'repeated' };
 
 export class TaskWrites {
   readonly #databaseClock: DatabaseClock;
@@ -31,6 +47,7 @@ export class TaskWrites {
 
   constructor(
     private readonly postgres: Postgres,
+    private readonly lockedRows: LockedRows,
     /** Stands in for the database's. */
     private readonly clock: Clock | undefined,
     private readonly nodeId: string,
@@ -46,19 +63,22 @@ export class TaskWrites {
   ): Promise<TaskWriteResult[]> {
     if (writes.length === 0) return [];
     const lateFrom = withinMs === undefined ? undefined : await this.#databaseClock.inMs(withinMs);
-    const statement = writes.some((write) => write.returnsTask) ? WRITE_AND_RETURN : WRITE;
+    const returnsTasks = writes.some((write) => write.returnsTask);
+    const [statement, free] = returnsTasks ? [WRITE_AND_RETURN, WRITE_FREE_AND_RETURN] : [WRITE, WRITE_FREE];
     const input = JSON.stringify(writes.map(inputOf).sort(byId));
     for (let retries = 0; ; retries++) {
       try {
         const values = [input, this.nodeId, this.clock?.now(), batch.lane, batch.number, lateFrom];
-        const rows = await this.postgres.rows<AnswerRow>(statement, values);
+        const rows = await this.#rows<AnswerRow>(statement, free, values);
         if (rows[0]?.outcome === 'repeated') return await this.#recall(writes, batch);
         if (rows.some(({ outcome }) => outcome === 'written')) this.#witness(batch);
         const results = resultsOf(writes, rows);
         // Where there was time left, the database's clock is not what it was taken for.
         if (results.some(({ outcome }) => outcome === 'late')) this.#databaseClock.forget();
+        this.lockedRows.tell(writes.filter((_, index) => results[index]?.outcome === 'locked').map(({ id }) => id));
         return results;
       } catch (error) {
+        if (isLocked(error)) throw new TaskDashError('STORAGE_LOCKED', { cause: error, retryAfterMs: 1000 });
         if (!isRace(error)) {
           // The next connection may lead to another database, with another clock.
           this.#databaseClock.forget();
@@ -85,8 +105,8 @@ export class TaskWrites {
   }
 
   /** See TaskStore.lapse. */
-  async lapse(lapses: readonly Lapse[]): Promise<string[]> {
-    if (lapses.length === 0) return [];
+  async lapse(lapses: readonly Lapse[]): Promise<LapseResult> {
+    if (lapses.length === 0) return { lapsed: [], locked: [] };
     const input = lapses
       .map(({ taskId, sessionId, epoch, cause, silentMs }) => ({
         id: taskId,
@@ -100,9 +120,22 @@ export class TaskWrites {
     const batch = singleBatch();
     const lateFrom = await this.#databaseClock.inMs(LAPSES_WITHIN_MS);
     const values = [JSON.stringify(input), this.nodeId, this.clock?.now(), batch.lane, batch.number, lateFrom];
-    const rows = await this.postgres.rows<{ id: string }>(LAPSE, values);
-    if (rows.length > 0) this.#witness(batch);
-    return rows.map((row) => row.id);
+    const rows = await this.#rows<{ id: string; is_locked: boolean }>(LAPSE, LAPSE_FREE, values);
+    const idsOf = (isLocked: boolean) => rows.filter((row) => row.is_locked === isLocked).map(({ id }) => id);
+    const [lapsed, locked] = [idsOf(false), idsOf(true)];
+    if (lapsed.length > 0) this.#witness(batch);
+    this.lockedRows.tell(locked);
+    return { lapsed, locked };
+  }
+
+  /** Runs a statement; where a row stays locked, the one instead that leaves such rows alone. */
+  async #rows<Row extends object>(statement: Statement, free: Statement, values: readonly unknown[]): Promise<Row[]> {
+    try {
+      return await this.postgres.rows<Row>(statement, values);
+    } catch (error) {
+      if (!isLocked(error)) throw error;
+      return this.postgres.rows<Row>(free, values);
+    }
   }
 
   /** See TaskStore.hasLostWrites. */

@@ -11,6 +11,7 @@ import type {
 import { createDataSource } from '../../server/storage/data-source.js';
 import { PostgresNodeStore } from '../../server/storage/node-store.js';
 import { Postgres } from '../../server/storage/postgres.js';
+import { LockedRows } from '../../server/storage/locked-rows.js';
 import { PostgresSessionStore } from '../../server/storage/session-store.js';
 import { createTestDatabase } from '../support/database.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -122,7 +123,7 @@ async function postgresBench(): Promise<Bench> {
   const query = <Row extends object>(text: string, values: unknown[] = []) => postgres.adHocRows<Row>(text, values);
   return {
     nodes: new PostgresNodeStore(postgres),
-    sessions: new PostgresSessionStore(postgres, PART_SIZE),
+    sessions: new PostgresSessionStore(postgres, new LockedRows(postgres, silentLog, () => 0), PART_SIZE),
     async putTask(id, sessionId, { group = 'mx', user = 'ssx', status = 'running' } = {}) {
       await query(
         `INSERT INTO task (id, name, url, user_id, group_id, description, status, start_time, stop_time, addr, cause,

@@ -91,7 +91,7 @@ async function take(bench: TaskStoreBench, step: Step): Promise<TaskWriteResult[
     const verdict = { cause: 'heartbeat_timeout' as const, silentMs: step.silentMs };
     return sessionId ? [{ taskId, sessionId, epoch: step.stale ? epoch - 1 : epoch, ...verdict }] : [];
   });
-  return (await bench.otherNode.lapse(lapses)).sort();
+  return [...(await bench.otherNode.lapse(lapses)).lapsed].sort();
 }
 
 /** Everything that a bench holds: the tasks, each task's history without the ids of the events, and the feed. */

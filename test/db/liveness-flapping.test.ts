@@ -81,7 +81,7 @@ it('shutdowns of the registry and restorations count', async () => {
   let epoch = await write('running');
   for (let times = 0; times < 2; times++) {
     const lapse = { taskId: 'a', sessionId: SESSION, epoch, cause: 'heartbeat_timeout', silentMs: 1 } as const;
-    expect(await storage.tasks.lapse([lapse])).toEqual(['a']);
+    expect(await storage.tasks.lapse([lapse])).toEqual({ lapsed: ['a'], locked: [] });
     epoch = await write(undefined, { kind: 'update', texts: {} });
   }
   expect(await flapping()).toEqual([]);

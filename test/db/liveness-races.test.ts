@@ -89,7 +89,7 @@ describe('a verdict that is under way', () => {
     const lapsing = storage.tasks.lapse([verdict]);
     await untilOneWaits();
     await client.query('COMMIT');
-    expect(await lapsing).toEqual([]);
+    expect(await lapsing).toEqual({ lapsed: [], locked: [] });
     expect(await stateOf('a')).toMatchObject({ status: 'running', epoch: '2' });
   });
 
@@ -100,7 +100,7 @@ describe('a verdict that is under way', () => {
     const lapsing = storage.tasks.lapse([verdict]);
     await untilOneWaits();
     await client.query('COMMIT');
-    expect(await lapsing).toEqual([]);
+    expect(await lapsing).toEqual({ lapsed: [], locked: [] });
     expect(await stateOf('a')).toMatchObject({ status: 'running' });
   });
 
@@ -112,7 +112,7 @@ describe('a verdict that is under way', () => {
     const lapsing = storage.tasks.lapse([verdict]);
     await untilOneWaits();
     await client.query('COMMIT');
-    expect(await lapsing).toEqual([]);
+    expect(await lapsing).toEqual({ lapsed: [], locked: [] });
     expect(await stateOf('a')).toMatchObject({ status: 'running', epoch: '2' });
   });
 
@@ -123,7 +123,7 @@ describe('a verdict that is under way', () => {
     const lapsing = storage.tasks.lapse([verdict]);
     await untilOneWaits();
     await client.query('COMMIT');
-    expect(await lapsing).toEqual(['a']);
+    expect(await lapsing).toEqual({ lapsed: ['a'], locked: [] });
     await storage.tasks.writeBatch([registration('a', {}, { sessionId: randomUUID() })]);
     const [event] = await storage.tasks.events('everything', 'a', undefined, 1);
     expect(event).toMatchObject({ kind: 'restored', cause: 'restored', fromStatus: 'shutdown', toStatus: 'running' });

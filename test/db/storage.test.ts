@@ -58,7 +58,7 @@ describe('the times of a history', () => {
     const { epoch } = (await storage.tasks.find('everything', 'clocks')) ?? { epoch: 0 };
     vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(1990, 0, 1) });
     const lapse = { taskId: 'clocks', sessionId: SESSION, epoch, cause: 'heartbeat_timeout', silentMs: 1000 } as const;
-    expect(await storage.tasks.lapse([lapse])).toEqual(['clocks']);
+    expect(await storage.tasks.lapse([lapse])).toEqual({ lapsed: ['clocks'], locked: [] });
     vi.useRealTimers();
     const task = await storage.tasks.find('everything', 'clocks');
     const events = (await storage.tasks.events('everything', 'clocks', undefined, 10)).reverse();

@@ -32,7 +32,7 @@ import {
   type UndoneClaim,
   type Whereabouts,
 } from '../../server/domain/liveness-ports.js';
-import type { Lapse, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
+import type { Lapse, LapseResult, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import { hasEnded, type TaskMark } from '../../server/domain/task.js';
 import { MemoryTaskDatabase, MemoryTaskStore, type StoredTask } from './memory-task-store.js';
 
@@ -143,12 +143,12 @@ export class MemoryTaskWrites {
     return this.connection.run(() => this.#store.hasLostWrites());
   }
 
-  lapse(lapses: readonly Lapse[]): Promise<string[]> {
+  lapse(lapses: readonly Lapse[]): Promise<LapseResult> {
     return this.connection.run(async (database) => {
-      const changed = await this.#store.lapse(lapses);
-      database.rowsWritten += changed.length;
-      database.lapsed.push(...lapses.filter(({ taskId }) => changed.includes(taskId)));
-      return changed;
+      const result = await this.#store.lapse(lapses);
+      database.rowsWritten += result.lapsed.length;
+      database.lapsed.push(...lapses.filter(({ taskId }) => result.lapsed.includes(taskId)));
+      return result;
     });
   }
 }
@@ -614,6 +614,7 @@ function asItStands(database: MemoryDatabase, session: MemorySession): MovedSess
     ...recordOf(database, session),
     tasks: runningTasksOf(database, session.record.id).map(({ id, epoch }) => ({ taskId: id, epoch })),
     lapsed: lapsedFor(database, session.record.id),
+    locked: [],
   };
 }
 

@@ -9,6 +9,7 @@ import type { Clock } from '../../server/domain/clock.js';
 import type {
   FeedEvent,
   Lapse,
+  LapseResult,
   StatusCount,
   TaskCounts,
   TaskFilter,
@@ -210,14 +211,14 @@ export class MemoryTaskStore implements TaskStore {
     };
   }
 
-  lapse(lapses: readonly Lapse[]): Promise<string[]> {
+  lapse(lapses: readonly Lapse[]): Promise<LapseResult> {
     const changed = lapses.filter((lapse) => {
       const before = this.database.tasks.get(lapse.taskId);
       const change = applyLapse(before, lapse, this.clock.now());
       if (change) this.database.commit(before, change, 'server', this.nodeId, (this.#latest = singleBatch().lane));
       return change;
     });
-    return Promise.resolve(changed.map((lapse) => lapse.taskId));
+    return Promise.resolve({ lapsed: changed.map(({ taskId }) => taskId), locked: [] });
   }
 
   hasLostWrites(): Promise<boolean> {

@@ -1,5 +1,5 @@
 import type { TaskDashError } from '../../server/domain/errors.js';
-import type { TaskStore, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
+import type { LapseResult, TaskStore, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import type { Task, TaskTexts } from '../../server/domain/task.js';
 
 const NO_TEXTS: TaskTexts = {
@@ -51,8 +51,8 @@ export class TcpxTaskStore implements TaskStore {
     return (await this.findMany(scope, [id]))[0];
   }
 
-  lapse(): Promise<string[]> {
-    return Promise.resolve([]);
+  lapse(): Promise<LapseResult> {
+    return Promise.resolve({ lapsed: [], locked: [] });
   }
 
   hasLostWrites(): Promise<boolean> {

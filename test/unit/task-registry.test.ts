@@ -68,7 +68,7 @@ it('who has no session takes no claim: the death of the service that vouches for
   await registry.update(PERSON, 'a', { name: 'third' });
   expect(await store.find('everything', 'a')).toMatchObject({ name: 'third', sessionId: SESSION.id, epoch: 1 });
   const lapse = { taskId: 'a', sessionId: SESSION.id, epoch: 1, cause: 'heartbeat_timeout', silentMs: 1 } as const;
-  expect(await store.lapse([lapse])).toEqual(['a']);
+  expect(await store.lapse([lapse])).toEqual({ lapsed: ['a'], locked: [] });
 });
 
 it('a session is told by every write whether the task has ended, and others than sessions are listened to as well', async () => {

@@ -1,0 +1,77 @@
+/**
+ * Tasks whose rows somebody keeps locked: a forgotten `psql`, a transaction that hangs, an operator's long UPDATE.
+ *
+ * Other servers lock rows too, for milliseconds. So a statement waits a moment for a row; then it fails, and is run again in
+ * a form that leaves alone what is locked. One such row is thereby the trouble of its own task, and of nobody else.
+ */
+import { TaskDashError } from '../domain/errors.js';
+import type { Log } from '../domain/ports.js';
+import { codeOf } from './postgres-errors.js';
+import type { Postgres, Statement } from './postgres.js';
+
+/** How long a statement waits for a row: many times what servers need for each other, and short for whoever waits with it. */
+export const LOCK_PATIENCE_MS = 300;
+
+const LOCK_NOT_AVAILABLE = '55P03';
+/** Tasks that a line of the log names. */
+const MAX_NAMED = 5;
+const PAUSE_MS = 60_000;
+
+/** Whether a statement failed because its patience with a row was over. Then it has done nothing. */
+export function isLocked(error: unknown): boolean {
+  return codeOf(error instanceof TaskDashError ? error.cause : error) === LOCK_NOT_AVAILABLE;
+}
+
+/** What a statement does about a row that another transaction has locked: waits for a moment, or leaves it alone. */
+export type AtLocked = 'waits' | 'passes';
+
+/** From its evaluation on, and to the end of the transaction, waits for locks are short. */
+export const BE_IMPATIENT = `set_config('lock_timeout', '${LOCK_PATIENCE_MS}ms', true)`;
+
+/** Locks the rows that a SELECT finds. */
+export function lock(atLocked: AtLocked): string {
+  return `FOR NO KEY UPDATE${atLocked === 'passes' ? ' SKIP LOCKED' : ''}`;
+}
+
+/** $1 ids of tasks. A row that one transaction alone has locked names it; of other users' sessions a role may see less. */
+const HOLDERS: Statement = {
+  name: 'task_lock_holders',
+  text: `
+SELECT DISTINCT a.pid, a.usename AS "user", a.application_name AS application, host(a.client_addr) AS address, a.state,
+  round(extract(epoch FROM now() - a.xact_start))::int AS "forS"
+FROM task t JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = t.xmax AND l.mode = 'ExclusiveLock' AND l.granted
+JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE t.id = ANY ($1::text[]) LIMIT ${MAX_NAMED}`,
+};
+
+/** Tells operators of locked rows, and of who holds them as far as that can be seen. */
+export class LockedRows {
+  #toldAtMs = -Infinity;
+
+  constructor(
+    private readonly postgres: Postgres,
+    private readonly log: Log,
+    private readonly monotonicMs: () => number,
+  ) {}
+
+  /** These tasks were left alone. Once a minute is enough. */
+  tell(taskIds: readonly string[]): void {
+    const nowMs = this.monotonicMs();
+    if (taskIds.length === 0 || nowMs - this.#toldAtMs < PAUSE_MS) return;
+    this.#toldAtMs = nowMs;
+    void this.#tell(taskIds);
+  }
+
+  async #tell(taskIds: readonly string[]): Promise<void> {
+    const named = taskIds.slice(0, MAX_NAMED);
+    const details = { tasks: named, count: taskIds.length };
+    const words =
+      'another transaction keeps tasks locked in the database; they cannot be changed until it ends, all others can. ' +
+      'End it, or its session: SELECT pg_terminate_backend(pid)';
+    try {
+      this.log.warn({ ...details, holders: await this.postgres.rows(HOLDERS, [named]) }, words);
+    } catch (error) {
+      this.log.warn({ ...details, err: error }, words);
+    }
+  }
+}
