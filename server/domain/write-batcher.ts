@@ -102,7 +102,7 @@ const RETRY_MAX_MS = 500;
 /** Between two batches of locked tasks, for each of which the store has its own patience. */
 const LOCKED_PAUSE_MS = 20;
 /** With less time left a locked write is not tried again, so that its answer is certain: it was not written. */
-const LOCKED_LAST_TRY_MS = 700;
+const LOCKED_LAST_TRY_MS = 1000;
 /** Ids that are remembered as locked. One too many costs its next writer a little time, and so does one that is not any more. */
 const MAX_LOCKED_IDS = 10_000;
 

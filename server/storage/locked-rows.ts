@@ -10,7 +10,9 @@ import { codeOf } from './postgres-errors.js';
 import type { Postgres, Statement } from './postgres.js';
 
 /** How long a statement waits for a row: many times what servers need for each other, and short for whoever waits with it. */
-export const LOCK_PATIENCE_MS = 300;
+const LOCK_PATIENCE_MS = 500;
+/** The same when it had been waited for in vain: what may be in the way then is a row that somebody has just inserted. */
+const SECOND_PATIENCE_MS = 100;
 
 const LOCK_NOT_AVAILABLE = '55P03';
 /** Tasks that a line of the log names. */
@@ -26,7 +28,9 @@ export function isLocked(error: unknown): boolean {
 export type AtLocked = 'waits' | 'passes';
 
 /** From its evaluation on, and to the end of the transaction, waits for locks are short. */
-export const BE_IMPATIENT = `set_config('lock_timeout', '${LOCK_PATIENCE_MS}ms', true)`;
+export function beImpatient(atLocked: AtLocked): string {
+  return `set_config('lock_timeout', '${atLocked === 'waits' ? LOCK_PATIENCE_MS : SECOND_PATIENCE_MS}ms', true)`;
+}
 
 /** Locks the rows that a SELECT finds. */
 export function lock(atLocked: AtLocked): string {

@@ -1,6 +1,6 @@
 /** The statements of session-store.ts. */
 import type { Statement } from './postgres.js';
-import { BE_IMPATIENT, lock, type AtLocked } from './locked-rows.js';
+import { beImpatient, lock, type AtLocked } from './locked-rows.js';
 import { RECORD } from './session-rows.js';
 
 /** A task that has not ended. Of one that has, a session keeps nothing but its name, until it ends itself. */
@@ -32,7 +32,7 @@ SELECT ${RECORD} FROM moved`;
 function changeTasks(condition: string, change: string, atLocked: AtLocked): string {
   return `
 WITH patience AS MATERIALIZED (
-  SELECT ${BE_IMPATIENT}
+  SELECT ${beImpatient(atLocked)}
 ), locked AS MATERIALIZED (
   SELECT t.id FROM patience CROSS JOIN json_array_elements_text($1::json) AS i (id)
   CROSS JOIN LATERAL (

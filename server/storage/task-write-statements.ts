@@ -30,7 +30,7 @@
  */
 import { LAPSE_CAUSES } from '../domain/task.js';
 import { countChange } from './flapping.js';
-import { BE_IMPATIENT, lock, type AtLocked } from './locked-rows.js';
+import { beImpatient, lock, type AtLocked } from './locked-rows.js';
 import { orderedCte } from './ordered-events.js';
 import type { Statement } from './postgres.js';
 import { FEED_COLUMNS, RECORD_COLUMNS, TASK_COLUMNS, TASK_ONLY_COLUMNS } from './task-rows.js';
@@ -56,7 +56,7 @@ function writing(answer: string, atLocked: AtLocked): string {
   return `
 WITH fence AS MATERIALIZED (
   SELECT NOT EXISTS (SELECT FROM task_event WHERE lane = $4::bigint AND batch = $5::bigint AND leads) AS is_open,
-    ${BE_IMPATIENT}
+    ${beImpatient(atLocked)}
 ), input AS MATERIALIZED (
   SELECT i.* FROM fence CROSS JOIN json_to_recordset($1::json) AS i (n int, id text, registers bool, only_known bool, name text, url text, user_id text,
     group_id text, description text, status text, start_time text, stop_time text, started_at timestamptz,
@@ -179,7 +179,7 @@ const HOLDS = `task.id = i.task_id
 function lapsing(atLocked: AtLocked): string {
   return `
 WITH patience AS MATERIALIZED (
-  SELECT ${BE_IMPATIENT}
+  SELECT ${beImpatient(atLocked)}
 ), input AS MATERIALIZED (
   SELECT i.* FROM patience CROSS JOIN json_to_recordset($1::json)
     AS i (task_id text, session_id uuid, epoch bigint, cause text, silent_ms bigint)

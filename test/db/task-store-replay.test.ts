@@ -160,7 +160,7 @@ describe('a batch that gets its locks after it was given up', () => {
       other.postgres.rows(LAPSE, [JSON.stringify([lapse]), 'node-b', undefined, '9', 1, lateFrom]);
     expect(await sent(new Date(Date.now() - LONG_MS))).toEqual([]);
     expect(await task('a')).toMatchObject({ status: 'running', revision: 1 });
-    expect(await sent(new Date(Date.now() + LONG_MS))).toEqual([{ id: 'a' }]);
+    expect(await sent(new Date(Date.now() + LONG_MS))).toEqual([{ id: 'a', is_locked: false }]);
   });
 
   it('is written while there is time, by the clock of the database', async () => {

@@ -41,7 +41,8 @@ async function writeAll(node: Storage, writes: readonly TaskWrite[]): Promise<Ta
   const results = await node.tasks.writeBatch(writes);
   for (const [index, result] of results.entries()) {
     const write = writes[index];
-    if (result.outcome === 'raced' && write) results.splice(index, 1, ...(await writeAll(node, [write])));
+    const isOpen = result.outcome === 'raced' || result.outcome === 'locked';
+    if (isOpen && write) results.splice(index, 1, ...(await writeAll(node, [write])));
   }
   return results;
 }
