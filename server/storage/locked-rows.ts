@@ -10,7 +10,7 @@ import { codeOf } from './postgres-errors.js';
 import type { Postgres, Statement } from './postgres.js';
 
 /** How long a statement waits for a row: many times what servers need for each other, and short for whoever waits with it. */
-const LOCK_PATIENCE_MS = 500;
+const LOCK_PATIENCE_MS = 400;
 /** The same when it had been waited for in vain: what may be in the way then is a row that somebody has just inserted. */
 const SECOND_PATIENCE_MS = 100;
 

@@ -135,7 +135,7 @@ describe('a batch that gets its locks after it was given up', () => {
     await other.postgres.transaction(async (rows) => {
       await rows({ name: 'test_hold', text: `UPDATE task SET status = 'finish' WHERE id = 'a'` }, []);
       waiting = node.tasks.writeBatch([late, update('b', { name: 'too late' })], new BatchLane().next(), 150);
-      await rows({ name: 'test_sleep', text: 'SELECT pg_sleep(0.3)' }, []);
+      await rows({ name: 'test_sleep', text: 'SELECT pg_sleep(0.2)' }, []);
     });
     expect(await waiting).toEqual([{ outcome: 'late' }, { outcome: 'late' }]);
     expect(await task('a')).toMatchObject({ status, revision: 1 });
@@ -147,7 +147,7 @@ describe('a batch that gets its locks after it was given up', () => {
     await other.postgres.transaction(async (rows) => {
       await rows(WRITE, [JSON.stringify([INSERTED]), 'node-b', undefined, '7', 1, undefined]);
       waiting = node.tasks.writeBatch([registration('a', { name: 'late' })], new BatchLane().next(), 150);
-      await rows({ name: 'test_sleep', text: 'SELECT pg_sleep(0.3)' }, []);
+      await rows({ name: 'test_sleep', text: 'SELECT pg_sleep(0.2)' }, []);
     });
     expect(await waiting).toEqual([{ outcome: 'late' }]);
     expect(await task('a')).toMatchObject({ name: 'other', revision: 1 });

@@ -414,3 +414,50 @@ it('one verdict that the database refuses does not hold up the others', async ()
   await bench.pass(6000);
   expect(lapsedTasks()).toHaveLength(3);
 });
+
+describe('a verdict on locked tasks', () => {
+  const keepLocked = (...ids: string[]) => {
+    const lapse = node.connection.tasks.lapse.bind(node.connection.tasks);
+    node.connection.tasks.lapse = async (lapses) => {
+      const { lapsed } = await lapse(lapses.filter(({ taskId }) => !ids.includes(taskId)));
+      return { lapsed, locked: lapses.map(({ taskId }) => taskId).filter((id) => ids.includes(id)) };
+    };
+    return () => (node.connection.tasks.lapse = lapse);
+  };
+
+  it('is carried out on all others, and on those when they are free', async () => {
+    node = await bench.startNode();
+    const free = keepLocked('locked');
+    for (const id of ['a', 'locked', 'b']) await node.openWith(id);
+    await node.register(await node.openWith('mate'), 'locked');
+    await bench.pass(30_300);
+    expect(lapsedTasks().sort()).toEqual(['a', 'b', 'mate']);
+    free();
+    await bench.pass(6000);
+    expect(lapsedTasks()).toHaveLength(4);
+    expect(bench.task('locked')).toMatchObject({ status: 'shutdown', cause: 'heartbeat_timeout' });
+  });
+
+  it('holds up no verdict that is reached while it is tried again', async () => {
+    node = await bench.startNode();
+    keepLocked('locked');
+    await node.openWith('locked');
+    await bench.pass(15_000);
+    await node.openWith('a');
+    await bench.pass(30_300);
+    expect(lapsedTasks()).toEqual(['a']);
+  });
+
+  it('gives back what was shut down when the session is heard before it is whole', async () => {
+    node = await bench.startNode();
+    keepLocked('locked');
+    const session = await node.openWith('a');
+    await node.register(session, 'locked');
+    await bench.pass(30_300);
+    expect(bench.task('a').status).toBe('shutdown');
+    await bench.passBeating(15_000, [session]);
+    expect(bench.task('a')).toMatchObject({ status: 'running', cause: 'restored', sessionId: session.id });
+    expect(bench.task('locked')).toMatchObject({ status: 'running', sessionId: session.id });
+    expect(node.expired).toEqual([]);
+  });
+});

@@ -505,3 +505,120 @@ describe('stopping', () => {
     expect([seen.outcome, isStopped]).toEqual(['STORAGE_UNAVAILABLE', true]);
   });
 });
+
+describe('a locked task', () => {
+  const locked: TaskWriteResult = { outcome: 'locked' };
+  const cannotTell = new TaskDashError('STORAGE_LOCKED');
+  const answer = async (index: number, results: TaskWriteResult[] | Error) => {
+    store.batches[index]?.answer(results);
+    await turns();
+  };
+  const advance = async (ms: number) => {
+    clock.advance(ms);
+    await turns();
+  };
+
+  it('goes apart, so that others are written while it is tried again', async () => {
+    const batcher = open();
+    const [a, b] = [submit(batcher, 'a'), submit(batcher, 'b')];
+    await turns();
+    await answer(0, [locked, written]);
+    expect([a, b]).toEqual([{}, { outcome: 'written' }]);
+    const c = submit(batcher, 'c');
+    await turns();
+    expect(store.ids).toEqual([['a', 'b'], ['a'], ['c']]);
+    await answer(2, [written]);
+    expect(c.outcome).toBe('written');
+    await answer(1, [locked]);
+    expect(store.ids).toHaveLength(3);
+    await advance(20);
+    expect(store.ids[3]).toEqual(['a']);
+    await answer(3, [written]);
+    expect(a.outcome).toBe('written');
+    expect(new Set(store.batches.map(({ batch }) => `${batch.lane}.${batch.number}`)).size).toBe(4);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('takes along what is written to it next, in order, and holds no other locked one up', async () => {
+    const batcher = open();
+    const seen = ['a', 'a', 'b'].map((id) => submit(batcher, id));
+    await turns();
+    await answer(0, [locked, locked]);
+    await answer(1, [locked, written]);
+    expect(seen).toEqual([{}, {}, { outcome: 'written' }]);
+    await advance(20);
+    await answer(2, [written]);
+    expect(seen[0]?.outcome).toBe('written');
+    expect(store.ids).toEqual([['a', 'b'], ['a', 'b'], ['a'], ['a']]);
+  });
+
+  it('is not tried again without time for a certain answer: nothing was written', async () => {
+    const batcher = open();
+    const seen = submit(batcher, 'a');
+    await turns();
+    await advance(4500);
+    await answer(0, [locked]);
+    expect(seen.outcome).toBe('STORAGE_LOCKED');
+    expect(batcher.pending).toBe(0);
+  });
+
+  it('is remembered: who writes it next comes apart at once, until it is found free', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    await turns();
+    await advance(4500);
+    await answer(0, [locked]);
+    submit(batcher, 'a');
+    submit(batcher, 'b');
+    await turns();
+    expect(store.ids).toEqual([['a'], ['b'], ['a']]);
+    await answer(2, [written]);
+    submit(batcher, 'a');
+    await answer(1, [written]);
+    expect(store.ids).toEqual([['a'], ['b'], ['a'], ['a']]);
+  });
+
+  it('of a batch that was sent before stays with it: the first run may be what has locked it', async () => {
+    submit(open(), 'a');
+    await turns();
+    await answer(0, unavailable);
+    await advance(20);
+    await answer(1, [locked]);
+    await advance(40);
+    expect(new Set(store.batches.map(({ batch }) => batch.number)).size).toBe(1);
+    expect(store.ids).toEqual([['a'], ['a'], ['a']]);
+  });
+
+  it('of a batch that was sent before goes apart when others of it were written, which keeps the first run out', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    submit(batcher, 'b');
+    await turns();
+    await answer(0, unavailable);
+    await advance(20);
+    await answer(1, [locked, written]);
+    submit(batcher, 'c');
+    await turns();
+    expect(store.ids.slice(2)).toEqual([['a'], ['c']]);
+    expect(new Set(store.batches.map(({ batch }) => `${batch.lane}.${batch.number}`)).size).toBe(3);
+  });
+
+  it('that the store cannot tell is found apart, while others are written', async () => {
+    const batcher = open();
+    const seen = ['a', 'hidden', 'c'].map((id) => submit(batcher, id));
+    await turns();
+    await answer(0, cannotTell);
+    submit(batcher, 'd');
+    await turns();
+    expect(store.ids).toEqual([['a', 'hidden', 'c'], ['a', 'hidden', 'c'], ['d']]);
+    await answer(1, cannotTell);
+    await answer(3, [written]);
+    await answer(4, cannotTell);
+    await answer(5, cannotTell);
+    await answer(6, [written]);
+    expect(store.ids.slice(3)).toEqual([['a'], ['hidden', 'c'], ['hidden'], ['c']]);
+    expect(seen).toEqual([{ outcome: 'written' }, {}, { outcome: 'written' }]);
+    await advance(20);
+    expect(store.ids[7]).toEqual(['hidden']);
+  });
+});
