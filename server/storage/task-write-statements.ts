@@ -23,9 +23,9 @@
  *   A batch without events changed nothing and leaves no fence: its second run may find what the first did not. Whoever
  *   sends one again takes its refusals for no answer (write-batcher.ts).
  * - A row may be locked for as long as somebody forgets a transaction. A statement waits a moment for each, which is enough
- *   for other servers, and fails; then its twin, which passes over what is locked and answers so, writes the others. It is
- *   one statement, and told apart by its name, so that the ordinary batch pays nothing. A row that somebody has inserted and
- *   not committed cannot be seen: both fail by it.
+ *   for other servers, and fails; then its twin, which passes over what is locked and answers so, writes the others, in the
+ *   name of the same batch: of both, one at most gets past the fence. An ordinary batch pays for that with no round trip. A
+ *   row that somebody has inserted and not committed cannot be seen: both fail by it.
  * - `ordered` (ordered-events.ts) comes after everything that can wait, and before the numbers of the events.
  */
 import { LAPSE_CAUSES } from '../domain/task.js';

@@ -81,6 +81,8 @@ export const en = {
   'failure.REQUEST_INVALID': ({ detail }: { detail: string }) => `The server did not accept that. ${detail}`,
   'failure.OVERLOADED': 'The server is busy. Try again in a moment.',
   'failure.STORAGE_UNAVAILABLE': 'The database does not answer. It will work again as soon as it is back.',
+  'failure.STORAGE_LOCKED':
+    'Something else keeps this task locked in the database. Nothing was changed; try again later.',
   'failure.STOPPING': 'The server is restarting. It will be back in a moment.',
   'failure.NOT_PROTECTING': 'The server holds nothing any more: it ended before this reached it.',
   'failure.unreachable': 'The server does not answer. Check your connection, or wait until it is back.',

@@ -17,6 +17,7 @@ export function failureWords(failure: Failure): string {
     case 'NOT_PROTECTING':
     case 'OVERLOADED':
     case 'STORAGE_UNAVAILABLE':
+    case 'STORAGE_LOCKED':
     case 'STOPPING':
       return t(`failure.${failure.reason}`);
     case 'LOGIN_THROTTLED':

@@ -76,6 +76,7 @@ export const zh: Messages = {
   'failure.REQUEST_INVALID': ({ detail }) => `服务器未接受该请求：${detail}`,
   'failure.OVERLOADED': '服务器繁忙，请稍后重试。',
   'failure.STORAGE_UNAVAILABLE': '数据库没有响应，恢复后即可继续使用。',
+  'failure.STORAGE_LOCKED': '该任务在数据库中被其他操作锁定，未作任何更改，请稍后重试。',
   'failure.STOPPING': '服务器正在重启，马上就好。',
   'failure.NOT_PROTECTING': '该服务器已不再保留任何连接：在操作到达之前，保护就已结束。',
   'failure.unreachable': '服务器没有响应。请检查网络连接，或等待其恢复。',
