@@ -34,6 +34,7 @@ import { delay } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type { TaskStore, TaskWrite, TaskWriteResult } from './ports.js';
 import { ReadyWrites } from './ready-writes.js';
+import { RoomWaiters } from './room-waiters.js';
 
 /** Settings of a batcher. */
 export interface WriteBatcherOptions {
@@ -118,8 +119,7 @@ export class WriteBatcher {
   #starting = false;
   #stopping = false;
   #expiry: Timer | undefined;
-  #roomWaiters: (() => void)[] = [];
-  readonly #roomWaitersById = new Map<string, (() => void)[]>();
+  readonly #room = new RoomWaiters();
   #idleWaiters: (() => void)[] = [];
 
   constructor(
@@ -145,7 +145,7 @@ export class WriteBatcher {
   /** Resolves when there is room again, or the batcher stops. */
   whenRoom(): Promise<void> {
     if (this.hasRoom || this.#stopping) return Promise.resolve();
-    return new Promise((resolve) => this.#roomWaiters.push(resolve));
+    return this.#room.wait();
   }
 
   /** Whether `submit` would take another write of this id. */
@@ -157,11 +157,7 @@ export class WriteBatcher {
   /** Resolves when there is room for this id again, or the batcher stops. */
   whenRoomFor(id: string): Promise<void> {
     if (this.hasRoomFor(id) || this.#stopping) return Promise.resolve();
-    return new Promise((resolve) => {
-      const waiters = this.#roomWaitersById.get(id);
-      if (waiters) waiters.push(resolve);
-      else this.#roomWaitersById.set(id, [resolve]);
-    });
+    return this.#room.waitFor(id);
   }
 
   /**
@@ -191,8 +187,7 @@ export class WriteBatcher {
   /** Takes no more writes, finishes those it has, and resolves; none waits beyond its own deadline. */
   stop(): Promise<void> {
     this.#stopping = true;
-    this.#wake(this.#roomWaiters);
-    for (const waiters of this.#roomWaitersById.values()) this.#wake(waiters);
+    this.#room.wakeAll();
     if (this.#open.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
@@ -252,10 +247,7 @@ export class WriteBatcher {
     while (next?.answered) next = behind?.shift();
     if (next) this.#enter(next);
     else this.#behind.delete(id);
-    const waiters = this.#roomWaitersById.get(id);
-    if (!waiters || !this.hasRoomFor(id)) return;
-    this.#roomWaitersById.delete(id);
-    this.#wake(waiters);
+    if (this.hasRoomFor(id)) this.#room.wakeFor(id);
   }
 
   async #writeUntilSettled(batch: Waiting[], run: Run): Promise<void> {
@@ -347,8 +339,8 @@ export class WriteBatcher {
     if (waiting.answered) return false;
     waiting.answered = true;
     this.#open.delete(waiting);
-    if (this.hasRoom) this.#wake(this.#roomWaiters);
-    if (this.#open.size === 0) this.#wake(this.#idleWaiters);
+    if (this.hasRoom) this.#room.wake();
+    if (this.#open.size === 0) for (const wake of this.#idleWaiters.splice(0)) wake();
     return true;
   }
 
@@ -374,10 +366,6 @@ export class WriteBatcher {
       if (waiting.deadlineAtMs > nowMs) return;
       this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
     }
-  }
-
-  #wake(waiters: (() => void)[]): void {
-    for (const wake of waiters.splice(0)) wake();
   }
 }
 
