@@ -400,7 +400,7 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
     });
 
     it('sets shutdown, keeps the status before, and takes the task from its session', async () => {
-      expect(await lapse('a')).toEqual(['a']);
+      expect(await lapse('a')).toEqual({ lapsed: ['a'], locked: [] });
       expect(await stored('a')).toMatchObject({
         status: 'shutdown',
         statusBefore: 'running',
@@ -428,27 +428,27 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
       ['an earlier epoch', { epoch: 0 }],
       ['an unknown task', { taskId: 'nobody' }],
     ])('that was decided for %s changes nothing', async (_what, changes) => {
-      expect(await lapse('a', changes)).toEqual([]);
+      expect(await lapse('a', changes)).toEqual({ lapsed: [], locked: [] });
       expect(await stored('a')).toMatchObject({ status: 'running', revision: 1 });
     });
 
     it.each([SESSION, OTHER_SESSION])(
       'that was decided for a later epoch (of %s) holds: the claim was lost with the end of a history',
       async (sessionId) => {
-        expect(await lapse('a', { epoch: 2, sessionId })).toEqual(['a']);
+        expect(await lapse('a', { epoch: 2, sessionId })).toEqual({ lapsed: ['a'], locked: [] });
         expect(await stored('a')).toMatchObject({ status: 'shutdown', statusBefore: 'running' });
       },
     );
 
     it('that was decided for a later epoch is void when somebody has claimed the task since the session was heard', async () => {
       const changes = { epoch: 5, sessionId: OTHER_SESSION };
-      expect(await lapse('a', { ...changes, silentMs: 90_000 })).toEqual([]);
-      expect(await lapse('a', { ...changes, silentMs: 59_000 })).toEqual(['a']);
+      expect(await lapse('a', { ...changes, silentMs: 90_000 })).toEqual({ lapsed: [], locked: [] });
+      expect(await lapse('a', { ...changes, silentMs: 59_000 })).toEqual({ lapsed: ['a'], locked: [] });
     });
 
     it.each(['finish', 'shutdown'])('leaves a task alone that reported %s', async (status) => {
       await write(update('a', { status }));
-      expect(await lapse('a')).toEqual([]);
+      expect(await lapse('a')).toEqual({ lapsed: [], locked: [] });
       expect(await stored('a')).toMatchObject({ status, sessionId: SESSION });
     });
 
@@ -468,7 +468,7 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
 
     it('happens once', async () => {
       await lapse('a');
-      expect(await lapse('a')).toEqual([]);
+      expect(await lapse('a')).toEqual({ lapsed: [], locked: [] });
     });
   });
 
