@@ -177,15 +177,12 @@ describe('a lease that another server is at', () => {
     return rows.map(({ pid }) => pid);
   };
 
-  it.each([
-    ['the lease itself', 'SELECT FROM session WHERE id = $1 FOR UPDATE'],
-    ['a task of it', 'SELECT FROM task WHERE session_id = $1 FOR UPDATE'],
-  ])('is waited for in the database for a moment only, and costs no connection: %s is locked', async (_what, lock) => {
+  it('is waited for in the database for a moment only, and costs no connection', async () => {
     const { sessionId } = await serverWithTask('a', 'grpc');
     const taker = randomUUID();
     const before = await connections();
     await client.query('BEGIN');
-    await client.query(lock, [sessionId]);
+    await client.query('SELECT FROM session WHERE id = $1 FOR UPDATE', [sessionId]);
     const startedAtMs = performance.now();
     const taking = storage.sessions.take(taker, sessionId, '');
     await expect(taking).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
@@ -193,6 +190,18 @@ describe('a lease that another server is at', () => {
     expect(performance.now() - startedAtMs).toBeLessThan(4000);
     await client.query('COMMIT');
     expect(await storage.sessions.take(taker, sessionId, '')).toMatchObject([{ tasks: [{ taskId: 'a', epoch: 2 }] }]);
+    expect(await connections()).toEqual(before);
+  });
+
+  it('is taken without a task that somebody has locked, which keeps its epoch and is told, and costs no connection', async () => {
+    const { sessionId } = await serverWithTask('a', 'grpc');
+    const before = await connections();
+    await client.query('BEGIN');
+    await client.query('SELECT FROM task WHERE session_id = $1 FOR UPDATE', [sessionId]);
+    expect(await storage.sessions.take(randomUUID(), sessionId, '')).toMatchObject([
+      { tasks: [{ taskId: 'a', epoch: 1 }], locked: ['a'] },
+    ]);
+    await client.query('COMMIT');
     expect(await connections()).toEqual(before);
   });
 
