@@ -242,10 +242,10 @@ describe('pipelined requests', () => {
   });
 
   it('to find share few queries', async () => {
-    const clients = await Promise.all(Array.from({ length: 64 }, () => rig.connect()));
+    const clients = await Promise.all(Array.from({ length: 32 }, () => rig.connect()));
     rig.store.pause('reads');
     const replies = clients.map((client) => client.pipeline(Array.from({ length: 16 }, () => findFrame('x'))));
-    await until('all finds wait', () => rig.reader.pending === 1024);
+    await until('all finds wait', () => rig.reader.pending === 512);
     rig.store.resume();
     await Promise.all(replies);
     expect(rig.store.reads.length).toBeLessThanOrEqual(5);

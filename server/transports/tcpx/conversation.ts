@@ -61,8 +61,8 @@ export interface ConversationLink extends TokenHolder {
   guard(work: () => void): void;
 }
 
-/** What the reply to a find is taken for until it is known: it may be as large as a record can be. */
-const LARGE_REPLY_BYTES = 64 * 1024;
+/** What the reply to a find is taken for until it is known: the longest record there is without escapes. */
+const LARGE_REPLY_BYTES = 30 * 1024;
 
 export class Conversation {
   readonly replies: ReplyQueue;
