@@ -5,7 +5,7 @@
  * turn for each connection that came before, and each of them lasts as long as a crowd has sent something. Hence:
  *
  * - A turn is short. When it has lasted too long, nothing more is read in it: all connections get in line, and some of the
- *   line go on in each of the next turns.
+ *   line go on in each of the next turns. Where there are no more than these, nothing is stopped.
  * - Accepting goes first, as it costs next to nothing. A new connection is in line before anything of it is read, and while
  *   each turn has accepted one, few of the line go on, and only now and then.
  * - In the line networks take turns: whoever comes alone is next, however many others somebody else has. While a network
@@ -88,7 +88,8 @@ export class ReadingTurns {
     const nowMs = this.clock.monotonicMs();
     this.#beganAtMs ??= nowMs;
     this.#count();
-    if (nowMs - this.#beganAtMs < TURN_MS) return;
+    // So few would all go on in the next turn: whatever takes long, it is not they.
+    if (nowMs - this.#beganAtMs < TURN_MS || this.#reading.size <= GO_ON) return;
     for (const each of this.#reading) this.#stop(each);
   }
 
