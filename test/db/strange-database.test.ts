@@ -20,8 +20,8 @@ async function newDatabase(): Promise<TestDatabase> {
   return database;
 }
 
-async function open(url: string, log: Log = silentLog): Promise<Storage> {
-  const storage = await openStorage({ url, nodeId: 'node-a', poolSize: 3, log, clock: systemClock });
+async function open(url: string, log: Log = silentLog, poolSize = 3): Promise<Storage> {
+  const storage = await openStorage({ url, nodeId: 'node-a', poolSize, log, clock: systemClock });
   undo.push(() => storage.close());
   return storage;
 }
@@ -81,7 +81,8 @@ describe('a database that lets nobody in for a moment', () => {
 describe('a table that is not there for a moment', () => {
   it('refuses no record, and costs the connection that missed it', async () => {
     const database = await newDatabase();
-    const storage = await open(database.url);
+    // One connection, so that there is no other one to ask.
+    const storage = await open(database.url, silentLog, 1);
     const pid = async () => (await storage.postgres.adHocRows('SELECT pg_backend_pid() AS pid', []))[0];
     const before = await pid();
     await run(database.url, 'ALTER TABLE task RENAME TO elsewhere');
