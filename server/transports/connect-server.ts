@@ -101,6 +101,7 @@ export class HttpServer {
   readonly #server: Server;
   readonly #page: PageHandler;
   readonly #isProxy: (address: string) => boolean;
+  readonly #publicOrigins: readonly string[];
   #answersFor: HostCheck = () => false;
   /** For callers whose credentials have been judged. */
   readonly #rpc: Handler;
@@ -118,6 +119,7 @@ export class HttpServer {
   constructor(private readonly options: HttpServerOptions) {
     this.#page = createPageHandler(options.pageFolder);
     this.#isProxy = options.trustedProxies?.length ? allowOnly(options.trustedProxies) : () => false;
+    this.#publicOrigins = originsIn(options.publicUrls ?? []);
     this.#connections = new HttpConnections(this.#isProxy);
     this.#metrics = new Kept(options.metrics, options.clock);
     const { maxMessageBytes } = options.limits;
@@ -297,14 +299,12 @@ export class HttpServer {
   }
 
   /** By which addresses browsers know this server: the public ones, and what a proxy of ours says that it was asked for. */
-  #originsOf({ remoteAddress = '' }: Socket, headers: IncomingHttpHeaders): string[] {
+  #originsOf({ remoteAddress = '' }: Socket, headers: IncomingHttpHeaders): readonly string[] {
     const forwardedHost = this.#isProxy(plainAddress(remoteAddress))
       ? headers['x-forwarded-host']?.toString()
       : undefined;
     const forwarded = forwardedHost?.split(',').flatMap((host) => [`http://${host.trim()}`, `https://${host.trim()}`]);
-    return [...(this.options.publicUrls ?? []), ...(forwarded ?? [])]
-      .filter((url) => URL.canParse(url))
-      .map((url) => new URL(url).origin);
+    return forwarded ? [...this.#publicOrigins, ...originsIn(forwarded)] : this.#publicOrigins;
   }
 
   async #ready(response: ServerResponse): Promise<void> {
@@ -340,6 +340,10 @@ function takeTarget(request: IncomingMessage): void {
   if (host === undefined) return;
   request.headers.host = host;
   request.url = path.startsWith('/') ? path : `/${path}`;
+}
+
+function originsIn(urls: readonly string[]): string[] {
+  return urls.filter((url) => URL.canParse(url)).map((url) => new URL(url).origin);
 }
 
 function hostsOf({ rawHeaders }: IncomingMessage): number {
