@@ -20,17 +20,23 @@ const BYSTANDERS_ARE_THERE_MS = 300;
 /** How soon who registers is to be shown as running. */
 const AT_ONCE_MS = 2000;
 
+/** Two servers, and services that are all at the first and only beat when they have to go to the other. */
+async function settleAtOneOfTwo(world: World, services: number) {
+  const [doomed, staying] = [await world.startServer(), await world.startServer()];
+  const servers = [doomed.ready.tcp, staying.ready.tcp];
+  const plan = { count: services, servers, startAt: 'first', onReturn: 'beat' } as const;
+  const fleet = await world.launch({ ...NOBODY_WORKS, ...plan });
+  await fleet.start(START_MS);
+  await delay(world.timing.leaseMs * 2);
+  return { doomed, staying, fleet };
+}
+
 /**
  * One of two servers dies, and with it some of its services. The others, each at an address of its own, believe that they
  * are still registered: the other server gives them their tasks back, unconfirmed until they register.
  */
 export async function returnUnnamed(world: World, size: { services: number; dying: number }): Promise<Figures> {
-  const [doomed, staying] = [await world.startServer(), await world.startServer()];
-  const servers = [doomed.ready.tcp, staying.ready.tcp];
-  const plan = { count: size.services, servers, startAt: 'first', onReturn: 'beat' } as const;
-  const fleet = await world.launch({ ...NOBODY_WORKS, ...plan });
-  await fleet.start(START_MS);
-  await delay(world.timing.leaseMs * 2);
+  const { doomed, staying, fleet } = await settleAtOneOfTwo(world, size.services);
   const killedAt = Date.now();
   await Promise.all([doomed.kill(), fleet.die(1, 1 + size.dying)]);
   const note = await backUnnamed(world, staying, fleet, size);
@@ -43,12 +49,7 @@ export async function returnUnnamed(world: World, size: { services: number; dyin
  * died, while the others, who only beat there at once, have their tasks back.
  */
 export async function returnAmongBystanders(world: World, size: { services: number; dying: number }): Promise<Figures> {
-  const [doomed, staying] = [await world.startServer(), await world.startServer()];
-  const servers = [doomed.ready.tcp, staying.ready.tcp];
-  const plan = { count: size.services, servers, startAt: 'first', onReturn: 'beat' } as const;
-  const fleet = await world.launch({ ...NOBODY_WORKS, ...plan });
-  await fleet.start(START_MS);
-  await delay(world.timing.leaseMs * 2);
+  const { doomed, staying, fleet } = await settleAtOneOfTwo(world, size.services);
   const before = await renewalOfFirst(world);
   await until(world.timing.leaseMs, async () => (await renewalOfFirst(world)) > before, 10);
   const renewal = await renewalOfFirst(world);
