@@ -87,7 +87,10 @@ export interface TaskFilter {
 /** The columns that a list can be sorted by; each is indexed. */
 export type TaskOrderField = 'updatedAt' | 'id' | 'name' | 'status' | 'user' | 'group_id' | 'startedAt' | 'stoppedAt';
 
-/** The last row of a page: its value of the order field (instants in epoch milliseconds, infinite ones in words; null: has none) and its id. */
+/**
+ * The last row of a page: its value of the order field (instants in epoch milliseconds, infinite ones in words; null: has none)
+ * and its id.
+ */
 export interface TaskPosition {
   readonly value: string | number | null;
   readonly id: string;
@@ -146,7 +149,8 @@ export interface TaskStore {
    */
   writeBatch(writes: readonly TaskWrite[], batch?: BatchId, withinMs?: number): Promise<TaskWriteResult[]>;
   /**
-   * Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown, and the task is not locked. What the database comes to later than LAPSES_WITHIN_MS stays as it is, whatever the answer, or without any.
+   * Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown, and the task is not locked. What
+   * the database comes to later than LAPSES_WITHIN_MS stays as it is, whatever the answer, or without any.
    */
   lapse(lapses: readonly Lapse[]): Promise<LapseResult>;
   /**

@@ -45,8 +45,9 @@ export class TaskWatcher {
   ) {}
 
   /**
-   * Streams changes to somebody in a network until the signal aborts; each waits until the caller's standing is confirmed. Throws what ended that,
-   * RESUME_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, OVERLOADED, STOPPING. An outage of the database ends no stream that has begun.
+   * Streams changes to somebody in a network until the signal aborts; each waits until the caller's standing is confirmed.
+   * Throws what ended that, RESUME_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, OVERLOADED, STOPPING. An outage of the database ends no
+   * stream that has begun.
    */
   async *watch(
     principal: Principal,

@@ -1,9 +1,10 @@
 /**
  * Group commit: many callers, one transaction.
  *
- * A few batches at most are in flight. What arrives while they are under way waits and forms the next one, in which actors
- * take turns (ready-writes.ts); there is no timer, so a lone caller never waits for company. Each caller is answered after the commit that holds
- * its write. More than one batch in flight keeps the database busy while the answers to another are on their way.
+ * A few batches at most are in flight. What arrives while they are under way waits and forms the next one, in which actors take
+ * turns (ready-writes.ts); there is no timer, so a lone caller never waits for company. Each caller is answered after the
+ * commit that holds its write. More than one batch in flight keeps the database busy while the answers to another are on their
+ * way.
  *
  *   idle ──submit──► in flight ──commit──► in flight again (writes waiting) or idle
  *                        │

@@ -172,9 +172,10 @@ const HOLDS = `task.id = i.task_id
       AND status NOT IN ('finish', 'shutdown')`;
 
 /**
- * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own; $5 its only number; $6 when it is too late. Epochs only grow: a task with an earlier
- * one than the verdict's is in a history from which a failover has taken the claim. Nobody else vouches for it, unless it was
- * written after the session was last heard: then somebody has claimed it in the history that is.
+ * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own; $5 its only number; $6 when it is too late.
+ * Epochs only grow: a task with an earlier one than the verdict's is in a history from which a failover has taken the claim.
+ * Nobody else vouches for it, unless it was written after the session was last heard: then somebody has claimed it in the
+ * history that is.
  */
 function lapsing(atLocked: AtLocked): string {
   return `

@@ -4,7 +4,10 @@ import type { Socket } from 'node:net';
 import { feedInPieces } from './connect-pieces.js';
 import type { ReadingTurns } from './reading-turns.js';
 
-/** Stands between a server and Node's own listener; `admits` says whether a connection may be used, and closes those that may not. */
+/**
+ * Stands between a server and Node's own listener; `admits` says whether a connection may be used, and closes those that may
+ * not.
+ */
 export function beginInTurns(
   server: Server,
   turns: ReadingTurns,

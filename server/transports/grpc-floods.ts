@@ -1,7 +1,8 @@
 /**
- * Connections of the gRPC door that send much and say little: frames that carry no message (PING, SETTINGS, headers that
- * unpack to very much), calls that are reset as soon as they are begun, and streams that are refused again and again. HTTP/2 answers and unpacks such things before anybody
- * here sees them, some milliseconds for each piece that is read; so the connection is closed, and its address has to wait.
+ * Connections of the gRPC door that send much and say little: frames that carry no message (PING, SETTINGS, headers that unpack
+ * to very much), calls that are reset as soon as they are begun, and streams that are refused again and again. HTTP/2 answers
+ * and unpacks such things before anybody here sees them, some milliseconds for each piece that is read; so the connection is
+ * closed, and its address has to wait.
  */
 import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../domain/clock.js';

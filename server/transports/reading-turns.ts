@@ -29,7 +29,10 @@ const ACCEPTING_MS = 25;
 const GO_ON = 16;
 const GO_ON_ACCEPTING = 4;
 
-/** What a socket reads by. Node shows it to nobody and has no other way to leave bytes with the system; a test notices when it changes. */
+/**
+ * What a socket reads by. Node shows it to nobody and has no other way to leave bytes with the system; a test notices when it
+ * changes.
+ */
 interface Handle {
   /** Whether Node itself wants to read. */
   readonly reading: boolean;

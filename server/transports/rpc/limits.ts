@@ -69,7 +69,10 @@ export const CALL_BYTES = 2_048;
 /** What the headers of a gRPC call may measure, with 32 bytes for each as HTTP/2 counts; what gRPC itself has by default. */
 export const MAX_HEADER_BYTES = 8_192;
 
-/** Connections that may wait to be accepted at each of the two doors; the system may allow less, and has callers try again beyond. */
+/**
+ * Connections that may wait to be accepted at each of the two doors; the system may allow less, and has callers try again
+ * beyond.
+ */
 export const ACCEPT_BACKLOG = 4_096;
 
 /** Connections that each of the two doors accepts; more are closed at once. */

@@ -2,10 +2,10 @@
  * What is said on one connection: who speaks, what its frames ask for, and the replies in their order. Knows nothing of
  * sockets; when frames are handed over is the connection's business (connection.ts).
  *
- * With tokens required, a conversation begins unauthenticated: its requests are refused and its heartbeats restore
- * nothing. Its session is the same before and after the first token, which says whose it is, so that a connection is one
- * visit to whoever looks at its address. While a token is being checked no further frame may be handed over, so that what was sent behind the token is
- * done in the name of its holder. A token that ends while the connection lives ends the connection (token-watch.ts).
+ * With tokens required, a conversation begins unauthenticated: its requests are refused and its heartbeats restore nothing. Its
+ * session is the same before and after the first token, which says whose it is, so that a connection is one visit to whoever
+ * looks at its address. While a token is being checked no further frame may be handed over, so that what was sent behind the
+ * token is done in the name of its holder. A token that ends while the connection lives ends the connection (token-watch.ts).
  */
 import { ownerOf, type Principal } from '../../domain/access.js';
 import { TaskDashError, type Errid } from '../../domain/errors.js';

@@ -11,7 +11,10 @@ export interface MemoryWaiter {
   wake(): void;
 }
 
-/** At most, and less where there may be very many connections: a share has room for an ordinary record, some three hundred bytes. */
+/**
+ * At most, and less where there may be very many connections: a share has room for an ordinary record, some three hundred
+ * bytes.
+ */
 const SHARE_BYTES = 1_024;
 
 export class SharedMemory implements Room {

@@ -1,7 +1,8 @@
 /**
- * What is tried first and stands in no list of the West: numbers that sound like words, Chinese phrases and names, what
- * servers and their makers are called, the times of the year, and "password", "hello" and "love" in other languages. Written for TaskDash, the likeliest of each kind first; a judge
- * sees by itself what is made of them with digits, years, capitals and letters that look alike.
+ * What is tried first and stands in no list of the West: numbers that sound like words, Chinese phrases and names, what servers
+ * and their makers are called, the times of the year, and "password", "hello" and "love" in other languages. Written for
+ * TaskDash, the likeliest of each kind first; a judge sees by itself what is made of them with digits, years, capitals and
+ * letters that look alike.
  *
  * server/identity and web/src/state have this file alike, since neither may import the other; a test compares them.
  */
