@@ -2,7 +2,6 @@
  * A client that means well, in a process of its own: it calls at a steady pace over gRPC and HTTP, and asks /healthz as a
  * load balancer does, over a new connection each time.
  */
-import type { ChildProcess } from 'node:child_process';
 import { get } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,7 +9,7 @@ import { createClient, type Client } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport } from '@connectrpc/connect-node';
 import { authorized } from '../../client/authorized-transport.js';
 import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
-import { spawnNode } from '../support/spawn-node.js';
+import { Companion, serve } from './companion.js';
 
 /** Where it calls, and as whom. */
 export interface GoodClientPlan {
@@ -37,58 +36,20 @@ const ASK_HEALTH_EVERY_MS = 100;
 const LOCAL_ADDRESS = '127.0.0.2';
 const PATIENCE_MS = 5_000;
 
-/** The client as a scenario drives it. */
-export class GoodClient {
-  private constructor(private readonly child: ChildProcess) {}
-
-  static async launch(plan: GoodClientPlan): Promise<GoodClient> {
-    const args = ['--import', 'tsx', fileURLToPath(import.meta.url)];
-    const env = { ...process.env, TASKDASH_GOOD_CLIENT: JSON.stringify(plan) };
-    const child = spawnNode(args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], env });
-    const client = new GoodClient(child);
-    await client.#answer();
-    return client;
-  }
-
-  /** How the next so many milliseconds are. */
-  measure(forMs: number): Promise<Experience> {
-    this.child.send(forMs);
-    return this.#answer() as Promise<Experience>;
-  }
-
-  async end(): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
-    const exited = new Promise((resolve) => this.child.once('exit', resolve));
-    this.child.kill('SIGKILL');
-    await exited;
-  }
-
-  #answer(): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const onExit = (code: number | null) => reject(new Error(`the good client ended with ${code}`));
-      this.child.once('exit', onExit);
-      this.child.once('message', (answer) => {
-        this.child.off('exit', onExit);
-        resolve(answer);
-      });
-    });
-  }
+/** A client that calls for so many milliseconds when it is told to, and tells how that was. */
+export function launchGoodClient(plan: GoodClientPlan): Promise<Companion<number, Experience>> {
+  return Companion.launch(fileURLToPath(import.meta.url), plan);
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) serve();
-
-function serve(): void {
-  const plan = JSON.parse(process.env['TASKDASH_GOOD_CLIENT'] ?? '{}') as GoodClientPlan;
-  const transports = [
-    createGrpcTransport({ baseUrl: `http://${plan.grpc}`, nodeOptions: { localAddress: LOCAL_ADDRESS } as object }),
-    createConnectTransport({ baseUrl: plan.http, httpVersion: '1.1', nodeOptions: { localAddress: LOCAL_ADDRESS } }),
-  ];
-  const clients = transports.map((transport) => createClient(TaskService, authorized(transport, plan.token)));
-  process.on('message', (forMs: number) => {
-    void measure(plan, clients, forMs).then((experience) => process.send?.(experience));
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  serve((plan: GoodClientPlan) => {
+    const transports = [
+      createGrpcTransport({ baseUrl: `http://${plan.grpc}`, nodeOptions: { localAddress: LOCAL_ADDRESS } as object }),
+      createConnectTransport({ baseUrl: plan.http, httpVersion: '1.1', nodeOptions: { localAddress: LOCAL_ADDRESS } }),
+    ];
+    const clients = transports.map((transport) => createClient(TaskService, authorized(transport, plan.token)));
+    return (forMs: number) => measure(plan, clients, forMs);
   });
-  process.on('disconnect', () => process.exit());
-  process.send?.('ready');
 }
 
 async function measure(

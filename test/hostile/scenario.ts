@@ -5,34 +5,19 @@
  */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, type TestContext } from 'vitest';
 import { createTestDatabase } from '../support/database.js';
 import { ServerProcess, type ReadyLine } from '../support/server-process.js';
-import { GoodClient } from './good-client.js';
+import { launchAttacker, type AttackName } from './attacker.js';
+import { launchGoodClient } from './good-client.js';
 
 declare module 'vitest' {
   interface TaskMeta {
     hostile?: Figures;
   }
 }
-
-/** What is attacked, and what an attacker may have. */
-export interface Target extends ReadyLine {
-  /** Of a service token. */
-  readonly token: string;
-  /** Where the nth connection comes from, as an option of it. */
-  readonly from: (n: number) => { readonly localAddress?: string };
-  /** Whether the attack is to go on. */
-  readonly isOn: () => boolean;
-  /** Called at the end, for what was left open. */
-  readonly atEnd: (undo: () => void) => void;
-}
-
-/** Attacks until it is over; returns what it saw, in words. */
-export type Attack = (target: Target) => Promise<string>;
 
 /** What an attack showed. */
 export interface Figures {
@@ -53,14 +38,14 @@ export interface Figures {
 export const BOUNDS = { rssMib: 400, healthP99Ms: 200, rate: 0.5 } as const;
 const BEFORE_MS = 3_000;
 const DURING_MS = 8_000;
-export const ADMIN_PASSWORD = 'correct horse battery';
+const ADMIN_PASSWORD = 'correct horse battery';
 const MAIN = fileURLToPath(new URL('../../dist/server/main.js', import.meta.url));
 
 /** Plays an attack on a server of its own; all of its figures must be within the bounds. */
-export function scenario(attack: Attack) {
+export function scenario(attack: AttackName) {
   return async ({ task }: TestContext): Promise<void> => {
     const database = await createTestDatabase();
-    const undo: (() => Promise<unknown> | void)[] = [() => database.drop()];
+    const undo: (() => Promise<unknown>)[] = [() => database.drop()];
     try {
       const figures = await play(attack, database.url, undo);
       task.meta.hostile = figures;
@@ -71,7 +56,7 @@ export function scenario(attack: Attack) {
   };
 }
 
-async function play(attack: Attack, databaseUrl: string, undo: (() => Promise<unknown> | void)[]): Promise<Figures> {
+async function play(attack: AttackName, databaseUrl: string, undo: (() => Promise<unknown>)[]): Promise<Figures> {
   const env = {
     TASKDASH_DATABASE_URL: databaseUrl,
     TASKDASH_ADMIN_PASSWORD: ADMIN_PASSWORD,
@@ -80,18 +65,16 @@ async function play(attack: Attack, databaseUrl: string, undo: (() => Promise<un
   const server = await ServerProcess.start(env);
   undo.push(() => server.kill());
   const token = await createToken(databaseUrl);
-  const good = await GoodClient.launch({ ...server.ready, token });
+  const good = await launchGoodClient({ ...server.ready, token });
   undo.push(() => good.end());
+  const attacker = await launchAttacker({ attack, target: { ...server.ready, token } });
+  undo.push(() => attacker.end());
   // Once unmeasured: the first calls of a process are slow.
-  await good.measure(1_000);
+  await good.do(1_000);
   await longestTurnMs(server.ready);
-  const before = await good.measure(BEFORE_MS);
+  const before = await good.do(BEFORE_MS);
   const longestTurnBeforeMs = await longestTurnMs(server.ready);
-  const endsAt = performance.now() + DURING_MS;
-  const isOn = () => performance.now() < endsAt;
-  const measuring = good.measure(DURING_MS);
-  const saw = attack({ ...server.ready, token, isOn, from: () => ({}), atEnd: (step) => void undo.push(step) });
-  const [during, words] = await Promise.all([measuring, saw]);
+  const [during, saw] = await Promise.all([good.do(DURING_MS), attacker.do(DURING_MS)]);
   return {
     rssMib: peakMemory(server.pid),
     healthP99Ms: during.healthP99Ms,
@@ -102,7 +85,7 @@ async function play(attack: Attack, databaseUrl: string, undo: (() => Promise<un
     during: during.callsPerSecond,
     worstSecond: during.worstSecond,
     failures: during.failures,
-    saw: words,
+    saw,
   };
 }
 
@@ -135,36 +118,4 @@ async function createToken(databaseUrl: string): Promise<string> {
   const args = [MAIN, 'token', 'create', 'someone', '--group', 'mx', '--scope', 'register', '--scope', 'read'];
   const env = { ...process.env, TASKDASH_DATABASE_URL: databaseUrl };
   return (await promisify(execFile)(process.execPath, args, { env })).stdout.trim();
-}
-
-/** Does something again and again, so many at once, as long as the attack is on; returns how often. */
-export async function again(target: Target, atOnce: number, work: (n: number) => Promise<void>): Promise<number> {
-  let times = 0;
-  const workers = Array.from({ length: atOnce }, async () => {
-    while (target.isOn()) {
-      await work(times++).catch(() => {});
-      await delay(1);
-    }
-  });
-  await Promise.all(workers);
-  return times;
-}
-
-/** Waits until the attack is over. */
-export async function wait(target: Target, everyMs = 100, tick: () => void = () => {}): Promise<void> {
-  for (; target.isOn(); await delay(everyMs)) tick();
-}
-
-/** Counts answers by what they say, in words. */
-export class Tally {
-  readonly #counts = new Map<string, number>();
-
-  add(what: string): void {
-    this.#counts.set(what, (this.#counts.get(what) ?? 0) + 1);
-  }
-
-  toString(): string {
-    const most = [...this.#counts].sort(([, one], [, other]) => other - one).slice(0, 3);
-    return most.map(([what, count]) => `${count} × ${what}`).join(', ') || 'no answer';
-  }
 }

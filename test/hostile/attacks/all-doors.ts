@@ -1,6 +1,6 @@
 /** Everything at once that makes a server keep bytes, at all doors and from several addresses, so that no bound of one helps. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Attack } from '../scenario.js';
+import type { Attack } from '../attack.js';
 import { unreadAnswers } from './calls.js';
 import { unreadPages } from './http.js';
 import { unfinishedFrames } from './legacy.js';

@@ -4,7 +4,7 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { ListTasksRequestSchema } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { framed } from '../../support/rpc-raw.js';
 import { callHeaders, END_HEADERS, FRAME, h2Connect, h2Frame, LIST_TASKS, plainHeader } from '../h2-frames.js';
-import { Tally, wait, type Attack } from '../scenario.js';
+import { Tally, wait, type Attack } from '../attack.js';
 import { clientsOf, registerLong, type TaskClient } from './records.js';
 
 const STREAMS = 128;
@@ -16,7 +16,6 @@ function headersWithoutMessages(connections: number, fields: number): Attack {
     const headers = Buffer.concat([callHeaders(LIST_TASKS), ...many]);
     const sockets = Array.from({ length: connections }, () => h2Connect(target.grpc));
     for (const socket of sockets) {
-      target.atEnd(() => socket.destroy());
       for (let n = 0; n < STREAMS; n++) socket.write(h2Frame(FRAME.headers, END_HEADERS, 2 * n + 1, headers));
     }
     await wait(target);
@@ -38,7 +37,6 @@ export const unreadAnswers: Attack = async (target) => {
       ...target.from(connection),
     });
     session.on('error', () => {});
-    target.atEnd(() => session.destroy());
     for (let n = 0; n < 100; n++) {
       const stream = session.request({
         ':method': 'POST',

@@ -1,5 +1,4 @@
 /** Floods of frames of HTTP/2, each over four connections. */
-import type { Socket } from 'node:net';
 import {
   callHeaders,
   END_STREAM,
@@ -12,7 +11,7 @@ import {
   pour,
   resetCalls,
 } from '../h2-frames.js';
-import type { Attack } from '../scenario.js';
+import type { Attack } from '../attack.js';
 
 const AT_ONCE = 4;
 
@@ -20,13 +19,10 @@ const AT_ONCE = 4;
 function flood(makeFrames: () => () => Buffer, reads = true): Attack {
   return async (target) => {
     let [poured, opened] = [0, 0];
-    const sockets: Socket[] = [];
-    target.atEnd(() => sockets.forEach((socket) => socket.destroy()));
     await Promise.all(
       Array.from({ length: AT_ONCE }, async () => {
         while (target.isOn()) {
           const socket = h2Connect(target.grpc, reads);
-          sockets.push(socket);
           opened++;
           poured += await pour(socket, target.isOn, makeFrames());
           await new Promise((resolve) => setTimeout(resolve, 10));

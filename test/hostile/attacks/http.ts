@@ -1,14 +1,13 @@
 /** What is sent to the HTTP door by hand: requests that nobody waits for, headers without a body, answers that are not taken. */
 import { connect, type Socket } from 'node:net';
 import { clientsOf, registerLong, type TaskClient } from './records.js';
-import { Tally, wait, type Attack, type Target } from '../scenario.js';
+import { Tally, wait, type Attack, type Target } from '../attack.js';
 
-function connected({ http, atEnd, from }: Target, tally: Tally, n = 0): Socket {
+function connected({ http, from }: Target, tally: Tally, n = 0): Socket {
   const { hostname, port } = new URL(http);
   const socket = connect({ port: Number(port), host: hostname, ...from(n) });
   socket.on('error', () => {});
   socket.on('close', () => tally.add('closed'));
-  atEnd(() => socket.destroy());
   return socket;
 }
 

@@ -2,7 +2,7 @@
 import { connect, type Socket } from 'node:net';
 import { frame, registerFrame, REQUEST } from '../../support/tcpx-frames.js';
 import { pour } from '../h2-frames.js';
-import { wait, type Attack, type Target } from '../scenario.js';
+import { wait, type Attack, type Target } from '../attack.js';
 
 const FIND = { RequestID: 'Find' };
 
@@ -71,7 +71,6 @@ function connections(target: Target, count: number, reads = true): Socket[] {
   const [host = '', port] = target.tcp.split(':');
   return Array.from({ length: count }, (_, n) => {
     const socket = connect({ port: Number(port), host, ...target.from(n) });
-    target.atEnd(() => socket.destroy());
     socket.on('error', () => {});
     if (reads) socket.resume();
     return socket;

@@ -3,7 +3,7 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { framed } from '../../support/rpc-raw.js';
-import { again, Tally, wait, type Attack, type Target } from '../scenario.js';
+import { again, Tally, wait, type Attack, type Target } from '../attack.js';
 
 const BATCH = '/taskdash.task.v1.TaskService/BatchRegisterTasks';
 const MIB = 1024 * 1024;
@@ -57,7 +57,6 @@ function packedCalls(message: Buffer): Attack {
     const tally = new Tally();
     const session = connectHttp2(`http://${target.grpc}`, { maxSessionMemory: 1_000 });
     session.on('error', () => {});
-    target.atEnd(() => session.destroy());
     await again(
       target,
       200,
@@ -87,7 +86,6 @@ export const unfinishedCalls: Attack = async (target) => {
   for (let connection = 0; connection < 3; connection++) {
     const session = connectHttp2(`http://${target.grpc}`, { maxSessionMemory: 1_000, ...target.from(connection) });
     session.on('error', () => {});
-    target.atEnd(() => session.destroy());
     for (let call = 0; call < 100; call++) {
       const stream = session.request(callOf(target));
       stream.on('error', () => {});
@@ -107,7 +105,6 @@ export const unfinishedBodies: Attack = async (target) => {
   const most = Buffer.alloc(4 * MIB - 1_000, ' ');
   for (let n = 0; n < 250; n++) {
     const socket = connect({ port: Number(port), host: hostname, ...target.from(n) });
-    target.atEnd(() => socket.destroy());
     socket.on('error', () => {});
     socket.on('data', (chunk: Buffer) => tally.add(`HTTP ${chunk.subarray(9, 12).toString()}`));
     const head = `POST ${BATCH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${4 * MIB}\r\n`;

@@ -7,7 +7,7 @@ import { authorized } from '../../../client/authorized-transport.js';
 import { LeaseService } from '../../../proto/gen/taskdash/task/v1/lease_service_pb.js';
 import { TcpxClient } from '../../support/tcpx-client.js';
 import { findFrame, updateFrame } from '../../support/tcpx-frames.js';
-import { again, Tally, wait, type Attack } from '../scenario.js';
+import { again, Tally, wait, type Attack } from '../attack.js';
 
 /** A record of some 66 kB in the reply: every character takes eight bytes there. */
 const LONG = { description: '\u0001'.repeat(8_192), url: '\u0001'.repeat(2_048) };
@@ -16,12 +16,10 @@ const LONG = { description: '\u0001'.repeat(8_192), url: '\u0001'.repeat(2_048) 
 export const unreadFinds: Attack = async (target) => {
   const writer = await TcpxClient.connect(target.tcp, { deadlineMs: 20_000 });
   await writer.register({ id: 'long', group_id: 'mx', ...LONG });
-  target.atEnd(() => writer.socket.destroy());
   const finds = Buffer.concat(Array.from({ length: 100 }, () => findFrame('long')));
   const [host = '', port] = target.tcp.split(':');
   const sockets = Array.from({ length: 300 }, (_, n) => connect({ port: Number(port), host, ...target.from(n) }));
   for (const socket of sockets) {
-    target.atEnd(() => socket.destroy());
     socket.on('error', () => {});
     socket.pause();
     socket.write(finds);
@@ -39,7 +37,6 @@ export const updatesOfOne: Attack = async (target) => {
   );
   if (!first) return 'no connection';
   const clients = [first, ...rest];
-  for (const { socket } of clients) target.atEnd(() => socket.destroy());
   await first.register({ id: 'one', group_id: 'mx' });
   let answered = 0;
   const frames = Array.from({ length: 50 }, (_, n) => updateFrame({ id: 'one', description: `${n}` }));

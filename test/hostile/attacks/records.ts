@@ -3,7 +3,7 @@ import { createClient } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport } from '@connectrpc/connect-node';
 import { authorized } from '../../../client/authorized-transport.js';
 import { TaskService } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
-import { again, Tally, type Attack, type Target } from '../scenario.js';
+import { again, Tally, type Attack, type Target } from '../attack.js';
 
 /** What takes six times its length as JSON. */
 const LONG = { groupId: 'mx', description: '\u0001'.repeat(8_192), url: '\u0001'.repeat(2_048) };

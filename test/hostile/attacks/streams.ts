@@ -5,7 +5,7 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { ServerReflectionRequestSchema } from '../../../proto/gen/grpc/reflection/v1/reflection_pb.js';
 import { framed } from '../../support/rpc-raw.js';
 import { callHeaders, END_HEADERS, FRAME, h2Connect, h2Frame } from '../h2-frames.js';
-import { Tally, wait, type Attack } from '../scenario.js';
+import { Tally, wait, type Attack } from '../attack.js';
 
 /** Opens streams of a method over connections, and leaves them open. */
 function openStreams(connections: number, streams: number, headers: (token: string) => OutgoingHttpHeaders): Attack {
@@ -14,7 +14,6 @@ function openStreams(connections: number, streams: number, headers: (token: stri
     for (let connection = 0; connection < connections; connection++) {
       const session = connectHttp2(`http://${target.grpc}`);
       session.on('error', () => {});
-      target.atEnd(() => session.destroy());
       for (let n = 0; n < streams; n++) {
         const stream = session.request({
           ':method': 'POST',
@@ -50,7 +49,6 @@ export const reflection: Attack = async (target) => {
   const asking = Array.from({ length: 160 / 16 }, () => {
     const session = connectHttp2(`http://${target.grpc}`);
     session.on('error', () => {});
-    target.atEnd(() => session.destroy());
     const open = () =>
       new Promise<void>((resolve) => {
         const path = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
@@ -87,7 +85,6 @@ export const reflection: Attack = async (target) => {
 /** 1,000 connections that begin 10 calls each, and send a byte of each a second. */
 export const slowCalls: Attack = async (target) => {
   const sockets = Array.from({ length: 1_000 }, () => h2Connect(target.grpc));
-  for (const socket of sockets) target.atEnd(() => socket.destroy());
   const headers = callHeaders('/taskdash.task.v1.TaskService/ListTasks');
   const streams = Array.from({ length: 10 }, (_, n) => 2 * n + 1);
   for (const socket of sockets) {
@@ -105,7 +102,6 @@ export const slowHeaders: Attack = async (target) => {
   const { hostname, port } = new URL(target.http);
   const sockets = Array.from({ length: 1_000 }, () => connect(Number(port), hostname));
   for (const socket of sockets) {
-    target.atEnd(() => socket.destroy());
     socket.on('error', () => {});
     socket.write('POST / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ');
   }
