@@ -269,8 +269,10 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   const { metrics, clock, log } = parts;
   const readiness = new Readiness(parts.storage.health, clock);
   const limits = { maxMessageBytes: config.rpcMaxMessageBytes };
+  const turns = new ReadingTurns(clock);
   const services = createRpcServices({
     ...parts,
+    turns,
     marksOf: (task) => parts.liveness.marks.marksOf(task),
     maxStreams: config.rpcMaxStreams,
     recheckMs: WATCH_OPTIONS.recheckMs,
@@ -283,7 +285,6 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   });
   const arrivals = new Arrivals(clock, limits);
   const unsent = new Unsent(clock, limits);
-  const turns = new ReadingTurns(clock);
   const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits, arrivals, unsent, turns });
   const http = new HttpServer({
     services,

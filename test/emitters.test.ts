@@ -40,7 +40,6 @@ const HEARD: Readonly<Record<string, RegExp | 'no input or output' | 'ends with 
 
 /** What comes in as an argument, already made. */
 const RECEIVED: Readonly<Record<string, RegExp>> = {
-  'server/transports/connect-begin.ts': /socket\.on\('error'/,
   'server/transports/tcpx/connection.ts': /socket\.on\('error'/,
   'server/transports/tcpx/server.ts': /socket\.on\('error'/,
   'server/transports/grpc-server.ts': /socket\.on\('error'/,

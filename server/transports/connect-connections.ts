@@ -3,29 +3,47 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { networkOf } from '../domain/network.js';
 import { plainAddress } from './client-address.js';
-import { MAX_HTTP_CONNECTIONS, MAX_UNANSWERED } from './rpc/limits.js';
+import type { Gate } from './reading-turns.js';
+import { MAX_CONNECTIONS, MAX_HTTP_CONNECTIONS, MAX_UNANSWERED } from './rpc/limits.js';
 
 interface Connection {
   readonly socket: Socket;
   readonly unanswered: Set<ServerResponse>;
 }
 
-export class HttpConnections {
+/** All trusted proxies together. */
+const PROXIES = 'proxies';
+
+export class HttpConnections implements Gate {
   /** By both ends, since a connection has a second socket where it is encrypted. */
   readonly #open = new Map<string, Connection>();
   /** How many are open from a network. */
   readonly #perNetwork = new Map<string, number>();
+  #count = 0;
 
   /** `isProxy`: whether an address is that of a trusted proxy, which may have any number. */
   constructor(private readonly isProxy: (address: string) => boolean) {}
 
-  /** Counts a new connection; false: its network has too many, and it is closed. */
-  admits(socket: Socket): boolean {
-    const address = plainAddress(socket.remoteAddress ?? '');
-    if (!this.isProxy(address) && !this.#hasRoomFor(networkOf(address), socket)) {
-      socket.destroy();
-      return false;
-    }
+  admits(address: string): boolean {
+    if (this.#count >= MAX_CONNECTIONS) return false;
+    const network = this.#counted(address);
+    const open = (this.#perNetwork.get(network) ?? 0) + 1;
+    if (open > (network === PROXIES ? MAX_CONNECTIONS : MAX_HTTP_CONNECTIONS)) return false;
+    this.#perNetwork.set(network, open);
+    this.#count++;
+    return true;
+  }
+
+  onClosed(address: string): void {
+    const network = this.#counted(address);
+    const left = (this.#perNetwork.get(network) ?? 0) - 1;
+    if (left > 0) this.#perNetwork.set(network, left);
+    else this.#perNetwork.delete(network);
+    this.#count--;
+  }
+
+  /** Minds what a connection has yet to be answered. */
+  onOpen(socket: Socket): void {
     const name = nameOf(socket);
     const connection: Connection = { socket, unanswered: new Set() };
     this.#open.set(name, connection);
@@ -34,7 +52,6 @@ export class HttpConnections {
       // Of the answers that a connection has yet to give, Node tells only the first that it has closed.
       for (const response of connection.unanswered) if (!response.socket) response.destroy().emit('close');
     });
-    return true;
   }
 
   /**
@@ -63,16 +80,9 @@ export class HttpConnections {
       if ([...unanswered].some(({ req }) => !req.complete)) socket.destroy();
   }
 
-  #hasRoomFor(network: string, socket: Socket): boolean {
-    const open = (this.#perNetwork.get(network) ?? 0) + 1;
-    if (open > MAX_HTTP_CONNECTIONS) return false;
-    this.#perNetwork.set(network, open);
-    socket.once('close', () => {
-      const left = (this.#perNetwork.get(network) ?? 0) - 1;
-      if (left > 0) this.#perNetwork.set(network, left);
-      else this.#perNetwork.delete(network);
-    });
-    return true;
+  /** As what an address is counted. */
+  #counted(address: string): string {
+    return this.isProxy(plainAddress(address)) ? PROXIES : networkOf(address);
   }
 }
 

@@ -22,9 +22,9 @@ import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { allowedHosts, type HostCheck } from './allowed-hosts.js';
 import { allowOnly, forwardedAddress, plainAddress } from './client-address.js';
-import { beginInTurns } from './connect-begin.js';
 import { createConnectCalls, type Handler } from './connect-calls.js';
 import { HttpConnections } from './connect-connections.js';
+import { feedInPieces } from './connect-pieces.js';
 import { Kept } from './kept.js';
 import type { Readiness } from './readiness.js';
 import type { ReadingTurns } from './reading-turns.js';
@@ -34,7 +34,6 @@ import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js
 import {
   ACCEPT_BACKLOG,
   CALLS_A_TURN,
-  MAX_CONNECTIONS,
   MAX_HEADERS,
   MAX_REFUSED_MS,
   MAX_STRANGER_BYTES,
@@ -130,13 +129,16 @@ export class HttpServer {
     this.#server = createListener(options.tls, (request, response) =>
       this.#guard(request, response, () => this.#begin(request, response)),
     );
-    this.#server.maxConnections = MAX_CONNECTIONS;
     // The word to go on is given where the body is wanted.
     this.#server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) =>
       this.#guard(request, response, () => this.#begin(request, response)),
     );
     this.#server.maxHeadersCount = MAX_HEADERS.count + 1;
-    beginInTurns(this.#server, options.turns, options.tls !== undefined, (socket) => this.#connections.admits(socket));
+    this.#server.prependListener('connection', (socket) => this.#connections.onOpen(socket));
+    // Where Node's parser has begun to listen to what comes.
+    this.#server.on(options.tls ? 'secureConnection' : 'connection', (socket: Socket) =>
+      feedInPieces(socket, options.turns),
+    );
   }
 
   #adapter(readMaxBytes: number): Handler {
@@ -169,6 +171,7 @@ export class HttpServer {
         this.#server.on('error', (error) =>
           this.options.log.error({ err: error }, 'the HTTP door cannot accept connections'),
         );
+        this.options.turns.begin(this.#server, this.#connections);
         resolve();
       });
     });

@@ -33,17 +33,22 @@ export class FloodGuard {
     private readonly log: Log,
   ) {}
 
-  /** Watches a new connection; false: its address has to wait, and the connection is not to be used. */
-  admit(socket: Socket): boolean {
-    const network = networkOf(socket.remoteAddress ?? '');
+  /** Whether connections may come from an address, which may have to wait. */
+  admits(address: string): boolean {
+    const network = networkOf(address);
     const untilMs = this.#waiting.get(network) ?? -Infinity;
     if (this.clock.monotonicMs() < untilMs) return false;
     this.#waiting.delete(network);
+    return true;
+  }
+
+  /** Watches a new connection. */
+  watch(socket: Socket): void {
+    const network = networkOf(socket.remoteAddress ?? '');
     const peer = peerOf(socket);
     this.#records.set(peer, { socket, network, bytesRead: 0, usefulBytes: 0, refusedStreams: 0, callsThisTurn: 0 });
     socket.once('close', () => this.#records.delete(peer));
     if (!this.#timer) this.#lookSoon();
-    return true;
   }
 
   /** The open connection that grpc-js names so. */

@@ -23,7 +23,7 @@ import { createHealth } from './grpc-health.js';
 import { createReflection } from './grpc-reflection.js';
 import { StrangerPortions } from './grpc-strangers.js';
 import type { Readiness } from './readiness.js';
-import type { ReadingTurns } from './reading-turns.js';
+import type { Gate, ReadingTurns } from './reading-turns.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { ACCEPT_BACKLOG, MAX_CONNECTIONS, MAX_HEADER_BYTES, type RpcLimits } from './rpc/limits.js';
@@ -57,6 +57,7 @@ const LINGER_MS = 500;
 export class GrpcServer {
   readonly #server: Server;
   readonly #listener: Listener;
+  readonly #beginInTurns: () => void;
   readonly #sockets = new Set<Socket>();
   readonly #clock: Clock;
   readonly #log: Log;
@@ -103,21 +104,18 @@ export class GrpcServer {
     for (const name of [ServerReflection.typeName, FORMER_REFLECTION]) mount(ServerReflection, reflection, name);
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = createServer((socket) => {
-      turns.onAccepted();
-      if (!floods.admit(socket)) return void socket.destroy();
+      floods.watch(socket);
       this.#sockets.add(socket);
       socket.on('error', (error) => this.#log.debug({ err: error }, 'a gRPC connection was lost'));
       socket.once('close', () => this.#sockets.delete(socket));
-      turns.enter(
-        socket,
-        () => {
-          if (socket.destroyed || this.#stopping) return void socket.destroy();
-          injector.injectConnection(socket);
-        },
-        { isHttp2: true },
-      );
+      injector.injectConnection(socket);
     });
-    this.#listener.maxConnections = maxConnections;
+    let taken = 0;
+    const gate: Gate = {
+      admits: (address) => taken < maxConnections && floods.admits(address) && ++taken > 0,
+      onClosed: () => taken--,
+    };
+    this.#beginInTurns = () => turns.begin(this.#listener, gate, { isHttp2: true });
   }
 
   /** Listens; rejects when the address is not to be had; idempotent. */
@@ -129,6 +127,7 @@ export class GrpcServer {
         this.#listener.on('error', (error) =>
           this.#log.error({ err: error }, 'the gRPC door cannot accept connections'),
         );
+        this.#beginInTurns();
         const { family, address, port: realPort } = this.#listener.address() as AddressInfo;
         this.#address = `${family === 'IPv6' ? `[${address}]` : address}:${realPort}`;
         resolve();

@@ -1,13 +1,15 @@
 /**
- * Whose connections are begun and read in a turn of the event loop, of the gRPC and the HTTP door together.
+ * Whose connections are begun and read in a turn of the event loop, of the gRPC and the HTTP door together, and when a turn may
+ * be long.
  *
  * Node accepts one connection in a turn, and reads whatever has come over all that are open. So whoever connects waits for a
  * turn for each connection that came before, and each of them lasts as long as a crowd has sent something. Hence:
  *
+ * - Accepting goes first, as it costs next to nothing: what has been accepted gets in line as the system gives it, before Node
+ *   makes a socket of it. While each turn accepts one, few of the line go on, and only now and then.
  * - A turn is short. When it has lasted too long, nothing more is read in it: all connections get in line, and some of the
- *   line go on in each of the next turns. Where there are no more than these, nothing is stopped.
- * - Accepting goes first, as it costs next to nothing. A new connection is in line before anything of it is read, and while
- *   each turn has accepted one, few of the line go on, and only now and then.
+ *   line go on in each of the next turns. Where there are no more than these, nothing is stopped. Work that takes long by
+ *   itself, as making a long answer, waits for a turn of its own.
  * - In the line networks take turns: whoever comes alone is next, however many others somebody else has. While a network
  *   waits, it goes on with one piece at a time of each of its connections; nobody else is held up by that. A piece may take
  *   all of a turn, so that those of a network go on together, and another network is the first each time.
@@ -17,13 +19,13 @@
  *
  * The line moves in every turn but for those few milliseconds, and has no more than the connections that are open.
  */
-import type { Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import type { Clock } from '../domain/clock.js';
 import { networkOf } from '../domain/network.js';
 
 /** After how long nothing more is read in a turn. */
 const TURN_MS = 10;
-/** How long accepting may keep the line waiting. */
+/** How long accepting may keep the line waiting, and long work, each time. */
 const ACCEPTING_MS = 25;
 /** How many of the line go on in a turn, and how many while connections are being accepted. */
 const GO_ON = 16;
@@ -41,47 +43,78 @@ interface Handle {
   readStop(): void;
 }
 
-/** An open connection. */
-interface Connection {
+/** A connection as the system gives it. */
+interface Accepted {
+  /** Writes its address into what is given, but for one that has gone already. */
+  getpeername(peer: { address?: string }): number;
+  close(): void;
+}
+
+/** What a server accepts by: Node makes a socket of each connection in `onconnection`, and tells the server of it. */
+interface ListeningHandle {
+  onconnection: (error: number, accepted: Accepted | undefined) => void;
+}
+
+/** Which connections a server takes. */
+export interface Gate {
+  /** Counts one more from an address; false: it is not taken, and closed at once. */
+  admits(address: string): boolean;
+  /** One that was taken is closed. */
+  onClosed(address: string): void;
+}
+
+/** Who waits in line. */
+interface Waiting {
   readonly network: string;
+  goOn(): void;
+}
+
+/** An open connection. */
+interface Connection extends Waiting {
   readonly handle: Handle;
-  /** What is done with it when it goes on for the first time. */
-  begin: (() => void) | undefined;
-  /** Whether what reads it stops by itself while it writes, and goes on after that. */
-  readonly isHttp2: boolean;
 }
 
 export class ReadingTurns {
   readonly #connections = new WeakMap<Socket, Connection>();
   readonly #reading = new Set<Connection>();
   readonly #line = new Line();
+  #longWork: (() => void)[] = [];
   /** When the present turn began to do something. */
   #beganAtMs: number | undefined;
   #hasAccepted = false;
-  #wentOnAtMs = -Infinity;
+  /** When whoever went on last had done with it; absent: they have just gone on. */
+  #wentOnAtMs: number | undefined = -Infinity;
   #isCounting = false;
 
   constructor(private readonly clock: Clock) {}
 
-  /** A door accepted a connection, also one that it closes at once. */
-  onAccepted(): void {
-    this.#hasAccepted = true;
-    this.#count();
-  }
-
-  /** Puts a new connection in line; `begin` gives it to who reads it, when it is its turn. */
-  enter(socket: Socket, begin: () => void, { isHttp2 = false } = {}): void {
-    const { _handle: handle } = socket as unknown as { _handle: Handle | null };
-    if (!handle) return void socket.destroy();
-    handle.readStop();
-    const connection: Connection = { network: networkOf(socket.remoteAddress ?? ''), handle, begin, isHttp2 };
-    this.#connections.set(socket, connection);
-    this.#line.add(connection);
-    socket.once('close', () => {
-      this.#reading.delete(connection);
-      this.#line.remove(connection);
+  /**
+   * Has what a listening server accepts wait for its turn to become a connection, and watches how connections are read.
+   * `isHttp2`: what reads them stops by itself while it writes, and goes on after that.
+   */
+  begin(server: Server, gate: Gate, { isHttp2 = false } = {}): void {
+    const { _handle: handle } = server as unknown as { _handle: ListeningHandle };
+    const { onconnection: connect } = handle;
+    let begunFrom = '';
+    handle.onconnection = (error, accepted) => {
+      if (!accepted) return connect.call(handle, error, accepted);
+      this.#hasAccepted = true;
+      this.#count();
+      const address = addressOf(accepted);
+      if (address === undefined || !gate.admits(address)) return accepted.close();
+      const goOn = () => {
+        begunFrom = address;
+        if (server.listening) return connect.call(handle, 0, accepted);
+        accepted.close();
+        gate.onClosed(address);
+      };
+      this.#line.add({ network: networkOf(address), goOn });
+    };
+    server.prependListener('connection', (socket: Socket) => {
+      const address = begunFrom;
+      socket.once('close', () => gate.onClosed(address));
+      this.#follow(socket, networkOf(address), isHttp2);
     });
-    this.#count();
   }
 
   /** Something came over a connection and is about to be worked on. */
@@ -94,6 +127,29 @@ export class ReadingTurns {
     // So few would all go on in the next turn: whatever takes long, it is not they.
     if (nowMs - this.#beganAtMs < TURN_MS || this.#reading.size <= GO_ON) return;
     for (const each of this.#reading) this.#stop(each);
+  }
+
+  /** Resolves when it is the turn of work that takes some milliseconds, in the order in which it came. */
+  forLongWork(): Promise<void> {
+    this.#count();
+    return new Promise((resolve) => this.#longWork.push(resolve));
+  }
+
+  #follow(socket: Socket, network: string, isHttp2: boolean): void {
+    const { _handle: handle } = socket as unknown as { _handle: Handle | null };
+    if (!handle) return;
+    const goOn = () => {
+      this.#reading.add(connection);
+      const goesOnByItself = isHttp2 && handle.writeQueueSize > 0;
+      if (handle.reading && !goesOnByItself) handle.readStart();
+    };
+    const connection: Connection = { network, handle, goOn };
+    this.#connections.set(socket, connection);
+    this.#reading.add(connection);
+    socket.once('close', () => {
+      this.#reading.delete(connection);
+      this.#line.remove(connection);
+    });
   }
 
   #stop(connection: Connection): void {
@@ -113,27 +169,27 @@ export class ReadingTurns {
     this.#isCounting = false;
     this.#hasAccepted = false;
     this.#beganAtMs = undefined;
-    if (this.#line.isEmpty) return;
+    if (this.#line.isEmpty && this.#longWork.length === 0) return;
     this.#count();
     const nowMs = this.clock.monotonicMs();
+    this.#wentOnAtMs ??= nowMs;
     if (isAccepting && nowMs - this.#wentOnAtMs < ACCEPTING_MS) return;
-    this.#wentOnAtMs = nowMs;
-    for (const connection of this.#line.take(isAccepting ? GO_ON_ACCEPTING : GO_ON)) this.#goOn(connection);
-  }
-
-  #goOn(connection: Connection): void {
-    const { begin, handle, isHttp2 } = connection;
-    this.#reading.add(connection);
-    connection.begin = undefined;
-    begin?.();
-    const goesOnByItself = isHttp2 && handle.writeQueueSize > 0;
-    if (handle.reading && !goesOnByItself) handle.readStart();
+    this.#wentOnAtMs = undefined;
+    for (const waiting of this.#line.take(isAccepting ? GO_ON_ACCEPTING : GO_ON)) waiting.goOn();
+    this.#longWork.shift()?.();
   }
 }
 
-/** Connections by network, in the order of turns. */
+/** Where a connection comes from; absent: it has gone already. */
+function addressOf(accepted: Accepted): string | undefined {
+  const peer: { address?: string } = {};
+  accepted.getpeername(peer);
+  return peer.address;
+}
+
+/** Those who wait, by network, in the order of turns. */
 class Line {
-  readonly #networks = new Map<string, Set<Connection>>();
+  readonly #networks = new Map<string, Set<Waiting>>();
 
   get isEmpty(): boolean {
     return this.#networks.size === 0;
@@ -143,22 +199,22 @@ class Line {
     return this.#networks.has(network);
   }
 
-  add(connection: Connection): void {
-    const waiting = this.#networks.get(connection.network);
-    if (waiting) waiting.add(connection);
-    else this.#networks.set(connection.network, new Set([connection]));
+  add(one: Waiting): void {
+    const others = this.#networks.get(one.network);
+    if (others) others.add(one);
+    else this.#networks.set(one.network, new Set([one]));
   }
 
-  remove(connection: Connection): void {
-    const waiting = this.#networks.get(connection.network);
-    waiting?.delete(connection);
-    if (waiting?.size === 0) this.#networks.delete(connection.network);
+  remove(one: Waiting): void {
+    const others = this.#networks.get(one.network);
+    others?.delete(one);
+    if (others?.size === 0) this.#networks.delete(one.network);
   }
 
   /** The next so many, those of a network together; networks have equal shares, and none is the first twice. */
-  take(count: number): Connection[] {
+  take(count: number): Waiting[] {
     const [first] = this.#networks.keys();
-    const shares = new Map<string, Connection[]>();
+    const shares = new Map<string, Waiting[]>();
     let left = count;
     for (const [network, waiting] of this.#networks) {
       if (left-- === 0) break;
@@ -174,7 +230,7 @@ class Line {
     return [...shares.values()].flat();
   }
 
-  #toEnd(network: string, waiting: Set<Connection>): void {
+  #toEnd(network: string, waiting: Set<Waiting>): void {
     this.#networks.delete(network);
     if (waiting.size > 0) this.#networks.set(network, waiting);
   }

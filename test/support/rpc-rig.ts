@@ -150,7 +150,7 @@ export class RpcRig {
         onCall: (report) => this.reports.push(report),
         onStream: (_door, change) => (this.openStreams += change),
       },
-      ...{ sealer, clock, log, limits },
+      ...{ sealer, clock, log, limits, turns },
     });
     const shared = {
       services: [...services, ...(options.services ?? [])],

@@ -1,134 +1,201 @@
 import { EventEmitter } from 'node:events';
-import type { Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ReadingTurns } from '../../server/transports/reading-turns.js';
 import { ManualClock } from '../support/manual-clock.js';
 
-/** A connection as Node has it, whose handle says what becomes of it. */
-class FakeSocket extends EventEmitter {
+/** A connection as the system gives it to Node, which tells what becomes of it. */
+class FakeConnection {
   isBegun = false;
-  isRead = true;
-  readonly _handle = {
-    reading: true,
-    writeQueueSize: 0,
-    readStart: () => (this.isRead = true),
-    readStop: () => (this.isRead = false),
-  };
+  isRead = false;
+  isClosed = false;
+  reading = true;
+  writeQueueSize = 0;
 
-  constructor(readonly remoteAddress: string) {
-    super();
+  constructor(readonly address: string | undefined) {}
+
+  getpeername(peer: { address?: string }): number {
+    if (this.address !== undefined) peer.address = this.address;
+    return 0;
   }
+
+  close(): void {
+    this.isClosed = true;
+  }
+
+  readStart(): void {
+    this.isRead = true;
+  }
+
+  readStop(): void {
+    this.isRead = false;
+  }
+}
+
+/** A server as Node has it: of what its handle accepts it makes sockets. */
+class FakeServer extends EventEmitter {
+  listening = true;
+  readonly sockets = new Map<FakeConnection, Socket>();
+  readonly errors: number[] = [];
+  readonly _handle = {
+    onconnection: (error: number, connection: FakeConnection | undefined) => {
+      if (!connection) return void this.errors.push(error);
+      const socket = Object.assign(new EventEmitter(), { _handle: connection }) as unknown as Socket;
+      this.sockets.set(connection, socket);
+      connection.isBegun = true;
+      this.emit('connection', socket);
+      if (connection.reading && connection.writeQueueSize === 0) connection.readStart();
+    },
+  };
 }
 
 const nextTurn = () => new Promise((resolve) => setImmediate(resolve));
 
 let clock: ManualClock;
 let turns: ReadingTurns;
+let server: FakeServer;
+let open: string[];
+let admits: (address: string) => boolean;
 
 beforeEach(() => {
   clock = new ManualClock();
   turns = new ReadingTurns(clock);
+  open = [];
+  admits = () => true;
+  server = listen();
 });
 
-function enter(address: string, options: { isHttp2?: boolean } = {}): FakeSocket {
-  const socket = new FakeSocket(address);
-  turns.enter(socket as unknown as Socket, () => (socket.isBegun = true), options);
-  return socket;
+function listen(options: { isHttp2?: boolean } = {}): FakeServer {
+  const listening = new FakeServer();
+  const gate = {
+    admits: (address: string) => admits(address) && open.push(address) > 0,
+    onClosed: (address: string) => void open.splice(open.indexOf(address), 1),
+  };
+  turns.begin(listening as unknown as Server, gate, options);
+  return listening;
 }
 
-const crowd = (count: number) => Array.from({ length: count }, () => enter('10.0.0.1'));
-const begun = (sockets: readonly FakeSocket[]) => sockets.filter(({ isBegun }) => isBegun).length;
-const onWork = (socket: FakeSocket) => turns.onWork(socket as unknown as Socket);
+function accept(address: string | undefined, by = server): FakeConnection {
+  const connection = new FakeConnection(address);
+  by._handle.onconnection(0, connection);
+  return connection;
+}
+
+const crowd = (count: number) => Array.from({ length: count }, () => accept('10.0.0.1'));
+const begun = (connections: readonly FakeConnection[]) => connections.filter(({ isBegun }) => isBegun).length;
+const onWork = (connection: FakeConnection) => turns.onWork(server.sockets.get(connection));
+
+/** Until nobody waits any more. */
+async function lineEnds(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await nextTurn();
+}
 
 /** Connections that have been begun and are read. */
-async function reading(...addresses: string[]): Promise<FakeSocket[]> {
-  const sockets = addresses.map((address) => enter(address));
-  await nextTurn();
-  return sockets;
+async function reading(...addresses: string[]): Promise<FakeConnection[]> {
+  clock.advance(1_000);
+  const connections = addresses.map((address) => accept(address));
+  await lineEnds();
+  return connections;
 }
 
 describe('a new connection', () => {
-  it('is not read before it is begun, at the end of the turn that accepted it', async () => {
-    const socket = enter('10.0.0.1');
-    expect(socket).toMatchObject({ isBegun: false, isRead: false });
+  it('is not even begun in the turn that accepts it', async () => {
+    const connection = accept('10.0.0.1');
+    expect(connection).toMatchObject({ isBegun: false, isRead: false });
     await nextTurn();
-    expect(socket).toMatchObject({ isBegun: true, isRead: true });
+    expect(connection).toMatchObject({ isBegun: true, isRead: true });
   });
 
   it('is next when it comes alone, however many another address has sent', async () => {
     const many = crowd(2_000);
-    const [alone, other] = [enter('10.0.0.2'), enter('2001:db8::1')];
+    const [alone, other] = [accept('10.0.0.2'), accept('2001:db8::1')];
     await nextTurn();
     expect(begun([alone, other])).toBe(2);
     expect(begun(many)).toBeLessThan(20);
   });
 
   it('waits while each turn accepts another one, but now and then some are begun', async () => {
-    const many: FakeSocket[] = [];
-    const accept = async () => {
-      turns.onAccepted();
-      many.push(enter('10.0.0.1'));
+    const many: FakeConnection[] = [];
+    const acceptOne = async () => {
+      many.push(accept('10.0.0.1'));
       await nextTurn();
     };
-    for (let n = 0; n < 100; n++) await accept();
+    for (let n = 0; n < 100; n++) await acceptOne();
     expect(begun(many)).toBe(1);
     clock.advance(25);
-    await accept();
+    await acceptOne();
     expect(begun(many)).toBe(5);
     await nextTurn();
     expect(begun(many)).toBeGreaterThan(5);
   });
 
-  it('that is closed while it waits is never begun', async () => {
-    const many = crowd(100);
-    for (const socket of many) socket.emit('close');
-    for (let turn = 0; turn < 20; turn++) await nextTurn();
-    expect(begun(many)).toBe(0);
+  it('that is not admitted is closed at once, and so is one that has gone already', async () => {
+    admits = (address) => address !== '10.0.0.9';
+    const [refused, gone, taken] = [accept('10.0.0.9'), accept(undefined), accept('10.0.0.1')];
+    expect([refused, gone, taken].map(({ isClosed }) => isClosed)).toEqual([true, true, false]);
+    await lineEnds();
+    expect([refused, gone, taken].map(({ isBegun }) => isBegun)).toEqual([false, false, true]);
+  });
+
+  it('counts from when it is accepted until it is closed', async () => {
+    const [one] = [accept('10.0.0.1'), accept('10.0.0.2')];
+    expect(open).toEqual(['10.0.0.1', '10.0.0.2']);
+    await lineEnds();
+    server.sockets.get(one)?.emit('close');
+    expect(open).toEqual(['10.0.0.2']);
+  });
+
+  it('is closed when the server stopped listening meanwhile', async () => {
+    const late = accept('10.0.0.1');
+    server.listening = false;
+    await lineEnds();
+    expect(late).toMatchObject({ isBegun: false, isClosed: true });
+    expect(open).toEqual([]);
+  });
+
+  it('that could not be accepted is told to Node as ever', () => {
+    server._handle.onconnection(-24, undefined);
+    expect(server.errors).toEqual([-24]);
   });
 });
 
 describe('a turn that lasts long', () => {
   it('is the end of reading, which goes on in the next ones, address by address', async () => {
     const many = crowd(100);
-    for (let turn = 0; turn < 10; turn++) await nextTurn();
-    const [alone] = (await reading('10.0.0.2')) as [FakeSocket];
-    onWork(many[0] as FakeSocket);
+    await lineEnds();
+    const [alone] = (await reading('10.0.0.2')) as [FakeConnection];
+    onWork(many[0] as FakeConnection);
     clock.advance(9);
-    onWork(many[1] as FakeSocket);
+    onWork(many[1] as FakeConnection);
     expect(many.every(({ isRead }) => isRead)).toBe(true);
     clock.advance(1);
-    onWork(many[2] as FakeSocket);
+    onWork(many[2] as FakeConnection);
     expect([alone, ...many].some(({ isRead }) => isRead)).toBe(false);
     await nextTurn();
     expect(alone.isRead).toBe(true);
     expect(many.filter(({ isRead }) => isRead).length).toBe(15);
-    for (let turn = 0; turn < 10; turn++) await nextTurn();
+    await lineEnds();
     expect(many.every(({ isRead }) => isRead)).toBe(true);
   });
 
   it('stops none of a few, who would all go on in the next one: it is not they who take long', async () => {
     const few = await reading(...Array.from({ length: 16 }, () => '10.0.0.2'));
-    onWork(few[0] as FakeSocket);
+    onWork(few[0] as FakeConnection);
     clock.advance(1_000);
-    onWork(few[1] as FakeSocket);
+    onWork(few[1] as FakeConnection);
     expect(few.every(({ isRead }) => isRead)).toBe(true);
   });
 
   it('begins with another address each time, as one piece may take all of it', async () => {
-    const [one, other] = [crowd(50), Array.from({ length: 50 }, () => enter('10.0.0.2'))];
-    const firsts: FakeSocket[] = [];
-    for (const socket of [...one, ...other]) {
-      const { readStart } = socket._handle;
-      socket._handle.readStart = () => {
-        firsts.push(socket);
-        return readStart();
-      };
-    }
+    const [one, other] = [crowd(50), Array.from({ length: 50 }, () => accept('10.0.0.2'))];
+    const firsts: FakeConnection[] = [];
+    for (const connection of [...one, ...other]) connection.readStart = () => void firsts.push(connection);
     const addresses: (string | undefined)[] = [];
     for (let turn = 0; turn < 4; turn++) {
+      clock.advance(25);
       firsts.length = 0;
       await nextTurn();
-      addresses.push(firsts[0]?.remoteAddress);
+      addresses.push(firsts[0]?.address);
     }
     expect(addresses).toEqual(['10.0.0.1', '10.0.0.2', '10.0.0.1', '10.0.0.2']);
   });
@@ -136,37 +203,75 @@ describe('a turn that lasts long', () => {
 
 describe('while others of its address wait', () => {
   it('a connection is read by the piece, and one of another address as ever', async () => {
-    const [busy, alone] = (await reading('10.0.0.1', '10.0.0.2')) as [FakeSocket, FakeSocket];
+    const [busy, alone] = (await reading('10.0.0.1', '10.0.0.2')) as [FakeConnection, FakeConnection];
     crowd(100);
     onWork(busy);
     onWork(alone);
     expect(busy.isRead).toBe(false);
     expect(alone.isRead).toBe(true);
-    for (let turn = 0; turn < 10; turn++) await nextTurn();
+    await lineEnds();
     expect(busy.isRead).toBe(true);
+  });
+
+  it('one that is closed is forgotten', async () => {
+    const [busy] = (await reading('10.0.0.1')) as [FakeConnection];
+    crowd(100);
+    onWork(busy);
+    server.sockets.get(busy)?.emit('close');
+    await lineEnds();
+    expect(busy.isRead).toBe(false);
   });
 });
 
 describe('who stops to read by itself', () => {
   it('is left to go on by itself: Node, and HTTP/2 while it writes', async () => {
-    const [node, http2] = [enter('10.0.0.1'), enter('10.0.0.1', { isHttp2: true })];
-    node._handle.reading = false;
-    http2._handle.writeQueueSize = 1;
-    await nextTurn();
-    expect([node, http2].map(({ isBegun, isRead }) => [isBegun, isRead])).toEqual([
-      [true, false],
-      [true, false],
-    ]);
+    const http2 = listen({ isHttp2: true });
+    const [node, writing] = [accept('10.0.0.1'), accept('10.0.0.1', http2)];
+    await lineEnds();
+    crowd(100);
+    onWork(node);
+    turns.onWork(http2.sockets.get(writing));
+    [node.reading, writing.writeQueueSize] = [false, 1];
+    await lineEnds();
+    expect([node, writing].map(({ isRead }) => isRead)).toEqual([false, false]);
   });
 
   it('is stopped again when it goes on before its turn', async () => {
-    const [early] = (await reading('10.0.0.1')) as [FakeSocket];
+    const [early] = (await reading('10.0.0.1')) as [FakeConnection];
     crowd(100);
     onWork(early);
-    early._handle.readStart();
+    early.readStart();
     onWork(early);
     expect(early.isRead).toBe(false);
-    for (let turn = 0; turn < 10; turn++) await nextTurn();
+    await lineEnds();
     expect(early.isRead).toBe(true);
+  });
+});
+
+describe('long work', () => {
+  it('has a turn of its own, in its order', async () => {
+    const done: number[] = [];
+    for (let n = 0; n < 3; n++) void turns.forLongWork().then(() => done.push(n));
+    expect(done).toEqual([]);
+    await nextTurn();
+    expect(done).toEqual([0]);
+    await lineEnds();
+    expect(done).toEqual([0, 1, 2]);
+  });
+
+  it('waits while each turn accepts a connection, but for a piece now and then', async () => {
+    let done = 0;
+    for (let n = 0; n < 10; n++) void turns.forLongWork().then(() => done++);
+    for (let n = 0; n < 50; n++) {
+      accept('10.0.0.1');
+      await nextTurn();
+    }
+    expect(done).toBe(1);
+    clock.advance(25);
+    accept('10.0.0.1');
+    await nextTurn();
+    expect(done).toBe(2);
+    await lineEnds();
+    expect(done).toBe(10);
   });
 });

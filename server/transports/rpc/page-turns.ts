@@ -11,6 +11,7 @@ import { ownerOf, type Principal } from '../../domain/access.js';
 import type { Clock } from '../../domain/clock.js';
 import { FairQueue, type Party } from '../../domain/fair-queue.js';
 import { networkOf } from '../../domain/network.js';
+import type { ReadingTurns } from '../reading-turns.js';
 import { callerKey } from './guard.js';
 import { answerKey } from './unsent.js';
 
@@ -21,7 +22,11 @@ export class PageTurns {
   readonly #queue: FairQueue;
 
   /** `atOnce`: how many turns there are at the same time. */
-  constructor(clock: Clock, atOnce: number) {
+  constructor(
+    clock: Clock,
+    atOnce: number,
+    private readonly turns: Pick<ReadingTurns, 'forLongWork'>,
+  ) {
     this.#queue = new FairQueue(clock, { ...LINE, running: atOnce });
   }
 
@@ -30,7 +35,7 @@ export class PageTurns {
     const end = await this.#queue.begin(partyOf(context, principal), signalOfGoing(context));
     try {
       const counted = context.values.get(answerKey).expect();
-      const working = work();
+      const working = this.#work(work);
       // In the same turn of the event loop the answer is handed to where its bytes count.
       void Promise.allSettled([working, counted]).then(() => setImmediate(end));
       return working;
@@ -38,6 +43,13 @@ export class PageTurns {
       end();
       throw crowded;
     }
+  }
+
+  /** What follows, putting the answer into bytes, is long work. */
+  async #work<T>(work: () => Promise<T>): Promise<T> {
+    const page = await work();
+    await this.turns.forLongWork();
+    return page;
   }
 }
 

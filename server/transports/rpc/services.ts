@@ -9,6 +9,7 @@ import type { ServiceImpl } from '@connectrpc/connect';
 import type { Clock } from '../../domain/clock.js';
 import type { Liveness } from '../../domain/liveness.js';
 import type { TokenSealer } from '../../domain/token-sealer.js';
+import type { ReadingTurns } from '../reading-turns.js';
 import { AllowedStreams } from './allowed-stream.js';
 import { createAuthHandlers } from './auth-handlers.js';
 import { Calls, type CallObserver } from './call.js';
@@ -22,6 +23,7 @@ export interface RpcServicesOptions extends Omit<TaskHandlersOptions, 'calls' | 
   readonly liveness: Sessions & Pick<Liveness, 'leases'>;
   readonly sealer: TokenSealer;
   readonly clock: Clock;
+  readonly turns: Pick<ReadingTurns, 'forLongWork'>;
   /** How often it is looked up whether the caller of an open stream may still have it. */
   readonly recheckMs: number;
   /** How many lists, histories and counts are read at the same time. */
@@ -39,7 +41,7 @@ export interface RpcService<S extends DescService = DescService> {
 export function createRpcServices(options: RpcServicesOptions): readonly RpcService[] {
   const { auth, liveness } = options;
   const calls = new Calls(options.log, options.observer);
-  const pages = new PageTurns(options.clock, options.pagesAtOnce);
+  const pages = new PageTurns(options.clock, options.pagesAtOnce, options.turns);
   const streams = new AllowedStreams(options.clock, options.recheckMs, options.log);
   const sessionOptions = { auth, calls, pages, log: options.log, sessions: liveness, sealer: options.sealer };
   return [
