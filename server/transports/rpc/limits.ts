@@ -112,3 +112,11 @@ export const MAX_TIMEOUT_MS = 86_400_000;
 export function recordBytes({ maxMessageBytes }: RpcLimits): number {
   return maxMessageBytes - 8_192;
 }
+
+/**
+ * How much the records of a page may take: 1,000 tasks of a kilobyte. Putting that into bytes takes some milliseconds, in
+ * which nobody else is served.
+ */
+export function pageBytes(limits: RpcLimits): number {
+  return Math.min(recordBytes(limits), MIB);
+}

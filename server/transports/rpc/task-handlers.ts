@@ -32,7 +32,7 @@ import {
   type MarksOf,
 } from './convert.js';
 import { callerKey, requirePrincipal } from './guard.js';
-import { MAX_WATCHES, recordBytes, type RpcLimits } from './limits.js';
+import { MAX_WATCHES, pageBytes, recordBytes, type RpcLimits } from './limits.js';
 import type { PageTurns } from './page-turns.js';
 import { sendableOnly, sendableOr } from './sendable.js';
 import { Shares, type Share } from './shares.js';
@@ -117,7 +117,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
         const { ascending, pageSize, pageToken } = request;
         const filter = filterOf(request.filter);
         const query = { filter, orderBy: orderOf(request.orderBy), ascending, pageSize, pageToken };
-        const maxBytes = recordBytes(options.limits);
+        const maxBytes = pageBytes(options.limits);
         const page = await pages.run(context, principal, () => registry.list(principal, { ...query, maxBytes }));
         return {
           tasks: sendableOnly(page.tasks, log, (task) => taskMessage(task, marksOf)),

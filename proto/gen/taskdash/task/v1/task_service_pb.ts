@@ -391,7 +391,7 @@ export type ListTasksRequest = Message<"taskdash.task.v1.ListTasksRequest"> & {
   ascending: boolean;
 
   /**
-   * How many tasks at most, 1 to 1000. 0 means 50. A page of long records may be shorter, so as to fit into a message.
+   * How many tasks at most, 1 to 1000. 0 means 50. A page of long records may be shorter: it ends at 1 MiB.
    *
    * @generated from field: int32 page_size = 4;
    */
