@@ -245,7 +245,9 @@ async function startCore({ config, storage, patience, nodeName, log, clock, undo
   await liveness.start();
   undo.add(() => liveness.stop());
   const sealer = new TokenSealer(await storage.settings.secret('token-sealer', 32));
-  const reader = new ReadBatcher(storage.tasks, clock, { deadlineMs: config.writeDeadline });
+  const turns = new ReadingTurns(clock);
+  const nextTurn = () => turns.forLongWork();
+  const reader = new ReadBatcher(storage.tasks, clock, { deadlineMs: config.writeDeadline, nextTurn });
   undo.add(() => reader.stop());
   const quota = new TokenQuota(clock, {
     newTasksPerMinute: config.tokenNewTasks,
@@ -254,7 +256,7 @@ async function startCore({ config, storage, patience, nodeName, log, clock, undo
   const onEnded = (taskId: string, epoch: number) => liveness.onEnded(taskId, epoch);
   const registry = new TaskRegistry(storage.tasks, batcher, storage.hints, sealer, reader, quota, onEnded);
   const watcher = new TaskWatcher(feed, sealer, clock, WATCH_OPTIONS);
-  return { metrics, feed, liveness, batcher, reader, sealer, registry, watcher };
+  return { metrics, feed, liveness, batcher, reader, sealer, registry, watcher, turns };
 }
 
 /** What the doors are made of. */
@@ -266,13 +268,11 @@ interface Parts extends Awaited<ReturnType<typeof startCore>> {
 }
 
 async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addresses> {
-  const { metrics, clock, log } = parts;
+  const { metrics, clock, log, turns } = parts;
   const readiness = new Readiness(parts.storage.health, clock);
   const limits = { maxMessageBytes: config.rpcMaxMessageBytes };
-  const turns = new ReadingTurns(clock);
   const services = createRpcServices({
     ...parts,
-    turns,
     marksOf: (task) => parts.liveness.marks.marksOf(task),
     maxStreams: config.rpcMaxStreams,
     recheckMs: WATCH_OPTIONS.recheckMs,

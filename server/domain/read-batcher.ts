@@ -10,8 +10,8 @@
  *
  * Invariants
  * - Each find is answered exactly once: with the task, with "there is none", or with an error at its deadline.
- * - What is answered in one turn of the event loop is bounded by the length of its texts, since each caller makes a reply
- *   of it at once.
+ * - What all lanes answer in one turn of the event loop is bounded by the length of its texts, since each caller makes a
+ *   reply of it at once.
  * - No more than `capacity` finds wait or are being read; beyond that OVERLOADED. Doors that can push back ask `hasRoom`
  *   first and resume on `whenRoom`.
  */
@@ -31,11 +31,13 @@ export interface ReadBatcherOptions {
   readonly capacity: number;
   /** How long a find may take, database outages included, in milliseconds. */
   readonly deadlineMs: number;
+  /** Resolves in a later turn of the event loop, in which more may be answered. */
+  readonly nextTurn: () => Promise<void>;
 }
 
-const DEFAULTS: ReadBatcherOptions = { maxBatch: 500, lanes: 2, capacity: 10_000, deadlineMs: 5_000 };
-/** Length of the texts of what is answered in one turn, in UTF-16 units: 20 of the longest records. */
-const ANSWERED_A_TURN = 200_000;
+const DEFAULTS: ReadBatcherOptions = { maxBatch: 500, lanes: 2, capacity: 10_000, deadlineMs: 5_000, nextTurn };
+/** Length of the texts of what is answered in one turn, in UTF-16 units: eight of the longest records, some ten milliseconds. */
+const ANSWERED_A_TURN = 80_000;
 const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 500;
 
@@ -53,6 +55,9 @@ export class ReadBatcher {
   /** Finds that are not answered yet, in the order of their deadlines. */
   readonly #open = new Set<Asked>();
   #busyLanes = 0;
+  /** Of what has been answered in this turn, at least. */
+  #answeredLength = 0;
+  #nextTurn: Promise<void> | undefined;
   #stopping = false;
   #expiry: Timer | undefined;
   #roomWaiters: (() => void)[] = [];
@@ -139,16 +144,20 @@ export class ReadBatcher {
   }
 
   async #answer(batch: readonly Asked[], tasks: ReadonlyMap<string, Task>): Promise<void> {
-    let length = 0;
     for (const asked of batch) {
+      while (this.#answeredLength > ANSWERED_A_TURN) await this.#turnEnd();
       const task = tasks.get(asked.id);
-      if (length > ANSWERED_A_TURN) {
-        await nextTurn();
-        length = 0;
-      }
-      if (task) length += textsLengthOf(task);
+      if (task) this.#answeredLength += textsLengthOf(task);
       if (this.#close(asked)) asked.resolve(task);
     }
+  }
+
+  #turnEnd(): Promise<void> {
+    this.#nextTurn ??= this.#options.nextTurn().then(() => {
+      this.#nextTurn = undefined;
+      this.#answeredLength = 0;
+    });
+    return this.#nextTurn;
   }
 
   /** Keeps one timer while finds are open, at the earliest deadline that it knew when it was set. */

@@ -6,7 +6,7 @@
  * turn for each connection that came before, and each of them lasts as long as a crowd has sent something. Hence:
  *
  * - Accepting goes first, as it costs next to nothing: what has been accepted gets in line as the system gives it, before Node
- *   makes a socket of it. While each turn accepts one, few of the line go on, and only now and then.
+ *   makes a socket of it. While each turn accepts one, only one of each network goes on, and only now and then.
  * - A turn is short. When it has lasted too long, nothing more is read in it: all connections get in line, and some of the
  *   line go on in each of the next turns. Where there are no more than these, nothing is stopped. Work that takes long by
  *   itself, as making a long answer, waits for a turn of its own.
@@ -27,9 +27,8 @@ import { networkOf } from '../domain/network.js';
 const TURN_MS = 10;
 /** How long accepting may keep the line waiting, and long work, each time. */
 const ACCEPTING_MS = 25;
-/** How many of the line go on in a turn, and how many while connections are being accepted. */
+/** How many of the line go on in a turn; while connections are being accepted, only one of each network. */
 const GO_ON = 16;
-const GO_ON_ACCEPTING = 4;
 
 /**
  * What a socket reads by. Node shows it to nobody and has no other way to leave bytes with the system; a test notices when it
@@ -82,8 +81,7 @@ export class ReadingTurns {
   /** When the present turn began to do something. */
   #beganAtMs: number | undefined;
   #hasAccepted = false;
-  /** When whoever went on last had done with it; absent: they have just gone on. */
-  #wentOnAtMs: number | undefined = -Infinity;
+  #wentOnAtMs = -Infinity;
   #isCounting = false;
 
   constructor(private readonly clock: Clock) {}
@@ -172,10 +170,9 @@ export class ReadingTurns {
     if (this.#line.isEmpty && this.#longWork.length === 0) return;
     this.#count();
     const nowMs = this.clock.monotonicMs();
-    this.#wentOnAtMs ??= nowMs;
     if (isAccepting && nowMs - this.#wentOnAtMs < ACCEPTING_MS) return;
-    this.#wentOnAtMs = undefined;
-    for (const waiting of this.#line.take(isAccepting ? GO_ON_ACCEPTING : GO_ON)) waiting.goOn();
+    this.#wentOnAtMs = nowMs;
+    for (const waiting of this.#line.take(isAccepting ? Math.min(this.#line.networks, GO_ON) : GO_ON)) waiting.goOn();
     this.#longWork.shift()?.();
   }
 }
@@ -193,6 +190,11 @@ class Line {
 
   get isEmpty(): boolean {
     return this.#networks.size === 0;
+  }
+
+  /** How many networks have somebody who waits. */
+  get networks(): number {
+    return this.#networks.size;
   }
 
   has(network: string): boolean {

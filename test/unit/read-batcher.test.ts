@@ -52,7 +52,7 @@ describe('the read batcher', () => {
 
   it('answers no more in one turn than a loop can take, and all of it', async () => {
     const { store, find } = bench();
-    store.tasks.set('long', { id: 'long', description: 'x'.repeat(150_000) } as Task);
+    store.tasks.set('long', { id: 'long', description: 'x'.repeat(50_000) } as Task);
     let answered = 0;
     const answers = Array.from({ length: 9 }, () => find('long').then(() => answered++));
     await settle();
@@ -64,6 +64,23 @@ describe('the read batcher', () => {
     expect(answered).toBe(4);
     await Promise.all(answers);
     expect(answered).toBe(9);
+  });
+
+  it('answers no more in one turn when several lanes do', async () => {
+    const { store, find } = bench({ lanes: 2 });
+    store.tasks.set('long', { id: 'long', description: 'x'.repeat(50_000) } as Task);
+    let answered = 0;
+    const ask = async () => {
+      const answers = [1, 2, 3].map(() => find('long').then(() => answered++));
+      await settle();
+      return answers;
+    };
+    const answers = [...(await ask()), ...(await ask())];
+    for (const asked of store.asked) asked.answer();
+    await settle();
+    expect(answered).toBe(2);
+    await Promise.all(answers);
+    expect(answered).toBe(6);
   });
 
   it('never lets a find join a query that is under way', async () => {
