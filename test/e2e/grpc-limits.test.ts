@@ -2,9 +2,10 @@ import { once } from 'node:events';
 import { connect, type ClientHttp2Session } from 'node:http2';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create, toBinary, toJsonString } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import {
+  ListTasksResponseSchema,
   RegisterTaskRequestSchema,
   TaskOrderField,
   TaskService,
@@ -120,6 +121,19 @@ describe('an answer', () => {
     } while (pageToken !== '');
     expect(seen).toEqual(Array.from({ length: 30 }, (_, n) => `long-${1_000 + n}`));
     expect(pages).toBeGreaterThan(1);
+  });
+
+  it.each(DOORS)('ends a page at 1 MiB, also where a message may have more: %s', async (door) => {
+    const tasks = rig.client(TaskService, door, await rig.token('long'));
+    for (let n = 0; n < 40; n++) await tasks.registerTask({ task: { ...long, id: `long-${1_000 + n}` } });
+    const whole = { pageSize: 1_000, orderBy: TaskOrderField.ID, ascending: true };
+    const first = await tasks.listTasks(whole);
+    const rest = await tasks.listTasks({ ...whole, pageToken: first.nextPageToken });
+    expect(Buffer.from(toJsonString(ListTasksResponseSchema, first)).length).toBeLessThan(1024 * 1024);
+    expect(first.tasks.length).toBeGreaterThan(20);
+    expect([...first.tasks, ...rest.tasks].map(({ id }) => id)).toEqual(
+      Array.from({ length: 40 }, (_, n) => `long-${1_000 + n}`),
+    );
   });
 
   it.each(DOORS)('that would not fit keeps its batch from being written: %s', async (door) => {
