@@ -136,7 +136,6 @@ export class Connection implements ConversationLink, Swept, Flushable, MemoryWai
   #onData(chunk: Buffer): void {
     this.context.metrics.bytes('read', chunk.length);
     if (this.#state !== 'open') return;
-    this.context.turns.onRead(chunk.length);
     this.guard(() => {
       this.#decoder.push(chunk);
       this.#pump();
@@ -176,7 +175,6 @@ export class Connection implements ConversationLink, Swept, Flushable, MemoryWai
     while (this.#mayTake && turns.admits(this) && this.#hasSharedRoom) {
       const frame = this.#decoder.next(this.#conversation.maxFrameBytes);
       if (!frame) return this.#onUsedUp();
-      turns.onTaken(frame.kind === 'message' ? HEAD_BYTES + frame.header.length + frame.body.length : 0);
       this.#conversation.take(frame);
       if (frame.kind === 'broken') this.#onBroken(frame);
     }

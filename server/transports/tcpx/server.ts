@@ -64,7 +64,7 @@ export class TcpxServer {
       readGate: gateForAll(new RoomGate(bothRooms(readRoom, this.#replyMemory), clock, limits.roomTimeoutMs)),
       writeGate: new WriteGate(room, clock, limits.roomTimeoutMs),
       outbox: new Outbox(),
-      turns: new Turns(),
+      turns: new Turns(clock),
       incompleteMemory: shared(limits.maxIncompleteBytes),
       onClosed: (connection) => this.#forget(connection),
     };

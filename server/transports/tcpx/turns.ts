@@ -1,57 +1,55 @@
 /**
- * How much the door does in one turn of the event loop, of all connections together. Who finds the turn used up goes on in one
- * of the next, in line, and there for a slice at a time while others wait: however many frames come in one piece, or large
+ * How long the door works in one turn of the event loop, for all connections together. Who finds the turn used up goes on in
+ * one of the next, in line, and there for a slice at a time while others wait: however many frames come in one piece, or large
  * ones at once, nobody else waits for all of them.
  */
+import type { Clock } from '../../domain/clock.js';
 import type { Flushable } from './outbox.js';
 
-/** What a turn has, in bytes that are read and bytes of frames that are taken: some five milliseconds. */
-const TURN_BYTES = 1_048_576;
-const SLICE_BYTES = TURN_BYTES / 32;
-/** What a frame counts at least: it takes as long to answer a small one as to look through so much. */
-const FRAME_BYTES = 8_192;
+/** After how long no further frame is taken in a turn, reading included. */
+const TURN_MS = 5;
+/** The same for one of those in line, who takes one frame at least. */
+const SLICE_MS = TURN_MS / 32;
 
 export class Turns {
   readonly #waiting = new Set<Flushable>();
-  #leftBytes = TURN_BYTES;
+  #endsAtMs = 0;
   #isCounting = false;
-  /** Who is having its slice, and what is left of the turn at the end of it. */
+  /** Who is having its slice, and when that is over: counted from its first frame. */
   #served: Flushable | undefined;
-  #sliceEndsAtBytes = 0;
+  #sliceEndsAtMs: number | undefined;
 
-  /** Whether somebody may go on; else it is flushed when it may. */
+  constructor(private readonly clock: Pick<Clock, 'monotonicMs'>) {}
+
+  /** Whether somebody may take a frame now; else it is flushed when it may. */
   admits(who: Flushable): boolean {
-    const isIn = this.#leftBytes > 0 && (this.#waiting.size === 0 || this.#isInSlice(who));
+    const nowMs = this.clock.monotonicMs();
+    this.#count(nowMs);
+    const isIn = nowMs < this.#endsAtMs && (this.#waiting.size === 0 || this.#isInSlice(who, nowMs));
     if (!isIn) this.#waiting.add(who);
     return isIn;
   }
 
-  /** So many bytes were read. */
-  onRead(bytes: number): void {
-    this.#leftBytes -= bytes;
-    this.#count();
+  #isInSlice(who: Flushable, nowMs: number): boolean {
+    if (who !== this.#served) return false;
+    this.#sliceEndsAtMs ??= nowMs + SLICE_MS;
+    return nowMs < this.#sliceEndsAtMs;
   }
 
-  /** A frame of so many bytes was taken. */
-  onTaken(bytes: number): void {
-    this.onRead(Math.max(bytes, FRAME_BYTES));
-  }
-
-  #isInSlice(who: Flushable): boolean {
-    return who === this.#served && this.#leftBytes > this.#sliceEndsAtBytes;
-  }
-
-  #count(): void {
+  /** A turn lasts from what is done first in it to the end of this turn of the event loop. */
+  #count(nowMs: number): void {
     if (this.#isCounting) return;
     this.#isCounting = true;
+    this.#endsAtMs = nowMs + TURN_MS;
     setImmediate(() => this.#onNextTurn());
   }
 
   #onNextTurn(): void {
     this.#isCounting = false;
-    this.#leftBytes = TURN_BYTES;
-    for (let next = this.#nextInLine(); next && this.#leftBytes > 0; next = this.#nextInLine()) this.#serve(next);
-    if (this.#waiting.size > 0) this.#count();
+    if (this.#waiting.size === 0) return;
+    this.#count(this.clock.monotonicMs());
+    for (let next = this.#nextInLine(); next && this.clock.monotonicMs() < this.#endsAtMs; next = this.#nextInLine())
+      this.#serve(next);
   }
 
   #nextInLine(): Flushable | undefined {
@@ -62,7 +60,7 @@ export class Turns {
   #serve(who: Flushable): void {
     this.#waiting.delete(who);
     this.#served = who;
-    this.#sliceEndsAtBytes = this.#leftBytes - SLICE_BYTES;
+    this.#sliceEndsAtMs = undefined;
     who.flush();
     this.#served = undefined;
   }
