@@ -13,8 +13,9 @@
  * form.
  */
 
+/** With what parts it from the time of day. */
 const DAY =
-  /^(?:(\d{4})[-./](\d{1,2})[-./](\d{1,2})(?=$|[ T])|(\d{4})(\d{2})(\d{2})(?=$|[ T]|\d{6}(?!\d))|(\d{4})年(\d{1,2})月(\d{1,2})日)/;
+  /^(?:(\d{4})[-./](\d{1,2})[-./](\d{1,2})(?=$|[ T])|(\d{4})(\d{2})(\d{2})(?=$|[ T]|\d{6}(?!\d))|(\d{4})年(\d{1,2})月(\d{1,2})日)[ T]?/;
 
 /** Hour, minute, second, fraction, zone; behind a zone its name, and how Go's monotonic clock stood. */
 const CLOCK =
@@ -54,7 +55,7 @@ function calendarInstant(text: string): Date | null {
   const year = Number(day[1] ?? day[4] ?? day[7]);
   const month = Number(day[2] ?? day[5] ?? day[8]);
   const date = Number(day[3] ?? day[6] ?? day[9]);
-  const rest = text.slice(day[0].length).replace(/^[ T]/, '') || '00:00:00';
+  const rest = text.slice(day[0].length) || '00:00:00';
   const clock = CLOCK.exec(withColons(rest, day[4] !== undefined));
   if (!clock) return null;
   const [, hour = '0', minute = '0', second = '0', fraction = '0', zone = 'Z'] = clock;
@@ -69,6 +70,8 @@ function calendarInstant(text: string): Date | null {
 
 /** A time of day with colons, also where it was written in Chinese or, behind a compact day, without separators. */
 function withColons(text: string, isDayCompact: boolean): string {
+  // As nearly all are written.
+  if (text[2] === ':') return text;
   const clock = CHINESE_CLOCK.exec(text) ?? (isDayCompact ? COMPACT_CLOCK.exec(text) : null);
   if (!clock) return text;
   const [written, ...parts] = clock;
@@ -84,7 +87,7 @@ function isTimeOfDay(hour: number, minute: number, second: number): boolean {
 
 /** Undefined where there is no such zone. */
 function zoneOffsetMs(zone: string): number | undefined {
-  if (/^(Z|z|UTC)$/.test(zone)) return 0;
+  if (zone === 'Z' || zone === 'z' || zone === 'UTC') return 0;
   const [hours, minutes] = [Number(zone.slice(1, 3)), Number(zone.slice(3).replace(':', ''))];
   if (hours > 23 || minutes > 59) return undefined;
   return (zone.startsWith('-') ? -1 : 1) * (hours * 60 + minutes) * 60_000;
