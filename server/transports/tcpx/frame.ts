@@ -184,19 +184,24 @@ export interface OutgoingFrame {
   readonly body: string;
 }
 
-/** Frames as one buffer, one behind the other, so that they leave in one write. */
-export function encodeFrames(frames: readonly OutgoingFrame[]): Buffer {
-  const sizes = frames.map(({ header, body }) => [Buffer.byteLength(header), Buffer.byteLength(body)] as const);
-  const buffer = Buffer.allocUnsafe(sizes.reduce((sum, [header, body]) => sum + HEAD_BYTES + header + body, 0));
+/** Frames as one buffer, one behind the other, so that they leave in one write; `bytes` is what they measure together. */
+export function encodeFrames(frames: readonly OutgoingFrame[], bytes = measured(frames)): Buffer {
+  const buffer = Buffer.allocUnsafe(bytes);
   let offset = 0;
-  frames.forEach((frame, index) => {
-    const [headerBytes, bodyBytes] = sizes[index] ?? [0, 0];
+  for (const { messageId, header, body } of frames) {
+    const headerBytes = buffer.write(header, offset + HEAD_BYTES);
+    const bodyBytes = buffer.write(body, offset + HEAD_BYTES + headerBytes);
     offset = buffer.writeUInt32BE(COUNTED_HEAD_BYTES + headerBytes + bodyBytes, offset);
-    offset = buffer.writeInt32BE(frame.messageId, offset);
+    offset = buffer.writeInt32BE(messageId, offset);
     offset = buffer.writeUInt32BE(headerBytes, offset);
-    offset = buffer.writeUInt32BE(bodyBytes, offset);
-    offset += buffer.write(frame.header, offset);
-    offset += buffer.write(frame.body, offset);
-  });
+    offset = buffer.writeUInt32BE(bodyBytes, offset) + headerBytes + bodyBytes;
+  }
   return buffer;
+}
+
+function measured(frames: readonly OutgoingFrame[]): number {
+  return frames.reduce(
+    (sum, { header, body }) => sum + HEAD_BYTES + Buffer.byteLength(header) + Buffer.byteLength(body),
+    0,
+  );
 }

@@ -114,7 +114,7 @@ export class ReplyQueue {
     this.#places = this.#places.slice(ready.length);
     this.#replyBytes -= readyBytes;
     if (!this.#isClosed) this.#held.bytes -= readyBytes;
-    return encodeFrames(ready);
+    return encodeFrames(ready, readyBytes);
   }
 
   /** Forgets what is left; idempotent. */
