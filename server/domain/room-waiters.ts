@@ -16,6 +16,8 @@ export class RoomWaiters {
   }
 
   wake(): void {
+    // Mostly nobody waits, and this is called for every write.
+    if (this.#any.length === 0) return;
     for (const wake of this.#any.splice(0)) wake();
   }
 
