@@ -171,8 +171,7 @@ export class Connection implements ConversationLink, Swept, Flushable, MemoryWai
 
   /** Takes frames for as long as the limits and the turn allow. */
   #pump(): void {
-    const { turns } = this.context;
-    while (this.#mayTake && turns.admits(this) && this.#hasSharedRoom) {
+    while (this.#mayTake && this.#isAdmitted) {
       const frame = this.#decoder.next(this.#conversation.maxFrameBytes);
       if (!frame) return this.#onUsedUp();
       this.#conversation.take(frame);
@@ -190,11 +189,12 @@ export class Connection implements ConversationLink, Swept, Flushable, MemoryWai
     return isIn;
   }
 
-  /** Whether there is room for the next frame and its reply among those of all connections; waits in one line at most. */
-  get #hasSharedRoom(): boolean {
-    const { ready } = this.#decoder;
+  /** Whether the turn has time for what came, and the next frame and its reply have room; waits in one line for memory at most. */
+  get #isAdmitted(): boolean {
+    const { turns, replyMemory, requestMemory } = this.context;
+    const { keptBytes, ready } = this.#decoder;
+    if (keptBytes > 0 && !turns.admits(this)) return false;
     if (!ready) return true;
-    const { replyMemory, requestMemory } = this.context;
     const { replies, underWayBytes } = this.#conversation;
     const replyBytes = HEAD_BYTES + Math.min(ready.headerBytes, MAX_HEADER_BYTES);
     if (replyMemory.admits(this, replies.heldBytes + replyBytes)) {
