@@ -30,6 +30,7 @@ import { WriteBatcher } from './domain/write-batcher.js';
 import { Argon2Hasher } from './identity/argon2-hasher.js';
 import { ZxcvbnJudge } from './identity/zxcvbn-judge.js';
 import { Metrics } from './metrics.js';
+import { connectionsADoor, openFilesLimit } from './open-files.js';
 import { openStorage, type Storage } from './storage/storage.js';
 import { allowOnly } from './transports/client-address.js';
 import { HttpServer } from './transports/connect-server.js';
@@ -37,6 +38,7 @@ import { GrpcServer } from './transports/grpc-server.js';
 import { Readiness } from './transports/readiness.js';
 import { ReadingTurns } from './transports/reading-turns.js';
 import { Arrivals } from './transports/rpc/arrivals.js';
+import { MAX_CONNECTIONS } from './transports/rpc/limits.js';
 import { createRpcServices } from './transports/rpc/services.js';
 import { Unsent } from './transports/rpc/unsent.js';
 import { TcpxServer } from './transports/tcpx/server.js';
@@ -285,17 +287,12 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   });
   const arrivals = new Arrivals(clock, limits);
   const unsent = new Unsent(clock, limits);
-  const grpc = new GrpcServer({ services, auth: parts.auth, readiness, clock, log, limits, arrivals, unsent, turns });
+  const maxConnections = Math.min(MAX_CONNECTIONS, connectionsADoor(openFilesLimit()));
+  tellOfFewFiles(config, log, maxConnections);
+  const shared = { services, auth: parts.auth, readiness, clock, log, limits, arrivals, unsent, turns, maxConnections };
+  const grpc = new GrpcServer(shared);
   const http = new HttpServer({
-    services,
-    auth: parts.auth,
-    readiness,
-    clock,
-    log,
-    limits,
-    arrivals,
-    unsent,
-    turns,
+    ...shared,
     pageFolder: PAGE_FOLDER,
     trustedProxies: config.httpTrustedProxies ?? [],
     publicUrls: config.publicUrl ?? [],
@@ -320,6 +317,16 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   return { http: http.address, grpc: grpc.address, tcp: tcp.address };
 }
 
+/** Says so when the doors take fewer connections than they could, since the system gives the process too few files. */
+function tellOfFewFiles(config: Config, log: Log, maxConnections: number): void {
+  if (maxConnections >= config.tcpMaxConnections) return;
+  log.warn(
+    { openFiles: openFilesLimit(), connectionsADoor: maxConnections },
+    'each door takes fewer connections than it could, because the process may not open more files; raise that limit ' +
+      '(ulimit -n, LimitNOFILE of systemd), or lower TASKDASH_TCP_MAX_CONNECTIONS',
+  );
+}
+
 function tcpDoor(config: Config, parts: Parts): TcpxServer {
   const { registry, reader, batcher, liveness, auth, metrics, log, clock } = parts;
   const authenticate = (token: string, address: string) => authenticateToken(auth, token, address);
@@ -335,7 +342,7 @@ function tcpDoor(config: Config, parts: Parts): TcpxServer {
     limits: {
       maxFrameBytes: config.tcpMaxFrameBytes,
       frameTimeoutMs: config.tcpFrameTimeout,
-      maxConnections: config.tcpMaxConnections,
+      maxConnections: Math.min(config.tcpMaxConnections, connectionsADoor(openFilesLimit())),
       maxConnectionsPerAddress: config.tcpMaxConnectionsPerAddress,
       roomTimeoutMs: config.writeDeadline,
       allow: config.tcpAllow,

@@ -1,46 +1,16 @@
-/** The connections of the HTTP door: how many a network has, and what each has yet to be answered. */
+/** The open connections of the HTTP door, and what each has yet to be answered. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { networkOf } from '../domain/network.js';
-import { plainAddress } from './client-address.js';
-import type { Gate } from './reading-turns.js';
-import { MAX_CONNECTIONS, MAX_HTTP_CONNECTIONS, MAX_UNANSWERED } from './rpc/limits.js';
+import { MAX_UNANSWERED } from './rpc/limits.js';
 
 interface Connection {
   readonly socket: Socket;
   readonly unanswered: Set<ServerResponse>;
 }
 
-/** All trusted proxies together. */
-const PROXIES = 'proxies';
-
-export class HttpConnections implements Gate {
+export class HttpConnections {
   /** By both ends, since a connection has a second socket where it is encrypted. */
   readonly #open = new Map<string, Connection>();
-  /** How many are open from a network. */
-  readonly #perNetwork = new Map<string, number>();
-  #count = 0;
-
-  /** `isProxy`: whether an address is that of a trusted proxy, which may have any number. */
-  constructor(private readonly isProxy: (address: string) => boolean) {}
-
-  admits(address: string): boolean {
-    if (this.#count >= MAX_CONNECTIONS) return false;
-    const network = this.#counted(address);
-    const open = (this.#perNetwork.get(network) ?? 0) + 1;
-    if (open > (network === PROXIES ? MAX_CONNECTIONS : MAX_HTTP_CONNECTIONS)) return false;
-    this.#perNetwork.set(network, open);
-    this.#count++;
-    return true;
-  }
-
-  onClosed(address: string): void {
-    const network = this.#counted(address);
-    const left = (this.#perNetwork.get(network) ?? 0) - 1;
-    if (left > 0) this.#perNetwork.set(network, left);
-    else this.#perNetwork.delete(network);
-    this.#count--;
-  }
 
   /** Minds what a connection has yet to be answered. */
   onOpen(socket: Socket): void {
@@ -78,11 +48,6 @@ export class HttpConnections implements Gate {
   closeUnfinished(): void {
     for (const { socket, unanswered } of this.#open.values())
       if ([...unanswered].some(({ req }) => !req.complete)) socket.destroy();
-  }
-
-  /** As what an address is counted. */
-  #counted(address: string): string {
-    return this.isProxy(plainAddress(address)) ? PROXIES : networkOf(address);
   }
 }
 

@@ -23,6 +23,7 @@ import type { Log } from '../domain/ports.js';
 import { allowedHosts, type HostCheck } from './allowed-hosts.js';
 import { allowOnly, forwardedAddress, plainAddress } from './client-address.js';
 import { createConnectCalls, type Handler } from './connect-calls.js';
+import { ConnectionGate } from './connection-gate.js';
 import { HttpConnections } from './connect-connections.js';
 import { feedInPieces } from './connect-pieces.js';
 import { Kept } from './kept.js';
@@ -34,7 +35,9 @@ import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js
 import {
   ACCEPT_BACKLOG,
   CALLS_A_TURN,
+  MAX_CONNECTIONS,
   MAX_HEADERS,
+  MAX_HTTP_CONNECTIONS,
   MAX_REFUSED_MS,
   MAX_STRANGER_BYTES,
   MAX_TIMEOUT_MS,
@@ -58,6 +61,8 @@ export interface HttpServerOptions {
   readonly arrivals: Arrivals;
   readonly unsent: Unsent;
   readonly turns: ReadingTurns;
+  /** Connections beyond are closed at once. */
+  readonly maxConnections?: number;
   /** The folder of the page's build. */
   readonly pageFolder: string;
   /** The certificate and its key; absent: plain HTTP. */
@@ -110,7 +115,7 @@ export class HttpServer {
   /** For what operators ask, and what is refused unread: no call may keep them waiting. */
   readonly #quickTurns = new TurnQueue(QUICK_A_TURN);
   readonly #metrics: Kept<{ contentType: string; body: string }>;
-  readonly #connections: HttpConnections;
+  readonly #connections = new HttpConnections();
   readonly #shutdown = new AbortController();
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -119,7 +124,6 @@ export class HttpServer {
     this.#page = createPageHandler(options.pageFolder);
     this.#isProxy = options.trustedProxies?.length ? allowOnly(options.trustedProxies) : () => false;
     this.#publicOrigins = originsIn(options.publicUrls ?? []);
-    this.#connections = new HttpConnections(this.#isProxy);
     this.#metrics = new Kept(options.metrics, options.clock);
     const { maxMessageBytes } = options.limits;
     this.#rpc = this.#adapter(maxMessageBytes);
@@ -171,11 +175,16 @@ export class HttpServer {
         this.#server.on('error', (error) =>
           this.options.log.error({ err: error }, 'the HTTP door cannot accept connections'),
         );
-        this.options.turns.begin(this.#server, this.#connections);
+        this.options.turns.begin(this.#server, this.#gate());
         resolve();
       });
     });
     return this.#starting;
+  }
+
+  #gate(): ConnectionGate {
+    const { maxConnections = MAX_CONNECTIONS } = this.options;
+    return new ConnectionGate({ together: maxConnections, network: MAX_HTTP_CONNECTIONS, isProxy: this.#isProxy });
   }
 
   /** Where the door listens, as a URL; empty while it does not. */

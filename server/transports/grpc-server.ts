@@ -15,6 +15,7 @@ import type { Authenticator } from '../domain/authenticator.js';
 import type { Clock, Timer } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
+import { ConnectionGate } from './connection-gate.js';
 import { addService, type CallHost } from './grpc-bridge.js';
 import { answerUnknownMethods, describeEveryStatus } from './grpc-described.js';
 import { FloodGuard } from './grpc-floods.js';
@@ -110,10 +111,10 @@ export class GrpcServer {
       socket.once('close', () => this.#sockets.delete(socket));
       injector.injectConnection(socket);
     });
-    let taken = 0;
+    const counted = new ConnectionGate({ together: maxConnections, network: Math.ceil(maxConnections / 2) });
     const gate: Gate = {
-      admits: (address) => taken < maxConnections && floods.admits(address) && ++taken > 0,
-      onClosed: () => taken--,
+      admits: (address) => floods.admits(address) && counted.admits(address),
+      onClosed: (address) => counted.onClosed(address),
     };
     this.#beginInTurns = () => turns.begin(this.#listener, gate, { isHttp2: true });
   }

@@ -17,11 +17,13 @@
  *   accepted ──► in line ──► begun, reading ──► in line ──► reading …
  *                   its turn              a turn was long, or its network waits
  *
- * The line moves in every turn but for those few milliseconds, and has no more than the connections that are open.
+ * The line moves in every turn but for those few milliseconds. Nobody notices that a connection was closed by the other side
+ * before its turn, so those that come when many of their network wait are closed at once, and do not count as accepted.
  */
 import type { Server, Socket } from 'node:net';
 import type { Clock } from '../domain/clock.js';
 import { networkOf } from '../domain/network.js';
+import { MAX_WAITING_CONNECTIONS } from './rpc/limits.js';
 
 /** After how long nothing more is read in a turn. */
 const TURN_MS = 10;
@@ -96,17 +98,18 @@ export class ReadingTurns {
     let begunFrom = '';
     handle.onconnection = (error, accepted) => {
       if (!accepted) return connect.call(handle, error, accepted);
+      const address = addressOf(accepted);
+      const network = networkOf(address ?? '');
+      if (address === undefined || !this.#hasRoomFor(network) || !gate.admits(address)) return accepted.close();
       this.#hasAccepted = true;
       this.#count();
-      const address = addressOf(accepted);
-      if (address === undefined || !gate.admits(address)) return accepted.close();
       const goOn = () => {
         begunFrom = address;
         if (server.listening) return connect.call(handle, 0, accepted);
         accepted.close();
         gate.onClosed(address);
       };
-      this.#line.add({ network: networkOf(address), goOn });
+      this.#line.add({ network, goOn });
     };
     server.prependListener('connection', (socket: Socket) => {
       const address = begunFrom;
@@ -118,7 +121,7 @@ export class ReadingTurns {
   /** Something came over a connection and is about to be worked on. */
   onWork(socket: Socket | undefined): void {
     const connection = socket && this.#connections.get(socket);
-    if (connection && this.#line.has(connection.network)) this.#stop(connection);
+    if (connection && this.#line.countOf(connection.network) > 0) this.#stop(connection);
     const nowMs = this.clock.monotonicMs();
     this.#beganAtMs ??= nowMs;
     this.#count();
@@ -131,6 +134,11 @@ export class ReadingTurns {
   forLongWork(): Promise<void> {
     this.#count();
     return new Promise((resolve) => this.#longWork.push(resolve));
+  }
+
+  #hasRoomFor(network: string): boolean {
+    const { network: maxOfNetwork, together } = MAX_WAITING_CONNECTIONS;
+    return this.#line.countOf(network) < maxOfNetwork && this.#line.count < together;
   }
 
   #follow(socket: Socket, network: string, isHttp2: boolean): void {
@@ -187,9 +195,14 @@ function addressOf(accepted: Accepted): string | undefined {
 /** Those who wait, by network, in the order of turns. */
 class Line {
   readonly #networks = new Map<string, Set<Waiting>>();
+  #count = 0;
 
   get isEmpty(): boolean {
-    return this.#networks.size === 0;
+    return this.#count === 0;
+  }
+
+  get count(): number {
+    return this.#count;
   }
 
   /** How many networks have somebody who waits. */
@@ -197,19 +210,20 @@ class Line {
     return this.#networks.size;
   }
 
-  has(network: string): boolean {
-    return this.#networks.has(network);
+  countOf(network: string): number {
+    return this.#networks.get(network)?.size ?? 0;
   }
 
   add(one: Waiting): void {
     const others = this.#networks.get(one.network);
+    this.#count++;
     if (others) others.add(one);
     else this.#networks.set(one.network, new Set([one]));
   }
 
   remove(one: Waiting): void {
     const others = this.#networks.get(one.network);
-    others?.delete(one);
+    if (others?.delete(one)) this.#count--;
     if (others?.size === 0) this.#networks.delete(one.network);
   }
 
@@ -224,6 +238,7 @@ class Line {
       if (!next) continue;
       shares.set(network, [...(shares.get(network) ?? []), next]);
       waiting.delete(next);
+      this.#count--;
       // The loop comes to it again at the end.
       this.#toEnd(network, waiting);
     }

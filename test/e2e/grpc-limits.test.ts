@@ -373,12 +373,14 @@ describe('answers that nobody takes', () => {
     expect(own.unsent.bytes).toBeGreaterThan(8 * 1024 * 1024);
     // So are others of the connection; those of other connections go on.
     refused.length = 0;
-    ask(LIST, Buffer.from('2028', 'hex'));
-    await expect.poll(() => refused).toEqual([expect.stringMatching(/^This%20connection%20has%20some.*read%20them/)]);
+    for (let n = 0; n < 3; n++) ask(LIST, Buffer.from('2028', 'hex'));
+    // There may be room for one.
+    await expect.poll(() => refused.length).toBeGreaterThanOrEqual(2);
+    expect(refused.every((why) => /^This%20connection%20has%20some.*read%20them/.test(why))).toBe(true);
     expect((await tasks.listTasks({ pageSize: 40 })).tasks).toHaveLength(40);
     clock.advance(31_000);
     await expect.poll(() => own.unsent.bytes).toBe(0);
-    await expect.poll(() => ended).toHaveLength(41);
+    await expect.poll(() => ended).toHaveLength(43);
     session.destroy();
     const stopped = own.stop();
     clock.advance(2_000);

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import type { Server, Socket } from 'node:net';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ReadingTurns } from '../../server/transports/reading-turns.js';
+import { MAX_WAITING_CONNECTIONS } from '../../server/transports/rpc/limits.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 /** A connection as the system gives it to Node, which tells what becomes of it. */
@@ -136,6 +137,30 @@ describe('a new connection', () => {
     expect([refused, gone, taken].map(({ isClosed }) => isClosed)).toEqual([true, true, false]);
     await lineEnds();
     expect([refused, gone, taken].map(({ isBegun }) => isBegun)).toEqual([false, false, true]);
+  });
+
+  it('is closed at once when many of its network wait', () => {
+    crowd(MAX_WAITING_CONNECTIONS.network);
+    const [late, other] = [accept('10.0.0.1'), accept('10.0.0.2')];
+    expect([late, other].map(({ isClosed }) => isClosed)).toEqual([true, false]);
+    expect(open).toHaveLength(MAX_WAITING_CONNECTIONS.network + 1);
+  });
+
+  it('is closed at once when very many wait together', () => {
+    const { network, together } = MAX_WAITING_CONNECTIONS;
+    for (let n = 0; n < together; n++) accept(`10.0.${Math.floor(n / network)}.1`);
+    expect(accept('10.1.0.1').isClosed).toBe(true);
+  });
+
+  it('that is not admitted keeps nobody waiting', async () => {
+    admits = (address) => address !== '10.0.0.9';
+    const many = crowd(100);
+    await nextTurn();
+    for (let turn = 0; turn < 5; turn++) {
+      accept('10.0.0.9');
+      await nextTurn();
+    }
+    expect(begun(many)).toBeGreaterThan(60);
   });
 
   it('counts from when it is accepted until it is closed', async () => {

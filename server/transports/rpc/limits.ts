@@ -84,6 +84,9 @@ export const MAX_CONNECTIONS = 20_000;
  */
 export const MAX_HTTP_CONNECTIONS = 4_096;
 
+/** Connections that wait in line to be begun at both doors, from one network and together; more are closed at once. */
+export const MAX_WAITING_CONNECTIONS = { network: 2_048, together: 8_192 } as const;
+
 /** Headers of an HTTP request, in bytes and in number: browsers send some twenty, and proxies add some. */
 export const MAX_HEADERS = { bytes: 16_384, count: 100 } as const;
 
