@@ -293,6 +293,9 @@ export interface ListedSession extends SessionRecord {
   readonly tasks: number;
 }
 
+/** Told of each session that was left as it was, since somebody keeps its record locked. */
+export type OnLocked = (sessionId: string) => void;
+
 /** The records of sessions. Only the node that holds a session writes its record; writes of any other are void. */
 export interface SessionStore {
   /** Writes records down, new or known; those that another node holds are left alone. */
@@ -310,8 +313,11 @@ export interface SessionStore {
   adopt(nodeId: string, limits: TakeoverLimits): Promise<MovedSession[]>;
   /** Has dead nodes looked at again that had nothing left to adopt: a late write may have left something after all. */
   unsettle(): Promise<void>;
-  /** Takes back those of these sessions that other nodes have taken over, not leases in use there; returns them alone. */
-  reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]>;
+  /**
+   * Takes back those of these sessions that other nodes have taken over, not leases in use there; returns them alone. What
+   * somebody keeps locked stays where it is, and may be asked for again.
+   */
+  reclaim(nodeId: string, ids: readonly string[], onLocked?: OnLocked): Promise<MovedSession[]>;
   /**
    * Takes one session from wherever it is, unless it said goodbye or its owner is another; at most one in the answer. One
    * that is open at this node is answered as it stands, so that taking it twice is taking it once. Who else is at it is

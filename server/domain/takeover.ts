@@ -59,6 +59,8 @@ export class Takeover {
   #reassertDue = false;
   /** Open sessions whose claims may be lost, and since when, in patient time, they have not been heard. */
   readonly #unproved = new Map<string, number>();
+  /** Steps of a round that failed the last time. */
+  readonly #failing = new Set<string>();
   #stopped = false;
 
   constructor(private readonly options: TakeoverOptions) {}
@@ -104,17 +106,27 @@ export class Takeover {
 
   async #runRound(): Promise<void> {
     if (this.#rounds++ % SEARCH_EVERY === 0) this.#auditDue = this.#unsettleDue = true;
+    await this.#step('reclaim', () => this.#reclaim());
+    await this.#step('repair', () => this.#repair());
+    await this.#step('reassert', () => this.#reassert());
+    await this.#step('refresh', () => this.#refresh());
+    await this.#step('adopt', () => this.#adopt());
+    await this.#step('audit', () => this.#audit());
+  }
+
+  /** Each fails for itself; that, and its end, is told once. */
+  async #step(step: string, work: () => Promise<void>): Promise<void> {
+    if (this.#stopped) return;
+    const { log } = this.options;
     try {
-      await this.#reclaim();
-      await this.#repair();
-      await this.#reassert();
-      await this.#refresh();
-      await this.#adopt();
-      await this.#audit();
+      await work();
+      if (this.#failing.delete(step)) log.info({ step }, 'sessions are moved between servers again');
     } catch (error) {
-      this.options.log.warn(
-        { err: error },
-        'sessions could not be moved between servers; tried again with the next renewal',
+      if (this.#failing.has(step)) return;
+      this.#failing.add(step);
+      log.warn(
+        { err: error, step },
+        'sessions could not be moved between servers in one way; the others go on, and it is tried again with each renewal',
       );
     }
   }
@@ -147,16 +159,22 @@ export class Takeover {
 
   async #reclaim(): Promise<void> {
     const { store, nodeId } = this.options;
-    for (const ids of this.#openAmong(this.#reclaimable)) {
-      for (const moved of await store.reclaim(nodeId, ids)) this.#takeBack(moved);
-      for (const id of ids) this.#reclaimable.delete(id);
+    const locked: string[] = [];
+    try {
+      for (const ids of this.#openAmong(this.#reclaimable)) {
+        for (const moved of await store.reclaim(nodeId, ids, (id) => locked.push(id))) this.#takeBack(moved);
+        for (const id of ids) this.#reclaimable.delete(id);
+      }
+    } finally {
+      for (const id of locked) this.#reclaimable.add(id);
     }
   }
 
   #takeBack(moved: MovedSession): void {
     const session = this.options.engine.get(moved.id);
     for (const { taskId, epoch } of moved.tasks) session?.claimed(taskId, epoch);
-    if (moved.locked.length > 0) this.#doubt(moved.id);
+    // One that was locked for long may have been judged meanwhile.
+    if (moved.locked.length > 0 || moved.lapsed.length > 0) this.#doubt(moved.id);
   }
 
   async #repair(): Promise<void> {
@@ -232,9 +250,10 @@ export class Takeover {
     });
   }
 
-  /** A live connection takes its session back; anything else follows the client to where it has gone. */
+  /** A live connection takes its session back, and what is locked may be; anything else follows the client to where it has gone. */
   #onElsewhere(session: LiveSession): void {
     if (session.state === 'open' && session.door === 'tcp') this.#reclaimable.add(session.id);
+    else if (session.state === 'open' && this.#reclaimable.has(session.id)) return;
     else this.options.engine.forget(session);
   }
 

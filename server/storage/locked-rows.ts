@@ -1,8 +1,9 @@
 /**
- * Tasks whose rows somebody keeps locked: a forgotten `psql`, a transaction that hangs, an operator's long UPDATE.
+ * Tasks, sessions and nodes whose rows somebody keeps locked: a forgotten `psql`, a transaction that hangs, an operator's long
+ * UPDATE.
  *
  * Other servers lock rows too, for milliseconds. So a statement waits a moment for a row; then it fails, and is run again in
- * a form that leaves alone what is locked. One such row is thereby the trouble of its own task, and of nobody else.
+ * a form that leaves alone what is locked. One such row is thereby the trouble of its own task or session, and of nobody else.
  */
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
@@ -15,7 +16,7 @@ const LOCK_PATIENCE_MS = 400;
 const SECOND_PATIENCE_MS = 100;
 
 const LOCK_NOT_AVAILABLE = '55P03';
-/** Tasks that a line of the log names. */
+/** Rows that a line of the log names. */
 const MAX_NAMED = 5;
 const PAUSE_MS = 60_000;
 
@@ -37,20 +38,47 @@ export function lock(atLocked: AtLocked): string {
   return `FOR NO KEY UPDATE${atLocked === 'passes' ? ' SKIP LOCKED' : ''}`;
 }
 
-/** $1 ids of tasks. A row that one transaction alone has locked names it; of other users' sessions a role may see less. */
-const HOLDERS: Statement = {
-  name: 'task_lock_holders',
-  text: `
+/** What is told of the rows of a table. */
+interface Kind {
+  readonly words: string;
+  readonly holders: Statement;
+}
+
+/** $1 ids. A row that one transaction alone has locked names it; of other users' sessions a role may see less. */
+function holdersOf(table: string, idType: string): Statement {
+  const text = `
 SELECT DISTINCT a.pid, a.usename AS "user", a.application_name AS application, host(a.client_addr) AS address, a.state,
   round(extract(epoch FROM now() - a.xact_start))::int AS "forS"
-FROM task t JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = t.xmax AND l.mode = 'ExclusiveLock' AND l.granted
+FROM ${table} t JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = t.xmax AND l.mode = 'ExclusiveLock' AND l.granted
 JOIN pg_stat_activity a ON a.pid = l.pid
-WHERE t.id = ANY ($1::text[]) LIMIT ${MAX_NAMED}`,
-};
+WHERE t.id = ANY ($1::${idType}[]) LIMIT ${MAX_NAMED}`;
+  return { name: `${table}_lock_holders`, text };
+}
+
+const KINDS = {
+  tasks: {
+    holders: holdersOf('task', 'text'),
+    words:
+      'another transaction keeps tasks locked in the database; they cannot be changed until it ends, all others can. ' +
+      'End it, or its session: SELECT pg_terminate_backend(pid)',
+  },
+  sessions: {
+    holders: holdersOf('session', 'uuid'),
+    words:
+      'another transaction keeps sessions locked in the database; they can be neither written down nor moved between servers ' +
+      'until it ends, all others can. End it, or its session: SELECT pg_terminate_backend(pid)',
+  },
+  nodes: {
+    holders: holdersOf('node', 'uuid'),
+    words:
+      'another transaction keeps a server locked in the database: until it ends, that server cannot renew its lease, without ' +
+      'which it decides no shutdown, and nobody takes over from it. End it, or its session: SELECT pg_terminate_backend(pid)',
+  },
+} satisfies Record<string, Kind>;
 
 /** Tells operators of locked rows, and of who holds them as far as that can be seen. */
 export class LockedRows {
-  #toldAtMs = -Infinity;
+  readonly #toldAtMs = new Map<keyof typeof KINDS, number>();
 
   constructor(
     private readonly postgres: Postgres,
@@ -58,22 +86,20 @@ export class LockedRows {
     private readonly monotonicMs: () => number,
   ) {}
 
-  /** These tasks were left alone. Once a minute is enough. */
-  tell(taskIds: readonly string[]): void {
+  /** These were left alone. Once a minute is enough for each kind. */
+  tell(ids: readonly string[], kind: keyof typeof KINDS = 'tasks'): void {
     const nowMs = this.monotonicMs();
-    if (taskIds.length === 0 || nowMs - this.#toldAtMs < PAUSE_MS) return;
-    this.#toldAtMs = nowMs;
-    void this.#tell(taskIds);
+    if (ids.length === 0 || nowMs - (this.#toldAtMs.get(kind) ?? -Infinity) < PAUSE_MS) return;
+    this.#toldAtMs.set(kind, nowMs);
+    void this.#tell(ids, kind);
   }
 
-  async #tell(taskIds: readonly string[]): Promise<void> {
-    const named = taskIds.slice(0, MAX_NAMED);
-    const details = { tasks: named, count: taskIds.length };
-    const words =
-      'another transaction keeps tasks locked in the database; they cannot be changed until it ends, all others can. ' +
-      'End it, or its session: SELECT pg_terminate_backend(pid)';
+  async #tell(ids: readonly string[], kind: keyof typeof KINDS): Promise<void> {
+    const named = ids.slice(0, MAX_NAMED);
+    const details = { [kind]: named, count: ids.length };
+    const { holders, words } = KINDS[kind];
     try {
-      this.log.warn({ ...details, holders: await this.postgres.rows(HOLDERS, [named]) }, words);
+      this.log.warn({ ...details, holders: await this.postgres.rows(holders, [named]) }, words);
     } catch (error) {
       this.log.warn({ ...details, err: error }, words);
     }

@@ -204,16 +204,24 @@ export const UNSETTLE: Statement = {
   ) FOR NO KEY UPDATE SKIP LOCKED)`,
 };
 
-/** $1 node, $2 ids. A lease that another node does not merely wait for has gone there with its client. */
+/** What node $1 may take back of $2. A lease that another node does not merely wait for has gone there with its client. */
+const IS_RECLAIMABLE = `id = ANY ($2::uuid[]) AND node_id <> $1::uuid AND (door = 'tcp' OR state <> 'open')`;
+
+/** $1 node, $2 ids. What somebody has locked is left alone. */
 export const RECLAIM: Statement = {
   name: 'session_reclaim',
   text: move(
     `picked AS MATERIALIZED (
-  SELECT id FROM session WHERE id = ANY ($2::uuid[]) AND node_id <> $1::uuid AND (door = 'tcp' OR state <> 'open')
-  ORDER BY id FOR UPDATE
+  SELECT id FROM session WHERE ${IS_RECLAIMABLE} ORDER BY id FOR UPDATE SKIP LOCKED
 )`,
     `state = 'open', silent_since = NULL`,
   ),
+};
+
+/** The same: what is still to be taken back. */
+export const RECLAIMABLE: Statement = {
+  name: 'session_reclaimable',
+  text: `SELECT id FROM session WHERE ${IS_RECLAIMABLE}`,
 };
 
 /** $1 node, $2 id, $3 owner. Locked, so that nobody else takes it before its tasks have been read. */

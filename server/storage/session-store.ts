@@ -18,6 +18,7 @@ import {
   type Neighbour,
   type Neighbourhood,
   type NeighbourRequest,
+  type OnLocked,
   type SessionRecord,
   type SessionStore,
   type TaskVersion,
@@ -110,8 +111,16 @@ export class PostgresSessionStore implements SessionStore {
     await this.postgres.rows(sql.UNSETTLE, []);
   }
 
-  reclaim(nodeId: string, ids: readonly string[]): Promise<MovedSession[]> {
-    return this.#move(sql.RECLAIM, [nodeId, ids]);
+  async reclaim(nodeId: string, ids: readonly string[], onLocked?: OnLocked): Promise<MovedSession[]> {
+    const moved = await this.#move(sql.RECLAIM, [nodeId, ids]);
+    if (moved.length === ids.length) return moved;
+    const left = await this.postgres.rows<{ id: string }>(sql.RECLAIMABLE, [nodeId, ids]);
+    for (const { id } of left) onLocked?.(id);
+    this.lockedRows.tell(
+      left.map(({ id }) => id),
+      'sessions',
+    );
+    return moved;
   }
 
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {

@@ -898,3 +898,42 @@ describe('a lease of a service', () => {
     expect(node.liveness.size).toBe(0);
   });
 });
+
+describe('a round of moving sessions', () => {
+  it('goes on where one step fails, and tells of that once', async () => {
+    const node = await bench.startNode();
+    const dying = await bench.startNode();
+    await dying.openWith('a');
+    await bench.pass(TAKEN_OVER_MS);
+    node.connection.tasks.hasLostWrites = () => Promise.reject(new TaskDashError('STORAGE_UNAVAILABLE'));
+    dying.kill();
+    await bench.pass(2 * TAKEN_OVER_MS);
+    const owners = [...bench.database.sessions.values()].map(({ nodeId }) => nodeId);
+    expect(owners).toEqual([node.id]);
+    const warned = node.log.lines.filter(({ message }) => message.includes('could not be moved'));
+    expect(warned).toMatchObject([{ details: { step: 'reassert' } }]);
+  });
+
+  it('takes back what was locked when it is free', async () => {
+    const node = await bench.startNode();
+    const other = await bench.startNode();
+    const session = await node.openWith('a');
+    await bench.passBeating(20_000, [session]);
+    node.cut();
+    await bench.passBeating(20_000, [session]);
+    expect(bench.database.sessions.get(session.id)?.nodeId).toBe(other.id);
+    const { sessions } = node.connection;
+    const reclaim = sessions.reclaim.bind(sessions);
+    sessions.reclaim = (_nodeId, ids, onLocked) => {
+      for (const id of ids) onLocked?.(id);
+      return Promise.resolve([]);
+    };
+    node.mend();
+    await bench.passBeating(20_000, [session]);
+    expect(bench.database.sessions.get(session.id)?.nodeId).toBe(other.id);
+    sessions.reclaim = reclaim;
+    await bench.passBeating(10_000, [session]);
+    expect(bench.database.sessions.get(session.id)?.nodeId).toBe(node.id);
+    expect(lapsed()).toEqual([]);
+  });
+});
