@@ -298,14 +298,19 @@ export type OnLocked = (sessionId: string) => void;
 
 /** The records of sessions. Only the node that holds a session writes its record; writes of any other are void. */
 export interface SessionStore {
-  /** Writes records down, new or known; those that another node holds are left alone. */
-  save(nodeId: string, records: readonly SessionRecord[]): Promise<void>;
+  /** Writes records down, new or known; those that another node holds, or somebody keeps locked, are left alone. */
+  save(nodeId: string, records: readonly SessionRecord[], onLocked?: OnLocked): Promise<void>;
   /**
    * Ends sessions that no other node holds. One that still has tasks, by a claim whose answer was lost, does not end: its
    * tasks are returned, for the node to judge. An ended one is remembered while tasks that lapsed for its sake may be
-   * resumed; as long is a connection that vouched for nothing when its node died, since it may come back.
+   * resumed; as long is a connection that vouched for nothing when its node died, since it may come back. One that somebody
+   * keeps locked is left as it is.
    */
-  end(nodeId: string, ended: readonly EndedSession[]): Promise<(HeldTask & { sessionId: string })[]>;
+  end(
+    nodeId: string,
+    ended: readonly EndedSession[],
+    onLocked?: OnLocked,
+  ): Promise<(HeldTask & { sessionId: string })[]>;
   /**
    * Takes over sessions of nodes whose lease ran out, as many as the limits allow; they become orphans. Several nodes may
    * do so at once and get different ones. None: there are no more.

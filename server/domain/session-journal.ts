@@ -5,14 +5,14 @@
  * A session whose record is out of date is noted once, however often it changes before the next write; what is written is
  * how it stands then. So the journal is never longer than the sessions that changed, and a session that came and went in
  * between costs nothing unless it claimed a task, from which it is then taken off. While the database is away the notes
- * wait.
+ * wait; one whose record somebody keeps locked waits by itself, and is tried again with every write.
  *
  * The records are for others: who takes over when this node dies, who looks for its tasks after a reconnect, who lists
  * sessions elsewhere. A record that is missing after a crash loses nothing: the tasks themselves name their session, and
  * the session's id names its node.
  */
 import type { Clock, Timer } from './clock.js';
-import type { HeldTask, SessionStore } from './liveness-ports.js';
+import type { HeldTask, OnLocked, SessionStore } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { Log } from './ports.js';
 
@@ -34,6 +34,7 @@ export class SessionJournal {
   /** By id: a session that ended and came back is another object, and what was noted of its end is out of date. */
   readonly #changed = new Map<string, LiveSession>();
   #timer: Timer | undefined;
+  #dueAtMs = 0;
   #flushing: Promise<void> | undefined;
   #stopped = false;
 
@@ -53,7 +54,10 @@ export class SessionJournal {
 
   /** Writes what is noted, once. */
   flush(): Promise<void> {
-    this.#flushing ??= this.#writeAll().finally(() => (this.#flushing = undefined));
+    this.#flushing ??= this.#writeAll().finally(() => {
+      this.#flushing = undefined;
+      this.#arm(RETRY_MS);
+    });
     return this.#flushing;
   }
 
@@ -71,18 +75,25 @@ export class SessionJournal {
   }
 
   #arm(delayMs: number): void {
-    if (this.#timer || this.#stopped || this.#changed.size === 0) return;
-    this.#timer = this.options.clock.schedule(delayMs, () => {
+    const { clock } = this.options;
+    const dueAtMs = clock.monotonicMs() + delayMs;
+    if (this.#stopped || this.#changed.size === 0 || (this.#timer && this.#dueAtMs <= dueAtMs)) return;
+    this.#timer?.cancel();
+    this.#dueAtMs = dueAtMs;
+    this.#timer = clock.schedule(delayMs, () => {
       this.#timer = undefined;
-      void this.flush().then(() => this.#arm(RETRY_MS));
+      void this.flush();
     });
   }
 
   async #writeAll(): Promise<void> {
     for (const chunk of inChunks([...this.#changed.values()], MAX_RECORDS)) {
       for (const session of chunk) this.#changed.delete(session.id);
+      const locked = new Set<string>();
       try {
-        await this.#write(chunk);
+        await this.#write(chunk, (id) => locked.add(id));
+        for (const session of chunk)
+          if (locked.has(session.id) && !this.#changed.has(session.id)) this.#changed.set(session.id, session);
       } catch (error) {
         for (const session of chunk) if (!this.#changed.has(session.id)) this.note(session);
         this.options.log.warn({ err: error, sessions: this.#changed.size }, 'sessions could not be written down yet');
@@ -91,7 +102,7 @@ export class SessionJournal {
     }
   }
 
-  async #write(chunk: readonly LiveSession[]): Promise<void> {
+  async #write(chunk: readonly LiveSession[], onLocked: OnLocked): Promise<void> {
     const { store, nodeId, clock } = this.options;
     const ended = chunk.filter((session) => session.state === 'ended');
     const live = chunk.filter((session) => session.state !== 'ended');
@@ -103,15 +114,15 @@ export class SessionJournal {
         session.isWrittenDown = true;
         session.isHolderOnRecord = session.tasks.size > 0;
       }
-      await store.save(nodeId, records);
+      await store.save(nodeId, records, onLocked);
     }
-    if (ended.length > 0) await this.#end(ended);
+    if (ended.length > 0) await this.#end(ended, onLocked);
   }
 
-  async #end(ended: readonly LiveSession[]): Promise<void> {
+  async #end(ended: readonly LiveSession[], onLocked: OnLocked): Promise<void> {
     const byId = new Map(ended.map((session) => [session.id, session]));
     const records = ended.map((session) => ({ id: session.id, silentMs: session.silentMs() }));
-    for (const task of await this.options.store.end(this.options.nodeId, records)) {
+    for (const task of await this.options.store.end(this.options.nodeId, records, onLocked)) {
       const session = byId.get(task.sessionId);
       if (session) this.options.onLeftover(session, task);
     }

@@ -43,23 +43,51 @@ WITH patience AS MATERIALIZED (
 UPDATE task t SET ${change} FROM locked l WHERE t.id = l.id RETURNING t.id, t.session_id, t.epoch`;
 }
 
-/** $1 node, then the columns of the records. What has not changed is not written. */
-export const SAVE: Statement = {
-  name: 'session_save',
-  text: `
+/** The sessions with ids like `ids` that nobody has locked; locks them. What is new is not among them. */
+function freeAmong(ids: string): string {
+  return `SELECT s.id FROM session s WHERE s.id = ANY (${ids}) ORDER BY s.id FOR UPDATE OF s SKIP LOCKED`;
+}
+
+/** A row r can be inserted, or changed, at once. */
+const IS_WRITABLE = `(r.id IN (SELECT id FROM free) OR NOT EXISTS (SELECT FROM session s WHERE s.id = r.id))`;
+
+/** A session s on record differs from the record r. */
+const HAS_CHANGED = `(s.owner, s.state, s.is_protected, s.has_claimed)
+    IS DISTINCT FROM (r.owner, r.state, r.is_protected, r.has_claimed)`;
+
+/** $1 node, then the columns of the records. What has not changed is not written. Passing locked ones, it answers with them. */
+function save(atLocked: AtLocked): string {
+  const passes = atLocked === 'passes';
+  return `
+WITH patience AS MATERIALIZED (
+  SELECT ${beImpatient(atLocked)}
+), r AS MATERIALIZED (
+  SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::boolean[], $9::float8[],
+    $10::float8[], $11::boolean[]) AS r (id, door, address, owner, ttl_ms, state, is_protected, opened_ago_ms, silent_ms, has_claimed)
+), ${passes ? `free AS MATERIALIZED (${freeAmong('$2::uuid[]')}), ` : ''}written AS (
 INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, has_claimed, opened_at, silent_since)
-SELECT id, $1::uuid, door, address, owner, ttl_ms, state, is_protected, has_claimed,
-       now() - opened_ago_ms * interval '1 ms', now() - silent_ms * interval '1 ms'
-FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::boolean[], $9::float8[], $10::float8[],
-  $11::boolean[]) AS r (id, door, address, owner, ttl_ms, state, is_protected, opened_ago_ms, silent_ms, has_claimed)
-ORDER BY id
+SELECT r.id, $1::uuid, r.door, r.address, r.owner, r.ttl_ms, r.state, r.is_protected, r.has_claimed,
+       now() - r.opened_ago_ms * interval '1 ms', now() - r.silent_ms * interval '1 ms'
+FROM patience CROSS JOIN r ${passes ? `WHERE ${IS_WRITABLE}` : ''}
+ORDER BY r.id
 ON CONFLICT (id) DO UPDATE SET
   owner = excluded.owner, state = excluded.state, is_protected = excluded.is_protected, has_claimed = excluded.has_claimed,
   silent_since = excluded.silent_since, ended_at = NULL
 WHERE session.node_id = $1::uuid
   AND (session.owner, session.state, session.is_protected, session.has_claimed)
-    IS DISTINCT FROM (excluded.owner, excluded.state, excluded.is_protected, excluded.has_claimed)`,
-};
+    IS DISTINCT FROM (excluded.owner, excluded.state, excluded.is_protected, excluded.has_claimed)
+)
+${
+  passes
+    ? `SELECT r.id FROM r JOIN session s ON s.id = r.id
+WHERE s.node_id = $1::uuid AND r.id NOT IN (SELECT id FROM free) AND ${HAS_CHANGED}`
+    : 'SELECT id FROM r WHERE false'
+}`;
+}
+
+export const SAVE: Statement = { name: 'session_save', text: save('waits') };
+
+export const SAVE_FREE: Statement = { name: 'session_save_free', text: save('passes') };
 
 /** A task whose session, of this id, nobody knows: it is not on record, or is over. */
 function isUnattended(sessionId: string): string {
@@ -90,11 +118,13 @@ export const RELEASE: Statement = {
 const WAS_BESIDE = `s.state = 'orphan' AND s.door = 'tcp' AND NOT s.has_claimed`;
 
 /** $1 node, $2 ids, $3 how long each was silent. Rows are locked in the order of their ids, as by everybody. */
-export const END: Statement = {
-  name: 'session_end',
-  text: `
-WITH ours AS MATERIALIZED (
-  SELECT r.id, r.silent_ms FROM unnest($2::uuid[], $3::float8[]) AS r (id, silent_ms) WHERE ${IS_OURS}
+function end(atLocked: AtLocked): string {
+  const [skip, isPassed] = atLocked === 'passes' ? ['SKIP LOCKED', 'true'] : ['', 'false'];
+  return `
+WITH patience AS MATERIALIZED (
+  SELECT ${beImpatient(atLocked)}
+), ours AS MATERIALIZED (
+  SELECT r.id, r.silent_ms FROM patience CROSS JOIN unnest($2::uuid[], $3::float8[]) AS r (id, silent_ms) WHERE ${IS_OURS}
 ), leftover AS MATERIALIZED (
   SELECT t.id, t.session_id, t.epoch FROM task t
   WHERE t.session_id IN (SELECT id FROM ours) AND t.${RUNS}
@@ -102,7 +132,7 @@ WITH ours AS MATERIALIZED (
   SELECT s.id, ours.silent_ms,
     (${WAS_BESIDE}) OR EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = s.id AND ${IS_LAPSED}) AS is_kept
   FROM session s JOIN ours ON ours.id = s.id
-  WHERE s.node_id = $1::uuid AND s.id NOT IN (SELECT session_id FROM leftover) ORDER BY s.id FOR UPDATE OF s
+  WHERE s.node_id = $1::uuid AND s.id NOT IN (SELECT session_id FROM leftover) ORDER BY s.id FOR UPDATE OF s ${skip}
 ), removed AS (
   DELETE FROM session s USING over WHERE s.id = over.id AND NOT over.is_kept
 ), kept AS (
@@ -110,8 +140,17 @@ WITH ours AS MATERIALIZED (
                        silent_since = now() - over.silent_ms * interval '1 ms'
   FROM over WHERE s.id = over.id AND over.is_kept
 )
-SELECT id, session_id, epoch FROM leftover`,
-};
+SELECT id, session_id, epoch FROM leftover
+UNION ALL
+SELECT NULL, s.id, NULL FROM session s JOIN ours ON ours.id = s.id
+WHERE ${isPassed} AND s.node_id = $1::uuid AND s.state <> 'ended'
+  AND s.id NOT IN (SELECT session_id FROM leftover UNION ALL SELECT id FROM over)`;
+}
+
+export const END: Statement = { name: 'session_end', text: end('waits') };
+
+/** Of what it passes it answers with the session alone. */
+export const END_FREE: Statement = { name: 'session_end_free', text: end('passes') };
 
 export const SOMEBODY_DIED: Statement = {
   name: 'session_somebody_died',
@@ -120,21 +159,26 @@ export const SOMEBODY_DIED: Statement = {
 
 /**
  * A node that died before it had written a session down left tasks whose session id is in its range; so does a late write
- * for a session that is over. All of them are looked at, which waits until nothing is left of the node that is written down.
+ * for a session that is over. All of them are looked at, which waits until nothing is left to adopt of what is written down: the rest
+ * is locked. So may be what is written down here, which is left alone. A node is kept from renewing in the middle.
  */
 export const WRITE_DOWN_UNRECORDED: Statement = {
   name: 'session_write_down_unrecorded',
   text: `
-WITH n AS MATERIALIZED (
-  SELECT id, started_at, renewed_at FROM node WHERE lease_until < now() AND NOT is_settled
-  AND NOT EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')
-)
+WITH patience AS MATERIALIZED (
+  SELECT ${beImpatient('passes')}
+), n AS MATERIALIZED (
+  SELECT id, started_at, renewed_at FROM node WHERE lease_until < now() AND NOT is_settled FOR SHARE SKIP LOCKED
+), r AS MATERIALIZED (
+  SELECT t.session_id AS id, n.id AS node_id, max(t.addr) AS addr, bool_or(t.${RUNS}) AS has_claimed, n.started_at, n.renewed_at
+  FROM n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
+  WHERE ${isUnattended('t.session_id')}
+  GROUP BY t.session_id, n.id, n.started_at, n.renewed_at
+), free AS MATERIALIZED (${freeAmong('ARRAY(SELECT id FROM r)')})
 INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, has_claimed, opened_at, silent_since)
-SELECT t.session_id, n.id, 'tcp', max(t.addr), '', 0, 'open', false, bool_or(t.${RUNS}), n.started_at, n.renewed_at
-FROM n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
-WHERE ${isUnattended('t.session_id')}
-GROUP BY t.session_id, n.id, n.started_at, n.renewed_at
-ORDER BY t.session_id
+SELECT r.id, r.node_id, 'tcp', r.addr, '', 0, 'open', false, r.has_claimed, r.started_at, r.renewed_at
+FROM patience CROSS JOIN r WHERE ${IS_WRITABLE}
+ORDER BY r.id
 ON CONFLICT (id) DO UPDATE SET
   node_id = excluded.node_id, state = excluded.state, silent_since = excluded.silent_since, ended_at = NULL
 WHERE session.state = 'ended' RETURNING id`,

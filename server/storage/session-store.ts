@@ -27,7 +27,7 @@ import {
   type Whereabouts,
 } from '../domain/liveness-ports.js';
 import type { TaskMark } from '../domain/task.js';
-import type { LockedRows } from './locked-rows.js';
+import { isLocked, type LockedRows } from './locked-rows.js';
 import type { Postgres, RunStatement, Statement } from './postgres.js';
 import { moveSessions, takeLease } from './session-moves.js';
 import { heldTaskOf, recordOf, versionsOf, type SessionRow, type TaskRow, type VersionsRow } from './session-rows.js';
@@ -42,16 +42,20 @@ const TAKE_LOCK_TIMEOUT_MS = 300;
 const MAX_STRAYS = 1000;
 
 export class PostgresSessionStore implements SessionStore {
+  /** Sessions that could not be written down the last time. */
+  readonly #locked = new Set<string>();
+
   constructor(
     private readonly postgres: Postgres,
     private readonly lockedRows: LockedRows,
     private readonly partSize = PART_SIZE,
   ) {}
 
-  async save(nodeId: string, records: readonly SessionRecord[]): Promise<void> {
-    await this.postgres.rows(sql.SAVE, [
+  async save(nodeId: string, records: readonly SessionRecord[], onLocked?: OnLocked): Promise<void> {
+    const ids = records.map(({ id }) => id);
+    const locked = await this.#write<{ id: string }>(ids, sql.SAVE, sql.SAVE_FREE, [
       nodeId,
-      records.map(({ id }) => id),
+      ids,
       records.map(({ door }) => door),
       records.map(({ address }) => address),
       records.map(({ owner }) => owner),
@@ -62,14 +66,51 @@ export class PostgresSessionStore implements SessionStore {
       records.map(({ silentMs }) => silentMs),
       records.map(({ holdsTasks }) => holdsTasks),
     ]);
+    this.#passed(
+      ids,
+      locked.map(({ id }) => id),
+      onLocked,
+    );
   }
 
-  async end(nodeId: string, ended: readonly EndedSession[]): Promise<(HeldTask & { sessionId: string })[]> {
+  /** Waits a moment for rows that are locked, unless they were the last time; then leaves them alone. */
+  async #write<Row extends object>(
+    ids: readonly string[],
+    waiting: Statement,
+    passing: Statement,
+    values: readonly unknown[],
+  ): Promise<Row[]> {
+    if (ids.some((id) => this.#locked.has(id))) return this.postgres.rows<Row>(passing, values);
+    try {
+      return await this.postgres.rows<Row>(waiting, values);
+    } catch (error) {
+      if (!isLocked(error)) throw error;
+      return this.postgres.rows<Row>(passing, values);
+    }
+  }
+
+  /** Of these sessions some were left alone. */
+  #passed(ids: readonly string[], locked: readonly string[], onLocked: OnLocked | undefined): void {
+    for (const id of ids) this.#locked.delete(id);
+    for (const id of locked) {
+      this.#locked.add(id);
+      onLocked?.(id);
+    }
+    this.lockedRows.tell(locked, 'sessions');
+  }
+
+  async end(
+    nodeId: string,
+    ended: readonly EndedSession[],
+    onLocked?: OnLocked,
+  ): Promise<(HeldTask & { sessionId: string })[]> {
     const ids = ended.map(({ id }) => id);
     await this.#releaseEnded(nodeId, ids);
     const values = [nodeId, ids, ended.map(({ silentMs }) => silentMs)];
-    const rows = await this.postgres.rows<TaskRow>(sql.END, values);
-    return rows.map((row) => ({ ...heldTaskOf(row), sessionId: row.session_id }));
+    const rows = await this.#write<EndRow>(ids, sql.END, sql.END_FREE, values);
+    const locked = rows.filter(({ id }) => id === null).map(({ session_id: id }) => id);
+    this.#passed(ids, locked, onLocked);
+    return rows.filter(isTask).map((row) => ({ ...heldTaskOf(row), sessionId: row.session_id }));
   }
 
   /**
@@ -226,6 +267,13 @@ interface UndoneRow {
   readonly revision: string;
   readonly session_id: string;
   readonly is_theirs: boolean;
+}
+
+/** A task that a session still has; without one, the session was locked. */
+type EndRow = TaskRow | { readonly id: null; readonly session_id: string };
+
+function isTask(row: EndRow): row is TaskRow {
+  return row.id !== null;
 }
 
 interface ListedRow extends SessionRow {

@@ -74,6 +74,14 @@ async function serverWithSessions(count: number) {
   return { node, ids };
 }
 
+async function rowOf(id: string) {
+  const { rows } = await holder.query<{ node_id: string; state: string }>(
+    'SELECT node_id, state FROM session WHERE id = $1',
+    [id],
+  );
+  return rows[0];
+}
+
 const idsOf = (sessions: readonly { id: string }[]) => sessions.map(({ id }) => id).sort();
 
 describe('sessions that are claimed back', () => {
@@ -94,5 +102,107 @@ describe('sessions that are claimed back', () => {
     await free();
     expect(idsOf(await storage.sessions.reclaim(node.id, ids, (id) => locked.push(id)))).toEqual([first]);
     expect(locked).toEqual([first]);
+  });
+});
+
+describe('sessions that are written down', () => {
+  it('are all written but the locked one, which is waited for once', async () => {
+    const { node, ids } = await serverWithSessions(2);
+    const [first = '', second = ''] = ids;
+    const fresh = sessionIdOf(node.id);
+    await lock('session', first);
+    const locked: string[] = [];
+    const save = (state: SessionRecord['state']) =>
+      storage.sessions.save(
+        node.id,
+        [first, second, fresh].map((id) => recordOf(id, { state, silentMs: 0 })),
+        (id) => locked.push(id),
+      );
+    await save('closing');
+    expect([await rowOf(first), await rowOf(second), await rowOf(fresh)]).toMatchObject([
+      { state: 'open' },
+      { state: 'closing' },
+      { state: 'closing' },
+    ]);
+    await save('open');
+    // As it stands on record it is to be again: nothing is left to write.
+    expect(locked).toEqual([first]);
+    expect(await rowOf(second)).toMatchObject({ state: 'open' });
+    await save('closing');
+    await free();
+    await save('closing');
+    expect(locked).toEqual([first, first]);
+    expect(await rowOf(first)).toMatchObject({ state: 'closing' });
+    await expect.poll(() => told).toHaveLength(1);
+    expect(told[0]?.details).toMatchObject({ sessions: [first], holders: [{ application: 'forgotten' }] });
+  });
+
+  it('are waited for where whoever is at them is done in a moment', async () => {
+    const { node, ids } = await serverWithSessions(1);
+    const [id = ''] = ids;
+    await lock('session', id);
+    const locked: string[] = [];
+    const closing = recordOf(id, { state: 'closing', silentMs: 0 });
+    const saving = storage.sessions.save(node.id, [closing], (passed) => locked.push(passed));
+    await holder.query('SELECT pg_sleep(0.05)');
+    await free();
+    await saving;
+    expect(locked).toEqual([]);
+    expect(await rowOf(id)).toMatchObject({ state: 'closing' });
+  });
+
+  it('end, but for the locked one', async () => {
+    const node = await server();
+    const ids = [sessionIdOf(node.id), sessionIdOf(node.id), sessionIdOf(node.id)].sort();
+    const [first = '', second = '', holding = ''] = ids;
+    await storage.sessions.save(
+      node.id,
+      ids.map((id) => recordOf(id)),
+    );
+    await storage.tasks.writeBatch([registration('a', {}, { sessionId: holding })]);
+    await lock('session', first);
+    const locked: string[] = [];
+    const ended = ids.map((id) => ({ id, silentMs: 0 }));
+    const end = () => storage.sessions.end(node.id, ended, (id) => locked.push(id));
+    const leftover = [{ taskId: 'a', sessionId: holding, epoch: 1 }];
+    expect(await end()).toEqual(leftover);
+    expect(locked).toEqual([first]);
+    expect([await rowOf(first), await rowOf(second)]).toMatchObject([{ state: 'open' }, undefined]);
+    expect(await end()).toEqual(leftover);
+    await free();
+    expect(await end()).toEqual(leftover);
+    expect(locked).toEqual([first, first]);
+    expect(await rowOf(first)).toBeUndefined();
+  });
+});
+
+describe('the sessions of a dead server', () => {
+  it('are taken over beside a locked one, those too that it had not written down', async () => {
+    const { node, ids } = await serverWithSessions(2);
+    const [first = '', second = ''] = ids;
+    const unrecorded = sessionIdOf(node.id);
+    await storage.tasks.writeBatch([registration('unrecorded', {}, { sessionId: unrecorded })]);
+    const here = await server();
+    await storage.nodes.release(node.id);
+    await lock('session', first);
+    expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual([second]);
+    expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual([unrecorded]);
+    expect(await storage.sessions.adopt(here.id, LIMITS)).toEqual([]);
+    await free();
+    expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual([first]);
+  });
+
+  it('are taken over beside one that had ended, has tasks all the same, and is locked', async () => {
+    const { node, ids } = await serverWithSessions(2);
+    const [first = '', second = ''] = ids;
+    await holder.query(`UPDATE session SET state = 'ended', ended_at = now() WHERE id = ANY ($1)`, [ids]);
+    const here = await server();
+    await storage.nodes.release(node.id);
+    await lock('session', first);
+    expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual([second]);
+    expect(await storage.sessions.adopt(here.id, LIMITS)).toEqual([]);
+    await free();
+    await storage.sessions.unsettle();
+    expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual([first]);
   });
 });

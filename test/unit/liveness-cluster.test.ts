@@ -937,3 +937,36 @@ describe('a round of moving sessions', () => {
     expect(lapsed()).toEqual([]);
   });
 });
+
+it('a session whose record is locked is written down when it is free, and others meanwhile', async () => {
+  const node = await bench.startNode();
+  const { sessions } = node.connection;
+  const save = sessions.save.bind(sessions);
+  let lockedId = '';
+  let attempts = 0;
+  sessions.save = (nodeId, records, onLocked) => {
+    if (records.some(({ id }) => id === lockedId)) {
+      attempts++;
+      onLocked?.(lockedId);
+    }
+    return save(
+      nodeId,
+      records.filter(({ id }) => id !== lockedId),
+    );
+  };
+  const session = node.open();
+  lockedId = session.id;
+  await node.register(session, 'a');
+  await bench.pass(500);
+  expect(attempts).toBe(1);
+  const other = await node.openWith('b');
+  await bench.pass(500);
+  expect([...bench.database.sessions.keys()]).toEqual([other.id]);
+  // Its own pace is slow; it comes along when others are written.
+  expect(attempts).toBe(2);
+  await bench.pass(3000);
+  expect(attempts).toBe(3);
+  lockedId = '';
+  await bench.pass(3000);
+  expect(bench.database.sessions.has(session.id)).toBe(true);
+});
