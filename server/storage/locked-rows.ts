@@ -28,6 +28,12 @@ export function isLocked(error: unknown): boolean {
 /** What a statement does about a row that another transaction has locked: waits for a moment, or leaves it alone. */
 export type AtLocked = 'waits' | 'passes';
 
+/** Waits for as long as a server needs that takes over from the node, bit by bit; less than a renewal may take. */
+const NODE_PATIENCE_MS = 2000;
+
+/** What `beImpatient` is, for the row of a node. */
+export const BE_IMPATIENT_WITH_NODE = `set_config('lock_timeout', '${NODE_PATIENCE_MS}ms', true)`;
+
 /** From its evaluation on, and to the end of the transaction, waits for locks are short. */
 export function beImpatient(atLocked: AtLocked): string {
   return `set_config('lock_timeout', '${atLocked === 'waits' ? LOCK_PATIENCE_MS : SECOND_PATIENCE_MS}ms', true)`;

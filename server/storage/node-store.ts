@@ -13,6 +13,7 @@ import type {
   NodeStore,
   ProtectionOrder,
 } from '../domain/liveness-ports.js';
+import { BE_IMPATIENT_WITH_NODE, isLocked, type LockedRows } from './locked-rows.js';
 import type { Postgres, Statement } from './postgres.js';
 
 const IS_OPEN = '(ordered_decision, ordered_by) IS DISTINCT FROM ($5::text, $6::text)';
@@ -21,8 +22,10 @@ const IS_OPEN = '(ordered_decision, ordered_by) IS DISTINCT FROM ($5::text, $6::
 const RENEW: Statement = {
   name: 'node_renew',
   text: `
-WITH before AS MATERIALIZED (
-  SELECT lease_until, ordered_decision, ordered_by FROM node WHERE id = $1 FOR UPDATE
+WITH patience AS MATERIALIZED (
+  SELECT ${BE_IMPATIENT_WITH_NODE}
+), before AS MATERIALIZED (
+  SELECT lease_until, ordered_decision, ordered_by FROM patience CROSS JOIN node WHERE id = $1 FOR UPDATE OF node
 ), known AS MATERIALIZED (
   SELECT count(*) AS nodes, coalesce(bool_or(lease_until <= clock_timestamp()), true) AS lapsed,
          min(ordered_decision) FILTER (WHERE ${IS_OPEN}) AS ordered_decision,
@@ -47,7 +50,8 @@ FROM known`,
 
 const RELEASE: Statement = {
   name: 'node_release',
-  text: `UPDATE node SET lease_until = least(lease_until, clock_timestamp() - interval '1 ms') WHERE id = $1`,
+  text: `WITH patience AS MATERIALIZED (SELECT ${BE_IMPATIENT_WITH_NODE})
+  UPDATE node SET lease_until = least(lease_until, clock_timestamp() - interval '1 ms') FROM patience WHERE id = $1`,
 };
 
 const ORDER: Statement = {
@@ -82,7 +86,11 @@ const PURGE_EVENTS: Statement = {
 const EVENTS_KEPT_MS = 90 * 24 * 3_600_000;
 
 export class PostgresNodeStore implements NodeStore {
-  constructor(private readonly postgres: Postgres) {}
+  /** `lockedRows` tells who keeps a node locked, over another connection than that of the leases. */
+  constructor(
+    private readonly postgres: Postgres,
+    private readonly lockedRows?: LockedRows,
+  ) {}
 
   async renew(
     node: NodeIdentity,
@@ -92,14 +100,24 @@ export class PostgresNodeStore implements NodeStore {
   ): Promise<NodeRenewal> {
     const done = [carriedOut?.decision, carriedOut?.actor];
     const values = [node.id, node.name, leaseMs, JSON.stringify(report), ...done];
-    const [row] = await this.postgres.rows<RenewalRow>(RENEW, values);
+    const [row] = await this.#write<RenewalRow>(node.id, RENEW, values);
     if (!row) throw new Error('a renewal always answers with one row');
     const { lapsed, ordered_decision: decision, ordered_by: actor, peers } = row;
     return { lapsed, peers, order: decision && actor !== null ? { decision, actor } : undefined };
   }
 
   async release(nodeId: string): Promise<void> {
-    await this.postgres.rows(RELEASE, [nodeId]);
+    await this.#write(nodeId, RELEASE, [nodeId]);
+  }
+
+  /** Somebody may keep the row of a node locked: nothing can be done about that here, but to say so. */
+  async #write<Row extends object>(nodeId: string, statement: Statement, values: readonly unknown[]): Promise<Row[]> {
+    try {
+      return await this.postgres.rows<Row>(statement, values);
+    } catch (error) {
+      if (isLocked(error)) this.lockedRows?.tell([nodeId], 'nodes');
+      throw error;
+    }
   }
 
   async order(nodeName: string, { decision, actor }: ProtectionOrder): Promise<boolean> {

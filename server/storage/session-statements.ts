@@ -207,6 +207,19 @@ export const ADOPT: Statement = {
   ),
 };
 
+/** What is left of dead nodes after all of it was adopted that could be: sessions that are locked, and nodes. */
+export const LEFT_BEHIND: Statement = {
+  name: 'session_left_behind',
+  text: `
+WITH free AS MATERIALIZED (
+  SELECT id FROM node WHERE lease_until < now() AND NOT is_settled FOR SHARE SKIP LOCKED
+)
+(SELECT id, true AS is_node FROM node
+  WHERE lease_until < now() AND NOT is_settled AND id NOT IN (SELECT id FROM free) LIMIT 100)
+UNION ALL
+(SELECT s.id, false FROM free JOIN session s ON s.node_id = free.id WHERE s.state <> 'ended' LIMIT 100)`,
+};
+
 /** $1 sessions. */
 export const RUNNING_TASKS: Statement = {
   name: 'session_running_tasks',

@@ -44,6 +44,8 @@ const MAX_STRAYS = 1000;
 export class PostgresSessionStore implements SessionStore {
   /** Sessions that could not be written down the last time. */
   readonly #locked = new Set<string>();
+  /** What could not be taken over the last time: sessions and nodes. */
+  #leftBehind: ReadonlySet<string> = new Set();
 
   constructor(
     private readonly postgres: Postgres,
@@ -128,14 +130,29 @@ export class PostgresSessionStore implements SessionStore {
   }
 
   async adopt(nodeId: string, { sessions, tasks }: TakeoverLimits): Promise<MovedSession[]> {
-    if ((await this.postgres.rows(sql.SOMEBODY_DIED, [])).length === 0) return [];
+    if ((await this.postgres.rows(sql.SOMEBODY_DIED, [])).length === 0) {
+      this.#leftBehind = new Set();
+      return [];
+    }
     const adopt = () => this.#move(sql.ADOPT, [nodeId, sessions, tasks]);
     const recorded = await adopt();
     if (recorded.length > 0) return recorded;
     const found = await this.postgres.rows(sql.WRITE_DOWN_UNRECORDED, []);
     const unrecorded = found.length > 0 ? await adopt() : [];
-    if (unrecorded.length === 0) await this.postgres.rows(sql.SETTLE, []);
-    return unrecorded;
+    if (unrecorded.length > 0) return unrecorded;
+    await this.postgres.rows(sql.SETTLE, []);
+    await this.#tellLeftBehind();
+    return [];
+  }
+
+  /** Other servers that take over lock rows too, for a moment: what is told was left behind twice. */
+  async #tellLeftBehind(): Promise<void> {
+    const left = await this.postgres.rows<{ id: string; is_node: boolean }>(sql.LEFT_BEHIND, []);
+    const again = left.filter(({ id }) => this.#leftBehind.has(id));
+    this.#leftBehind = new Set(left.map(({ id }) => id));
+    const idsOf = (isNode: boolean) => again.filter((row) => row.is_node === isNode).map(({ id }) => id);
+    this.lockedRows.tell(idsOf(true), 'nodes');
+    this.lockedRows.tell(idsOf(false), 'sessions');
   }
 
   #move(picking: Statement, values: readonly unknown[]): Promise<MovedSession[]> {

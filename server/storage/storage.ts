@@ -112,7 +112,7 @@ async function openStores(
     health: new PostgresHealth(postgres),
     settings,
     identity: new PostgresIdentityStore(postgres),
-    nodes: new PostgresNodeStore(new Postgres(leases, connection.log)),
+    nodes: new PostgresNodeStore(new Postgres(leases, connection.log), lockedRows),
     sessions: new PostgresSessionStore(postgres, lockedRows),
     dataSource,
     postgres,

@@ -238,7 +238,6 @@ describe('rows of sessions are locked in the order of their ids, so that no two 
         return storage.sessions.end(node, ids.map(ended));
       },
     ],
-    ['taken back', (_node: string, ids: string[]) => storage.sessions.reclaim(randomUUID(), ids)],
   ])('when they are %s', async (_what, change) => {
     const node = randomUUID();
     const [first, last] = [randomUUID(), randomUUID()].sort() as [string, string];

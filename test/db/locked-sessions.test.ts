@@ -206,3 +206,42 @@ describe('the sessions of a dead server', () => {
     expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual([first]);
   });
 });
+
+describe('a locked node', () => {
+  it('cannot renew its lease nor give it up, and the log says who holds it', async () => {
+    const node = await server();
+    await lock('node', node.id);
+    const isLocked = { code: 'STORAGE_UNAVAILABLE', cause: { code: '55P03' } };
+    await expect(storage.nodes.renew(node, 60_000, report)).rejects.toMatchObject(isLocked);
+    await expect.poll(() => told).toHaveLength(1);
+    expect(told[0]?.details).toMatchObject({ nodes: [node.id], holders: [{ application: 'forgotten' }] });
+    await expect(storage.nodes.release(node.id)).rejects.toMatchObject(isLocked);
+    await free();
+    expect(await storage.nodes.renew(node, 60_000, report)).toMatchObject({ lapsed: false });
+  });
+
+  it('that is dead is left alone, which is told when it is so again; the others are taken over', async () => {
+    const { node } = await serverWithSessions(1);
+    const other = await serverWithSessions(1);
+    const here = await server();
+    await storage.nodes.release(node.id);
+    await storage.nodes.release(other.node.id);
+    await lock('node', node.id);
+    expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual(other.ids);
+    expect(await storage.sessions.adopt(here.id, LIMITS)).toEqual([]);
+    expect(told).toEqual([]);
+    expect(await storage.sessions.adopt(here.id, LIMITS)).toEqual([]);
+    await expect.poll(() => told).toHaveLength(1);
+    expect(told[0]?.details).toMatchObject({ nodes: [node.id], holders: [{ application: 'forgotten' }] });
+  });
+
+  it('is not needed for a locked session of a dead one to be told, when it is left behind again', async () => {
+    const { node, ids } = await serverWithSessions(1);
+    const here = await server();
+    await storage.nodes.release(node.id);
+    await lock('session', ids[0] ?? '');
+    for (let round = 0; round < 2; round++) expect(await storage.sessions.adopt(here.id, LIMITS)).toEqual([]);
+    await expect.poll(() => told).toHaveLength(1);
+    expect(told[0]?.details).toMatchObject({ sessions: ids, holders: [{ application: 'forgotten' }] });
+  });
+});
