@@ -54,6 +54,10 @@ function saveUserText(condition: string, onConflict: string): string {
 const REPLACE = `ON CONFLICT (id) DO UPDATE SET display_name = excluded.display_name, password_hash = excluded.password_hash,
   administrator = excluded.administrator, disabled = excluded.disabled, must_change_password = excluded.must_change_password`;
 
+const IF_FREE = 'FOR UPDATE SKIP LOCKED';
+const deleteFree = (table: string, condition: string) =>
+  `DELETE FROM ${table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ${table} WHERE ${condition} ${IF_FREE})) RETURNING 1`;
+
 const SQL = {
   findUser: `SELECT ${USER_COLUMNS}, (SELECT jsonb_object_agg(group_id, role) FROM membership WHERE user_id = app_user.id) AS memberships
     FROM app_user WHERE id = $1`,
@@ -79,20 +83,23 @@ const SQL = {
     SELECT $1, id, $3, $4, $5, $6, $7 FROM owner
     ON CONFLICT (id_hash) DO UPDATE SET id_hash = excluded.id_hash RETURNING id_hash`,
   findSession: 'SELECT * FROM login_session WHERE id_hash = $1',
-  touchSession: 'UPDATE login_session SET last_used_at = $2 WHERE id_hash = $1 AND last_used_at < $2',
+  // Every look-up may note the latest use, and clean up: none of them waits for a row that somebody else keeps locked.
+  touchSession: `UPDATE login_session SET last_used_at = $2
+    WHERE id_hash = (SELECT id_hash FROM login_session WHERE id_hash = $1 AND last_used_at < $2 ${IF_FREE})`,
   deleteSession: 'DELETE FROM login_session WHERE id_hash = $1',
   deleteSessionsOf: 'DELETE FROM login_session WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2',
-  deleteExpired: `WITH sessions AS (DELETE FROM login_session WHERE expires_at <= $1 OR last_used_at <= $2 RETURNING 1),
-      attempts AS (DELETE FROM failed_login WHERE at < $3 RETURNING 1),
-      networks AS (DELETE FROM known_network WHERE last_login_at < $4 RETURNING 1),
+  deleteExpired: `WITH sessions AS (${deleteFree('login_session', 'expires_at <= $1 OR last_used_at <= $2')}),
+      attempts AS (${deleteFree('failed_login', 'at < $3')}),
+      networks AS (${deleteFree('known_network', 'last_login_at < $4')}),
       removed AS (SELECT FROM sessions UNION ALL SELECT FROM attempts UNION ALL SELECT FROM networks)
     SELECT count(*)::int AS count FROM removed`,
   saveToken: `WITH known_group AS (INSERT INTO app_group (id, name) VALUES ($4, $4) ON CONFLICT DO NOTHING)
     INSERT INTO service_token (secret_hash, name, prefix, group_id, scopes, created_at, expires_at, last_used_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
   findToken: 'SELECT * FROM service_token WHERE secret_hash = $1',
-  touchToken: `UPDATE service_token SET last_used_at = $2
-    WHERE secret_hash = $1 AND (last_used_at IS NULL OR last_used_at < $2)`,
+  touchToken: `UPDATE service_token SET last_used_at = $2 WHERE secret_hash = (
+    SELECT secret_hash FROM service_token
+    WHERE secret_hash = $1 AND (last_used_at IS NULL OR last_used_at < $2) ${IF_FREE})`,
   addFailedLogin: 'INSERT INTO failed_login (key, at) VALUES ($1, $2)',
   failedLogins: 'SELECT count(*)::int AS count, max(at) AS latest FROM failed_login WHERE key = $1 AND at >= $2',
   clearFailedLogins: `DELETE FROM failed_login WHERE key = $1 OR starts_with(key, $1 || '@')`,
