@@ -85,7 +85,7 @@ export function createTaskHandlers(options: TaskHandlersOptions): ServiceImpl<ty
         refuseLongAnswer(request.tasks, recordBytes(options.limits));
         const claimant = await claimantOf(principal, request.leaseId);
         const outcomes = request.tasks.map((task, index) =>
-          register(principal, task, `tasks[${index}].`, claimant).catch(asOutcome),
+          register(principal, task, `tasks[${index}].`, claimant).catch((thrown: unknown) => asOutcome(thrown, log)),
         );
         return { results: (await Promise.all(outcomes)).map((outcome) => batchResult(outcome, writtenMessage)) };
       }),
@@ -235,10 +235,15 @@ function refuseLongAnswer(tasks: readonly TaskMessage[], maxBytes: number): void
   ]);
 }
 
-function asOutcome(thrown: unknown): TaskDashError {
+/** What the database has against one record, and not against others. */
+const OF_ONE_RECORD: readonly string[] = ['STORAGE_LOCKED', 'STORAGE_REFUSED'];
+
+function asOutcome(thrown: unknown, log: Log): TaskDashError {
   const error = TaskDashError.from(thrown);
+  const isOfOne = OF_ONE_RECORD.includes(error.code);
   // What is wrong with the database is wrong for the whole batch.
-  if (error.kind === 'UNAVAILABLE' || error.kind === 'INTERNAL') throw error;
+  if (!isOfOne && (error.kind === 'UNAVAILABLE' || error.kind === 'INTERNAL')) throw error;
+  if (error.kind === 'INTERNAL') log.error({ err: error.cause ?? error }, 'a record of a batch could not be written');
   return error;
 }
 
