@@ -133,10 +133,12 @@ export class HttpServer {
     this.#server = createListener(options.tls, (request, response) =>
       this.#guard(request, response, () => this.#begin(request, response)),
     );
-    // The word to go on is given where the body is wanted.
-    this.#server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) =>
-      this.#guard(request, response, () => this.#begin(request, response)),
-    );
+    // The word to go on is given where the body is wanted; whoever expects anything else is answered as ever.
+    for (const event of ['checkContinue', 'checkExpectation']) {
+      this.#server.on(event, (request: IncomingMessage, response: ServerResponse) =>
+        this.#guard(request, response, () => this.#begin(request, response)),
+      );
+    }
     this.#server.maxHeadersCount = MAX_HEADERS.count + 1;
     this.#server.prependListener('connection', (socket) => this.#connections.onOpen(socket));
     // Where Node's parser has begun to listen to what comes.

@@ -47,7 +47,10 @@ export class FloodGuard {
     const network = networkOf(socket.remoteAddress ?? '');
     const peer = peerOf(socket);
     this.#records.set(peer, { socket, network, bytesRead: 0, usefulBytes: 0, refusedStreams: 0, callsThisTurn: 0 });
-    socket.once('close', () => this.#records.delete(peer));
+    socket.once('close', () => {
+      // Another connection may have the name by then.
+      if (this.#records.get(peer)?.socket === socket) this.#records.delete(peer);
+    });
     if (!this.#timer) this.#lookSoon();
   }
 

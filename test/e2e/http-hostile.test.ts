@@ -142,6 +142,13 @@ describe('a caller who waits for a word before sending the body', () => {
     expect(await sent(head('localhost', 20_000))).toMatch(/^HTTP\/1\.1 401 /);
   });
 
+  it('is answered as ever where it is another word that nobody knows', async () => {
+    const odd = (host: string) => `POST ${LIST} HTTP/1.1\r\nHost: ${host}\r\nExpect: banana\r\nConnection: close`;
+    expect(await raw(odd('evil.example'))).toMatch(/^HTTP\/1\.1 421 /);
+    const answer = await raw(`${odd('localhost')}\r\nContent-Type: application/json`, '{}');
+    expect(answer).toMatch(/^HTTP\/1\.1 401 [^]*X-Content-Type-Options: nosniff/);
+  });
+
   it('gets it where the body is wanted', async () => {
     const { hostname, port } = new URL(rig.http.address);
     const socket = connect(Number(port), hostname);
