@@ -599,7 +599,11 @@ export class SessionEngine implements SessionKeeper {
     const closedAtMs = accused.filter(({ state }) => state === 'closing').map((session) => session.closedAtMs);
     const sinceMs = closedAtMs.reduce((first, next) => Math.min(first, next), this.nowMs() - ttlMs);
     let lost = 0;
-    for (const session of this.#suspects) if (!session.isReleased && session.tasks.size > 0) lost++;
+    for (const session of this.#suspects) {
+      // Its verdict may wait for long, as for a task that somebody keeps locked.
+      const wasLostBefore = session.state === 'condemned' && session.condemnedAtMs < sinceMs;
+      if (!session.isReleased && !wasLostBefore && session.tasks.size > 0) lost++;
+    }
     for (const session of this.#closing) {
       const isRecent = session.closedAtMs >= sinceMs && session.closedAtMs <= sinceMs + ttlMs;
       if (!session.isReleased && (isRecent || session.hearing === 'held')) lost++;

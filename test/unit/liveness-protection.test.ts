@@ -58,6 +58,24 @@ class Crowd {
   }
 }
 
+describe('services that die one after the other', () => {
+  it('are no mass silence, also while somebody keeps their tasks locked', async () => {
+    const crowd = await Crowd.of(60, 18);
+    const lapse = node.connection.tasks.lapse.bind(node.connection.tasks);
+    node.connection.tasks.lapse = (lapses) =>
+      Promise.resolve({ lapsed: [], locked: lapses.map(({ taskId }) => taskId) });
+    crowd.beating.push(...crowd.silent.splice(0));
+    for (let n = 0; n < 6; n++) {
+      crowd.beating.splice(-3);
+      await crowd.pass(40_000);
+    }
+    expect(node.liveness.protections()).toEqual([]);
+    node.connection.tasks.lapse = lapse;
+    await crowd.pass(10_000);
+    expect(lapsed()).toHaveLength(18);
+  });
+});
+
 describe('mass silence', () => {
   it('shuts nobody down: half of a crowd falls silent and comes back', async () => {
     const crowd = await Crowd.of(200, 100);
