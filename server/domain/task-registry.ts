@@ -17,6 +17,7 @@ import {
   type Scope,
   type WriteGroups,
 } from './access.js';
+import { nextTurn } from './clock.js';
 import { TaskDashError } from './errors.js';
 import type {
   ChangeHints,
@@ -238,15 +239,20 @@ export class TaskRegistry {
 
   /** A registration, which may take a new id only where the caller has one left. */
   async #submitWithinQuota(quota: TokenQuota, principal: Principal, write: TaskWrite): Promise<TaskWriteResult> {
-    const mayBeNew = quota.take(principal);
+    if (!quota.take(principal)) {
+      const result = await this.batcher.submit({ ...write, onlyKnown: true });
+      if (result.outcome !== 'not_found') return result;
+      // What was registered together with it, and turned out to be known, is given back in this turn.
+      await nextTurn();
+      if (!quota.take(principal)) throw quota.exceeded(principal);
+    }
     let isNew = false;
     try {
-      const result = await this.batcher.submit(mayBeNew ? write : { ...write, onlyKnown: true });
+      const result = await this.batcher.submit(write);
       isNew = result.outcome === 'written' && result.revision === 1;
-      if (!mayBeNew && result.outcome === 'not_found') throw quota.exceeded(principal);
       return result;
     } finally {
-      if (mayBeNew && !isNew) quota.giveBack(principal);
+      if (!isNew) quota.giveBack(principal);
     }
   }
 

@@ -17,11 +17,12 @@ const SESSION = { id: '00000000-0000-4000-8000-000000000001', claimed: () => {},
 
 let store: MemoryTaskStore;
 let registry: TaskRegistry;
+let clock: ManualClock;
 let exceeded: string[];
 let ended: [string, number][];
 
 beforeEach(() => {
-  const clock = new ManualClock();
+  clock = new ManualClock();
   store = new MemoryTaskStore(new MemoryTaskDatabase(), clock, 'node-a');
   const limits = { maxBatch: 10, maxInFlight: 1, capacity: 10, deadlineMs: 1000 };
   const batcher = new WriteBatcher(store, clock, limits);
@@ -58,6 +59,13 @@ describe('the quota of new ids', () => {
     expect(await registerAll(known)).toEqual(known.map(() => 'written'));
     expect(await registerAll([...known, ...known])).toEqual([...known, ...known].map(() => 'written'));
     expect(await registerAll(['5', '6', ...known])).toEqual(['written', 'OVERLOADED', ...known.map(() => 'written')]);
+  });
+
+  it('is there for a new id that comes behind as many that are known', async () => {
+    await registerAll(['1', '2', '3', '4', '5']);
+    clock.advance(60_000);
+    expect(await registerAll(['1', '2', '3', '4', '5', 'new'])).toEqual(Array<string>(6).fill('written'));
+    expect(exceeded).toEqual([]);
   });
 });
 
