@@ -320,7 +320,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
 /** Says so when the doors take fewer connections than they could, since the system gives the process too few files. */
 function tellOfFewFiles(config: Config, log: Log, maxConnections: number): void {
   if (maxConnections >= config.tcpMaxConnections) return;
-  log.warn(
+  log.info(
     { openFiles: openFilesLimit(), connectionsADoor: maxConnections },
     'each door takes fewer connections than it could, because the process may not open more files; raise that limit ' +
       '(ulimit -n, LimitNOFILE of systemd), or lower TASKDASH_TCP_MAX_CONNECTIONS',
