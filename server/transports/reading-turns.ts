@@ -18,7 +18,7 @@
  *                   its turn              a turn was long, or its network waits
  *
  * The line moves in every turn but for those few milliseconds. Nobody notices that a connection was closed by the other side
- * before its turn, so those that come when many of their network wait are closed at once, and do not count as accepted.
+ * before its turn, so those that come when many of their network wait are closed at once.
  */
 import type { Server, Socket } from 'node:net';
 import type { Clock } from '../domain/clock.js';
@@ -98,11 +98,12 @@ export class ReadingTurns {
     let begunFrom = '';
     handle.onconnection = (error, accepted) => {
       if (!accepted) return connect.call(handle, error, accepted);
+      // Also one that is closed at once: behind it others wait to be accepted.
+      this.#hasAccepted = true;
+      this.#count();
       const address = addressOf(accepted);
       const network = networkOf(address ?? '');
       if (address === undefined || !this.#hasRoomFor(network) || !gate.admits(address)) return accepted.close();
-      this.#hasAccepted = true;
-      this.#count();
       const goOn = () => {
         begunFrom = address;
         if (server.listening) return connect.call(handle, 0, accepted);
