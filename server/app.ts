@@ -287,8 +287,9 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   });
   const arrivals = new Arrivals(clock, limits);
   const unsent = new Unsent(clock, limits);
-  const maxConnections = Math.min(MAX_CONNECTIONS, connectionsADoor(openFilesLimit()));
-  tellOfFewFiles(config, log, maxConnections);
+  const aDoor = connectionsADoor(openFilesLimit());
+  tellOfFewFiles(config, log, aDoor);
+  const maxConnections = Math.min(MAX_CONNECTIONS, aDoor);
   const shared = { services, auth: parts.auth, readiness, clock, log, limits, arrivals, unsent, turns, maxConnections };
   const grpc = new GrpcServer(shared);
   const http = new HttpServer({
@@ -298,7 +299,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     publicUrls: config.publicUrl ?? [],
     metrics: () => metrics.render(),
   });
-  const tcp = tcpDoor(config, parts);
+  const tcp = tcpDoor(config, parts, Math.min(config.tcpMaxConnections, aDoor));
   metrics.readLive({
     pendingWrites: () => parts.batcher.pending,
     watchers: () => parts.feed.watchers,
@@ -318,16 +319,16 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
 }
 
 /** Says so when the doors take fewer connections than they could, since the system gives the process too few files. */
-function tellOfFewFiles(config: Config, log: Log, maxConnections: number): void {
-  if (maxConnections >= config.tcpMaxConnections) return;
+function tellOfFewFiles(config: Config, log: Log, aDoor: number): void {
+  if (aDoor >= config.tcpMaxConnections) return;
   log.info(
-    { openFiles: openFilesLimit(), connectionsADoor: maxConnections },
+    { openFiles: openFilesLimit(), connectionsADoor: aDoor },
     'each door takes fewer connections than it could, because the process may not open more files; raise that limit ' +
       '(ulimit -n, LimitNOFILE of systemd), or lower TASKDASH_TCP_MAX_CONNECTIONS',
   );
 }
 
-function tcpDoor(config: Config, parts: Parts): TcpxServer {
+function tcpDoor(config: Config, parts: Parts, maxConnections: number): TcpxServer {
   const { registry, reader, batcher, liveness, auth, metrics, log, clock } = parts;
   const authenticate = (token: string, address: string) => authenticateToken(auth, token, address);
   return new TcpxServer({
@@ -342,7 +343,7 @@ function tcpDoor(config: Config, parts: Parts): TcpxServer {
     limits: {
       maxFrameBytes: config.tcpMaxFrameBytes,
       frameTimeoutMs: config.tcpFrameTimeout,
-      maxConnections: Math.min(config.tcpMaxConnections, connectionsADoor(openFilesLimit())),
+      maxConnections,
       maxConnectionsPerAddress: config.tcpMaxConnectionsPerAddress,
       roomTimeoutMs: config.writeDeadline,
       allow: config.tcpAllow,
