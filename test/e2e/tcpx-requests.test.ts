@@ -238,7 +238,8 @@ describe('pipelined requests', () => {
     const all = (await Promise.all(replies)).flat();
     expect(all.every(({ body }) => body.errid === 0)).toBe(true);
     expect(rig.store.tasks.size).toBe(1024);
-    expect(rig.store.batches.length).toBeLessThanOrEqual(3);
+    // Two began with what had come in the first turns, however little; a batch has 1,000 at most.
+    expect(rig.store.batches.length).toBeLessThanOrEqual(4);
   });
 
   it('to find share few queries', async () => {
