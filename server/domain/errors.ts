@@ -233,6 +233,8 @@ export interface ErrorOptions {
   retryAfterMs?: number;
   /** The technical cause: for the log, never for the caller. */
   cause?: unknown;
+  /** Certain: nothing was sent to the database, so that nothing can come of it later. */
+  nothingSent?: boolean;
 }
 
 /** The one error class that callers ever see. */
@@ -240,6 +242,7 @@ export class TaskDashError extends Error {
   readonly code: ErrorCode;
   readonly violations: readonly FieldViolation[];
   readonly retryAfterMs: number | undefined;
+  readonly nothingSent: boolean;
 
   constructor(code: ErrorCode, options: ErrorOptions = {}) {
     super(
@@ -250,6 +253,7 @@ export class TaskDashError extends Error {
     this.code = code;
     this.violations = options.violations ?? [];
     this.retryAfterMs = options.retryAfterMs;
+    this.nothingSent = options.nothingSent ?? false;
   }
 
   get kind(): ErrorKind {

@@ -3,7 +3,7 @@
  * memory fakes in test/support implement them too and pass the same contract suite (test/contract).
  *
  * Every method may throw TaskDashError STORAGE_UNAVAILABLE (the database is away or slow; nothing is known about the
- * outcome) or STORAGE_REFUSED (it said no, and would again).
+ * outcome, unless the error says `nothingSent`) or STORAGE_REFUSED (it said no, and would again).
  */
 import type { Role, Scope, TaskOwner, TokenScope, WriteGroups } from './access.js';
 import type { BatchId } from './batch-id.js';

@@ -18,6 +18,7 @@
  * - A batch whose answer was lost is sent again with the same identity (batch-id.ts), by which the store finds what it
  *   wrote the first time, whatever others have written since. A definite answer ends the identity. A refusal is none when
  *   the second run wrote nothing at all: the first one may still arrive, when the task is there or the database accepts it.
+ *   What never was sent is no run: it is sent as if for the first time.
  * - Nothing is written after its caller was told that the outcome is unknown: each batch says until when it may be written,
  *   which is the earliest deadline in it. What the store comes to later is sent again where there is time left.
  * - No more than `capacity` writes wait, and no more than `capacityPerId` of one id, so that nobody holds up the others by
@@ -299,6 +300,7 @@ export class WriteBatcher {
    */
   async #handleFailure(attempt: Attempt, error: TaskDashError, run: Run): Promise<Attempt[]> {
     const { batch } = attempt;
+    if (error.nothingSent) return [attempt];
     if (error.code === 'STORAGE_UNAVAILABLE' || attempt.isRepeat) return [{ ...attempt, isRepeat: true }];
     if (error.code === 'STORAGE_LOCKED' && (batch.length === 1 || run.line !== this.#apart)) {
       for (const waiting of batch) run.locked.add(waiting);

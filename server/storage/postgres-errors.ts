@@ -1,6 +1,7 @@
 /**
  * What PostgreSQL and the network say, in the two words of the port: STORAGE_UNAVAILABLE (trying again later can help;
- * nothing is known about the outcome) and STORAGE_REFUSED (the same would be refused again).
+ * nothing is known about the outcome, unless `nothingSent` says that no statement was sent) and STORAGE_REFUSED (the same would
+ * be refused again).
  *
  * Only what the data of a statement caused is a refusal. A login that is refused, a table that is not there and a full disk
  * are trouble of the database: the same record is taken when that is mended.
@@ -77,7 +78,10 @@ const DRIVER_SENTENCES =
 export function asUnavailable(error: unknown): TaskDashError {
   if (error instanceof TaskDashError) return error;
   const message = isSqlState(codeOf(error)) ? 'The database takes no connection of the server.' : undefined;
-  return new TaskDashError('STORAGE_UNAVAILABLE', { cause: error, retryAfterMs: 1000, ...(message && { message }) });
+  return new TaskDashError('STORAGE_UNAVAILABLE', {
+    ...{ cause: error, retryAfterMs: 1000, nothingSent: true },
+    ...(message && { message }),
+  });
 }
 
 /**

@@ -90,7 +90,7 @@ export class Postgres {
     }
   }
 
-  /** A connection of the pool. Throws STORAGE_UNAVAILABLE, whatever keeps the server from having one. */
+  /** A connection of the pool. Throws STORAGE_UNAVAILABLE with `nothingSent`, whatever keeps the server from having one. */
   async #connect(): Promise<PoolClient> {
     try {
       return await this.#soundConnection();
@@ -120,7 +120,7 @@ export class Postgres {
     try {
       const { rows } = await client.query<{ transaction_read_only: string }>('SHOW transaction_read_only');
       if (rows[0]?.transaction_read_only === 'on')
-        throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
+        throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000, nothingSent: true });
       this.#mayBeReadOnly = false;
       return client;
     } catch (error) {

@@ -62,7 +62,7 @@ export class TaskWrites {
     withinMs?: number,
   ): Promise<TaskWriteResult[]> {
     if (writes.length === 0) return [];
-    const lateFrom = withinMs === undefined ? undefined : await this.#databaseClock.inMs(withinMs);
+    const lateFrom = await this.#lateFrom(withinMs);
     const returnsTasks = writes.some((write) => write.returnsTask);
     const [statement, free] = returnsTasks ? [WRITE_AND_RETURN, WRITE_FREE_AND_RETURN] : [WRITE, WRITE_FREE];
     const input = JSON.stringify(writes.map(inputOf).sort(byId));
@@ -86,6 +86,16 @@ export class TaskWrites {
         }
         if (retries === RACE_RETRIES) return writes.map(() => ({ outcome: 'raced' }));
       }
+    }
+  }
+
+  /** When a batch comes too late, by the database's clock. What fails here fails before the batch is sent. */
+  async #lateFrom(withinMs: number | undefined): Promise<Date | undefined> {
+    if (withinMs === undefined) return undefined;
+    try {
+      return await this.#databaseClock.inMs(withinMs);
+    } catch (error) {
+      throw new TaskDashError('STORAGE_UNAVAILABLE', { cause: error, retryAfterMs: 1000, nothingSent: true });
     }
   }
 

@@ -33,7 +33,7 @@ describe('storage', () => {
     const waiting = storage.postgres.adHocRows('SELECT pg_sleep(31)', []);
     await untilRunning('SELECT pg_sleep(31)');
     proxy.cut();
-    await expect(waiting).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+    await expect(waiting).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE', nothingSent: false });
     await expect(storage.tasks.writeBatch([registration('after-the-cut')])).resolves.toMatchObject([
       { outcome: 'written' },
     ]);
@@ -56,6 +56,18 @@ describe('storage', () => {
     proxy.cut();
     await expect(transaction).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
     await storage.health.check();
+  });
+
+  it('that has no connection to give says that nothing was sent', async () => {
+    const settings = { url: database.url, poolSize: 1, applicationName: 'test', log: silentLog };
+    const dataSource = createDataSource({ ...settings, connectTimeoutMs: 100 });
+    await dataSource.initialize();
+    const postgres = new Postgres(dataSource, silentLog);
+    await postgres.transaction(async () => {
+      const sent = postgres.adHocRows('SELECT 1', []);
+      await expect(sent).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE', nothingSent: true });
+    });
+    await dataSource.destroy();
   });
 
   it('keeps the connection of a statement that was refused', async () => {

@@ -85,6 +85,27 @@ describe('a write whose answer was lost', () => {
   });
 });
 
+describe('a batch whose connection is cut', () => {
+  it('is known not to have been sent while the time of the database is asked, and else may have been', async () => {
+    const fresh = await openStorage({
+      ...{ url: proxy.url, nodeId: 'node-c', poolSize: 2, log: silentLog, clock: systemClock },
+    });
+    const lost = async (nothingSent: boolean, isThere: () => Promise<unknown>) => {
+      proxy.swallowAnswers();
+      const sent = fresh.tasks.writeBatch([registration('a')], undefined, 60_000);
+      const outcome = expect(sent).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE', nothingSent });
+      while (!(await isThere()));
+      proxy.restore();
+      proxy.cut();
+      await outcome;
+    };
+    await lost(true, () => Promise.resolve(true));
+    await fresh.tasks.writeBatch([update('nobody')], undefined, 60_000);
+    await lost(false, () => task('a'));
+    await fresh.close();
+  });
+});
+
 describe('a batch that is sent again', () => {
   it('is answered from what it wrote; what it did not write is to be decided anew', async () => {
     const id = new BatchLane().next();

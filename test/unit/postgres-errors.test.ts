@@ -55,9 +55,13 @@ describe('an error of the database', () => {
     '%s refuses nothing but the connection where no statement was sent',
     (code) => {
       const cause = sqlError(code);
-      expect(asUnavailable(cause)).toMatchObject({ code: 'STORAGE_UNAVAILABLE', cause });
+      expect(asUnavailable(cause)).toMatchObject({ code: 'STORAGE_UNAVAILABLE', cause, nothingSent: true });
     },
   );
+
+  it.each(['40001', '57P01', '57014'])('%s does not tell that nothing was sent', (code) => {
+    expect(asStorageError(sqlError(code)).nothingSent).toBe(false);
+  });
 });
 
 describe('a connection', () => {

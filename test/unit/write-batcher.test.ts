@@ -39,12 +39,23 @@ class HeldStore {
 
 const written: TaskWriteResult = { outcome: 'written', revision: 1, epoch: 1, status: 'running' };
 const unavailable = new TaskDashError('STORAGE_UNAVAILABLE');
+const unsent = new TaskDashError('STORAGE_UNAVAILABLE', { nothingSent: true });
 const refused = new TaskDashError('STORAGE_REFUSED');
 const OPTIONS: WriteBatcherOptions = { maxBatch: 4, maxInFlight: 1, capacity: 10, deadlineMs: 5000 };
 
 /** Lets everything run that waits for promises alone. */
 async function turns(): Promise<void> {
   for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+}
+
+async function answer(index: number, results: TaskWriteResult[] | Error): Promise<void> {
+  store.batches[index]?.answer(results);
+  await turns();
+}
+
+async function advance(ms: number): Promise<void> {
+  clock.advance(ms);
+  await turns();
 }
 
 let store: HeldStore;
@@ -318,6 +329,31 @@ describe('while the database is away', () => {
     expect(new Set(store.batches.map(({ batch }) => batch.number)).size).toBe(1);
   });
 
+  it('a batch that never was sent is sent as for the first time: what it is answered then is certain', async () => {
+    const batcher = open();
+    const seen = ['a', 'bad'].map((id) => submit(batcher, id));
+    await turns();
+    await answer(0, unsent);
+    await advance(20);
+    await answer(1, refused);
+    await answer(2, [{ outcome: 'not_found' }]);
+    await answer(3, refused);
+    expect(seen).toEqual([{ outcome: 'not_found' }, { outcome: 'STORAGE_REFUSED' }]);
+  });
+
+  it('a batch that was sent once may arrive, though it could not be sent again', async () => {
+    submit(open(), 'a');
+    await turns();
+    await answer(0, unavailable);
+    await advance(20);
+    await answer(1, unsent);
+    await advance(40);
+    expect(new Set(store.batches.map(({ batch }) => batch.number))).toEqual(new Set([1]));
+    await answer(2, refused);
+    await advance(80);
+    expect(store.ids).toEqual([['a'], ['a'], ['a'], ['a']]);
+  });
+
   it('a batch may be written until the earliest deadline in it, and no longer however often it is sent', async () => {
     const batcher = open();
     submit(batcher, 'a');
@@ -509,14 +545,6 @@ describe('stopping', () => {
 describe('a locked task', () => {
   const locked: TaskWriteResult = { outcome: 'locked' };
   const cannotTell = new TaskDashError('STORAGE_LOCKED');
-  const answer = async (index: number, results: TaskWriteResult[] | Error) => {
-    store.batches[index]?.answer(results);
-    await turns();
-  };
-  const advance = async (ms: number) => {
-    clock.advance(ms);
-    await turns();
-  };
 
   it('goes apart, so that others are written while it is tried again', async () => {
     const batcher = open();
