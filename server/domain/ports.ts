@@ -39,13 +39,13 @@ export interface TaskWrite {
 }
 
 /**
- * What became of one write; `status` is the stored one. `raced`: nothing yet, because another was at it at the same moment;
- * write it in a new batch. `locked`: nothing either, because a transaction of somebody else keeps the task locked, perhaps for
- * long.
+ * What became of one write; `status` is the stored one. `raced`: this run did nothing, because another was at it at the same
+ * moment. `unwritten`: an earlier run of the batch wrote others without it, and no run of it will write it any more: write it in a
+ * new batch. `locked`: this run did nothing, because a transaction of somebody else keeps the task locked, perhaps for long.
  */
 export type TaskWriteResult =
   | { outcome: 'written'; revision: number; epoch: number; status: string; task?: Task }
-  | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' | 'late' | 'locked' };
+  | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' | 'unwritten' | 'late' | 'locked' };
 
 /** What became of some verdicts: the tasks that are shut down now, and those that somebody keeps locked; the others are void. */
 export interface LapseResult {
@@ -136,9 +136,9 @@ export interface TaskStore {
    * Results are in the order of the writes. A lapsed task that is claimed gets status `statusBefore` back unless the
    * write brings a status; the event is then `restored`, with the gap.
    *
-   * After STORAGE_UNAVAILABLE the same writes, or some of them, may be sent again with the same `batch`: what the first
-   * run wrote is not written again but answered as it was then, and what it did not write is `raced`. Without `batch` a
-   * second run is another batch.
+   * After STORAGE_UNAVAILABLE the same writes, or some of them, may be sent again with the same `batch`, also in parts, whatever
+   * batches were sent meanwhile. Of all runs of a batch one at most writes anything: what it wrote is not written again but
+   * answered as it was then, and what it did not write is `unwritten`. Without `batch` a second run is another batch.
    *
    * `withinMs`: what the database comes to later than so long from now, by its own clock, is not written but `late`, so that
    * a batch that was given up overwrites nothing that was written since. Whatever the answer, or without any, nothing is

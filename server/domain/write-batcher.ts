@@ -276,16 +276,15 @@ export class WriteBatcher {
     const failed = outcome instanceof TaskDashError;
     this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
     if (failed) return this.#handleFailure(attempt, outcome, run);
-    const isFenced = !attempt.isRepeat || outcome.some((result) => result.outcome === 'written');
+    const isFenced = !attempt.isRepeat || outcome.some((result) => FENCING.has(result.outcome));
     const isLocked = (_: Waiting, i: number) => outcome[i]?.outcome === 'locked';
     const locked = batch.filter(isLocked);
     const undecided = batch.filter(
       (waiting, i) => !isLocked(waiting, i) && !this.#settle(waiting, isFenced ? outcome[i] : knownOf(outcome[i])),
     );
-    if (isFenced) for (const waiting of locked) run.locked.add(waiting);
-    const again: Attempt[] = [{ batch: undecided, id: run.lane.next(), isRepeat: false }];
-    if (!isFenced) again.push({ batch: locked, id, isRepeat: true });
-    return again.filter(hasWrites);
+    if (!isFenced) return [{ batch: [...undecided, ...locked], id, isRepeat: true }].filter(hasWrites);
+    for (const waiting of locked) run.locked.add(waiting);
+    return [{ batch: undecided, id: run.lane.next(), isRepeat: false }].filter(hasWrites);
   }
 
   #write(batch: readonly Waiting[], id: BatchId, nowMs: number): Promise<TaskWriteResult[] | TaskDashError> {
@@ -328,7 +327,7 @@ export class WriteBatcher {
       this.#fail(waiting, TaskDashError.from(new Error(`the store gave no result for ${waiting.write.id}`)));
       return true;
     }
-    if (result.outcome === 'raced' || result.outcome === 'late') return false;
+    if (UNDECIDED.has(result.outcome)) return false;
     this.#lockedIds.delete(waiting.write.id);
     if (this.#close(waiting)) waiting.resolve(result);
     return true;
@@ -371,6 +370,10 @@ export class WriteBatcher {
     }
   }
 }
+
+/** By these the batch is known to have been written, which keeps every other run of it out. */
+const FENCING: ReadonlySet<string> = new Set(['written', 'unwritten']);
+const UNDECIDED: ReadonlySet<string> = new Set(['raced', 'unwritten', 'late']);
 
 /** What an earlier run that is still under way may make untrue, or may have made true by itself: the version has changed. */
 const MAY_BE_WRITTEN: ReadonlySet<string> = new Set(['not_found', 'forbidden', 'late', 'changed']);

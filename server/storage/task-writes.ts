@@ -99,7 +99,7 @@ export class TaskWrites {
     }
   }
 
-  /** What an earlier run of the batch wrote; what it did not write has been decided by nobody yet. */
+  /** What an earlier run of the batch wrote; what it did not write nobody will in its name. */
   async #recall(writes: readonly TaskWrite[], { lane, number }: BatchId): Promise<TaskWriteResult[]> {
     const rows = await this.postgres.rows<FeedRow>(RECALL, [lane, number, MAX_BATCH]);
     // Its events were removed meanwhile.
@@ -107,7 +107,7 @@ export class TaskWrites {
     const tasks = new Map(rows.map((row) => [row.task_id, feedEventOf(row).task]));
     return writes.map(({ id, returnsTask }) => {
       const task = tasks.get(id);
-      if (!task) return { outcome: 'raced' };
+      if (!task) return { outcome: 'unwritten' };
       const { revision, epoch, status } = task;
       const version = { outcome: 'written' as const, revision, epoch, status };
       return returnsTask ? { ...version, task } : version;

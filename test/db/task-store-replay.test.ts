@@ -116,7 +116,7 @@ describe('a batch that is sent again', () => {
     const second = await node.tasks.writeBatch(writes, id);
     expect(first.map(({ outcome }) => outcome)).toEqual(['written', 'written', 'not_found', 'written']);
     expect(first[1]).toEqual({ outcome: 'written', revision: 3, epoch: 1, status: 'finish' });
-    expect(second).toEqual([first[0], first[1], { outcome: 'raced' }, first[3]]);
+    expect(second).toEqual([first[0], first[1], { outcome: 'unwritten' }, first[3]]);
     expect(await node.tasks.writeBatch(writes.slice(1, 2), id)).toEqual([first[1]]);
     expect(await revisions('new')).toEqual([1]);
     expect(await revisions('a')).toEqual([1, 2, 3]);
@@ -132,6 +132,19 @@ describe('a batch that is sent again', () => {
       expect(new Set(results.map((result) => JSON.stringify(result))).size).toBe(1);
     }
     expect(await revisions('a')).toHaveLength(21);
+  });
+
+  it('in parts is written by the first that can be, and the others are known not to be', async () => {
+    const id = new BatchLane().next();
+    await other.tasks.writeBatch([registration('a'), registration('b')]);
+    const [one, two] = [update('a', { name: 'x' }), update('b', { name: 'x' })];
+    expect(await node.tasks.writeBatch([one], id)).toMatchObject([{ outcome: 'written', revision: 2 }]);
+    expect(await node.tasks.writeBatch([two], id)).toEqual([{ outcome: 'unwritten' }]);
+    expect(await node.tasks.writeBatch([one, two], id)).toMatchObject([
+      { outcome: 'written' },
+      { outcome: 'unwritten' },
+    ]);
+    expect([await revisions('a'), await revisions('b')]).toEqual([[1, 2], [1]]);
   });
 
   it('is written, too, when its lane has gone on without it', async () => {

@@ -180,7 +180,7 @@ export class MemoryTaskStore implements TaskStore {
     const name = `${lane}.${number}`;
     const { batches } = this.database;
     const before = batches.get(name);
-    if (before) return Promise.resolve(writes.map(({ id }) => before.get(id) ?? { outcome: 'raced' }));
+    if (before) return Promise.resolve(writes.map(({ id }) => before.get(id) ?? { outcome: 'unwritten' }));
     if (withinMs < 0) return Promise.resolve(writes.map((write) => this.#late(write)));
     const results = writes.map((write) => this.#write(write, name));
     const written = results.map((result, index) => [writes[index]?.id ?? '', result] as const);

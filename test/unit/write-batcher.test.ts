@@ -354,6 +354,22 @@ describe('while the database is away', () => {
     expect(store.ids).toEqual([['a'], ['a'], ['a'], ['a']]);
   });
 
+  it('a batch that was sent before and is raced stays the same one, until it is known to have been written', async () => {
+    const batcher = open();
+    const [a, b] = [submit(batcher, 'a'), submit(batcher, 'b')];
+    await turns();
+    await answer(0, unavailable);
+    await advance(20);
+    await answer(1, [{ outcome: 'raced' }, { outcome: 'raced' }]);
+    await advance(40);
+    await answer(2, [written, { outcome: 'unwritten' }]);
+    await advance(80);
+    await answer(3, [written]);
+    expect([a, b]).toEqual([{ outcome: 'written' }, { outcome: 'written' }]);
+    expect(store.ids.at(-1)).toEqual(['b']);
+    expect(store.batches.map(({ batch }) => batch.number)).toEqual([1, 1, 1, 2]);
+  });
+
   it('a batch may be written until the earliest deadline in it, and no longer however often it is sent', async () => {
     const batcher = open();
     submit(batcher, 'a');
