@@ -145,9 +145,15 @@ export interface TaskStore {
    * written after that.
    *
    * A locked task holds up no other for longer than a moment. Throws STORAGE_LOCKED where it cannot be told which it is: as when
-   * somebody has inserted it without committing. Then this run has written nothing, and smaller batches find it.
+   * somebody has inserted it without committing. Then this run has written nothing, and smaller batches find it. `isHurried`: it
+   * holds up the others for a few milliseconds only, so that others who use a task in that moment may be taken for such.
    */
-  writeBatch(writes: readonly TaskWrite[], batch?: BatchId, withinMs?: number): Promise<TaskWriteResult[]>;
+  writeBatch(
+    writes: readonly TaskWrite[],
+    batch?: BatchId,
+    withinMs?: number,
+    isHurried?: boolean,
+  ): Promise<TaskWriteResult[]>;
   /**
    * Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown, and the task is not locked. What
    * the database comes to later than LAPSES_WITHIN_MS stays as it is, whatever the answer, or without any.

@@ -4,6 +4,9 @@
  *
  * Other servers lock rows too, for milliseconds. So a statement waits a moment for a row; then it fails, and is run again in
  * a form that leaves alone what is locked. One such row is thereby the trouble of its own task or session, and of nobody else.
+ *
+ * A row that somebody has inserted and not committed cannot be left alone, since nobody sees it before they insert the same.
+ * Whoever looks for it among others by trying them in parts uses a third form, which hardly waits at all.
  */
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
@@ -14,6 +17,8 @@ import type { Postgres, Statement } from './postgres.js';
 const LOCK_PATIENCE_MS = 400;
 /** The same when it had been waited for in vain: what may be in the way then is a row that somebody has just inserted. */
 const SECOND_PATIENCE_MS = 100;
+/** The same while it is looked for: it costs so much a try, and whoever is met in a moment of another server is tried again. */
+const HURRIED_PATIENCE_MS = 10;
 
 const LOCK_NOT_AVAILABLE = '55P03';
 /** Rows that a line of the log names. */
@@ -25,8 +30,17 @@ export function isLocked(error: unknown): boolean {
   return codeOf(error instanceof TaskDashError ? error.cause : error) === LOCK_NOT_AVAILABLE;
 }
 
-/** What a statement does about a row that another transaction has locked: waits for a moment, or leaves it alone. */
-export type AtLocked = 'waits' | 'passes';
+/**
+ * What a statement does about a row that another transaction has locked: waits for a moment, or leaves it alone, or that in a
+ * hurry.
+ */
+export type AtLocked = 'waits' | 'passes' | 'hurries';
+
+const PATIENCE_MS: Readonly<Record<AtLocked, number>> = {
+  waits: LOCK_PATIENCE_MS,
+  passes: SECOND_PATIENCE_MS,
+  hurries: HURRIED_PATIENCE_MS,
+};
 
 /** Waits for as long as a server needs that takes over from the node, bit by bit; less than a renewal may take. */
 const NODE_PATIENCE_MS = 2000;
@@ -36,12 +50,12 @@ export const BE_IMPATIENT_WITH_NODE = `set_config('lock_timeout', '${NODE_PATIEN
 
 /** From its evaluation on, and to the end of the transaction, waits for locks are short. */
 export function beImpatient(atLocked: AtLocked): string {
-  return `set_config('lock_timeout', '${atLocked === 'waits' ? LOCK_PATIENCE_MS : SECOND_PATIENCE_MS}ms', true)`;
+  return `set_config('lock_timeout', '${PATIENCE_MS[atLocked]}ms', true)`;
 }
 
 /** Locks the rows that a SELECT finds. */
 export function lock(atLocked: AtLocked): string {
-  return `FOR NO KEY UPDATE${atLocked === 'passes' ? ' SKIP LOCKED' : ''}`;
+  return `FOR NO KEY UPDATE${atLocked === 'waits' ? '' : ' SKIP LOCKED'}`;
 }
 
 /** What is told of the rows of a table. */

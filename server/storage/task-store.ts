@@ -28,8 +28,8 @@ export class PostgresTaskStore implements TaskStore {
     this.#queries = new TaskQueries(postgres, settings.unicodeCollation);
   }
 
-  writeBatch(writes: readonly TaskWrite[], batch?: BatchId, withinMs?: number) {
-    return this.#writes.writeBatch(writes, batch, withinMs);
+  writeBatch(writes: readonly TaskWrite[], batch?: BatchId, withinMs?: number, isHurried?: boolean) {
+    return this.#writes.writeBatch(writes, batch, withinMs, isHurried);
   }
 
   lapse(lapses: readonly Lapse[]) {

@@ -25,7 +25,8 @@
  * - A row may be locked for as long as somebody forgets a transaction. A statement waits a moment for each, which is enough
  *   for other servers, and fails; then its twin, which passes over what is locked and answers so, writes the others, in the
  *   name of the same batch: of both, one at most gets past the fence. An ordinary batch pays for that with no round trip. A
- *   row that somebody has inserted and not committed cannot be seen: both fail by it.
+ *   row that somebody has inserted and not committed cannot be seen: both fail by it. A third form, which hardly waits, is for
+ *   whoever looks for that row by halving (write-batcher.ts).
  * - `ordered` (ordered-events.ts) comes after everything that can wait, and before the numbers of the events.
  */
 import { LAPSE_CAUSES } from '../domain/task.js';
@@ -81,7 +82,7 @@ WITH fence AS MATERIALIZED (
   ) AS r
 ), locked AS MATERIALIZED (
   SELECT i.n, i.id FROM input i CROSS JOIN LATERAL (SELECT FROM task WHERE task.id = i.id LIMIT 1) AS t
-  WHERE ${atLocked === 'passes'} AND i.id NOT IN (SELECT id FROM existing)
+  WHERE ${atLocked !== 'waits'} AND i.id NOT IN (SELECT id FROM existing)
 ), changed AS (
   UPDATE task t SET
     name = COALESCE(e.name, t.name), url = COALESCE(e.url, t.url),
@@ -136,15 +137,22 @@ UNION ALL SELECT n, 'locked', ${nothing} FROM locked
 UNION ALL SELECT -1, 'repeated', ${nothing} FROM fence WHERE NOT is_open`;
 }
 
+const VERSION = 'revision, epoch, status';
+
 /** Answers with the versions and what the status is now. */
-export const WRITE: Statement = { name: 'task_write', text: writing('revision, epoch, status', 'waits') };
-export const WRITE_FREE: Statement = { name: 'task_write_free', text: writing('revision, epoch, status', 'passes') };
+export const WRITE: Statement = { name: 'task_write', text: writing(VERSION, 'waits') };
+export const WRITE_FREE: Statement = { name: 'task_write_free', text: writing(VERSION, 'passes') };
+export const WRITE_HURRIED: Statement = { name: 'task_write_hurried', text: writing(VERSION, 'hurries') };
 
 /** Answers with the whole records. */
 export const WRITE_AND_RETURN: Statement = { name: 'task_write_and_return', text: writing(TASK_COLUMNS, 'waits') };
 export const WRITE_FREE_AND_RETURN: Statement = {
   name: 'task_write_free_and_return',
   text: writing(TASK_COLUMNS, 'passes'),
+};
+export const WRITE_HURRIED_AND_RETURN: Statement = {
+  name: 'task_write_hurried_and_return',
+  text: writing(TASK_COLUMNS, 'hurries'),
 };
 
 /** $1 lane, $2 number of a batch, $3 how many writes it had: the events that it wrote, which follow each other. */

@@ -24,6 +24,8 @@ import {
   WRITE_AND_RETURN,
   WRITE_FREE,
   WRITE_FREE_AND_RETURN,
+  WRITE_HURRIED,
+  WRITE_HURRIED_AND_RETURN,
 } from './task-write-statements.js';
 import { compareTexts } from './text-order.js';
 
@@ -39,6 +41,9 @@ type AnswerRow =
   | ({ readonly n: number; readonly outcome: 'written' } & Pick<TaskRow, 'revision' | 'epoch' | 'status'> &
       Partial<TaskRow>)
   | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'late' | 'locked' | 'repeated' };
+
+/** A statement, and the one that is run where a row stays locked. */
+type Forms = readonly [statement: Statement, free?: Statement];
 
 export class TaskWrites {
   readonly #databaseClock: DatabaseClock;
@@ -60,16 +65,19 @@ export class TaskWrites {
     writes: readonly TaskWrite[],
     batch: BatchId = singleBatch(),
     withinMs?: number,
+    isHurried = false,
   ): Promise<TaskWriteResult[]> {
     if (writes.length === 0) return [];
     const lateFrom = await this.#lateFrom(withinMs);
-    const returnsTasks = writes.some((write) => write.returnsTask);
-    const [statement, free] = returnsTasks ? [WRITE_AND_RETURN, WRITE_FREE_AND_RETURN] : [WRITE, WRITE_FREE];
+    const forms = formsOf(
+      writes.some((write) => write.returnsTask),
+      isHurried,
+    );
     const input = JSON.stringify(writes.map(inputOf).sort(byId));
     for (let retries = 0; ; retries++) {
       try {
         const values = [input, this.nodeId, this.clock?.now(), batch.lane, batch.number, lateFrom];
-        const rows = await this.#rows<AnswerRow>(statement, free, values);
+        const rows = await this.#rows<AnswerRow>(forms, values);
         if (rows[0]?.outcome === 'repeated') return await this.#recall(writes, batch);
         if (rows.some(({ outcome }) => outcome === 'written')) this.#witness(batch);
         const results = resultsOf(writes, rows);
@@ -130,7 +138,7 @@ export class TaskWrites {
     const batch = singleBatch();
     const lateFrom = await this.#databaseClock.inMs(LAPSES_WITHIN_MS);
     const values = [JSON.stringify(input), this.nodeId, this.clock?.now(), batch.lane, batch.number, lateFrom];
-    const rows = await this.#rows<{ id: string; is_locked: boolean }>(LAPSE, LAPSE_FREE, values);
+    const rows = await this.#rows<{ id: string; is_locked: boolean }>([LAPSE, LAPSE_FREE], values);
     const idsOf = (isLocked: boolean) => rows.filter((row) => row.is_locked === isLocked).map(({ id }) => id);
     const [lapsed, locked] = [idsOf(false), idsOf(true)];
     if (lapsed.length > 0) this.#witness(batch);
@@ -138,12 +146,12 @@ export class TaskWrites {
     return { lapsed, locked };
   }
 
-  /** Runs a statement; where a row stays locked, the one instead that leaves such rows alone. */
-  async #rows<Row extends object>(statement: Statement, free: Statement, values: readonly unknown[]): Promise<Row[]> {
+  /** Runs a statement; where a row stays locked, the one instead that leaves such rows alone, if there is one. */
+  async #rows<Row extends object>([statement, free]: Forms, values: readonly unknown[]): Promise<Row[]> {
     try {
       return await this.postgres.rows<Row>(statement, values);
     } catch (error) {
-      if (!isLocked(error)) throw error;
+      if (!free || !isLocked(error)) throw error;
       return this.postgres.rows<Row>(free, values);
     }
   }
@@ -162,6 +170,11 @@ export class TaskWrites {
   #witness(batch: BatchId): void {
     if (this.#witnesses.push(batch) > WITNESSES) this.#witnesses.shift();
   }
+}
+
+function formsOf(returnsTasks: boolean, isHurried: boolean): Forms {
+  if (isHurried) return [returnsTasks ? WRITE_HURRIED_AND_RETURN : WRITE_HURRIED];
+  return returnsTasks ? [WRITE_AND_RETURN, WRITE_FREE_AND_RETURN] : [WRITE, WRITE_FREE];
 }
 
 /** The one order in which rows are locked. */

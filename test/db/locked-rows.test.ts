@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { BatchLane } from '../../server/domain/batch-id.js';
 import { systemClock } from '../../server/domain/clock.js';
 import type { NodeReport, SessionRecord } from '../../server/domain/liveness-ports.js';
-import type { Lapse, Log, TaskWriteResult } from '../../server/domain/ports.js';
+import type { Lapse, Log, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import { WriteBatcher } from '../../server/domain/write-batcher.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
@@ -45,12 +45,13 @@ async function lock(...ids: string[]): Promise<void> {
   await holder.query('SELECT FROM task WHERE id = ANY ($1) FOR UPDATE', [ids]);
 }
 
-/** Inserts a task and does not commit it. */
-async function insert(id: string): Promise<void> {
+/** Inserts tasks and does not commit them. */
+async function insert(...ids: string[]): Promise<void> {
   await holder.query('BEGIN');
   await holder.query(
-    `INSERT INTO task SELECT (jsonb_populate_record(t, jsonb_build_object('id', $1::text))).* FROM task t LIMIT 1`,
-    [id],
+    `INSERT INTO task SELECT (jsonb_populate_record(t, jsonb_build_object('id', new_id))).*
+    FROM task t, unnest($1::text[]) AS new_id WHERE t.id = (SELECT id FROM task LIMIT 1)`,
+    [ids],
   );
 }
 
@@ -134,6 +135,24 @@ describe('a batch with locked tasks', () => {
     const writes = [registration('new'), update('a', { name: 'x' })];
     await expect(storage.tasks.writeBatch(writes)).rejects.toMatchObject({ code: 'STORAGE_LOCKED' });
     expect(await taskOf('a')).toMatchObject({ name: '', revision: 1 });
+  });
+
+  it('that is in a hurry passes over locked tasks and waits for no insertion, but for its turn in the history', async () => {
+    const hurried = (...writes: TaskWrite[]) => storage.tasks.writeBatch(writes, undefined, 60_000, true);
+    await lock('a');
+    expect(outcomes(await hurried(update('a'), update('b'), registration('new')))).toEqual([
+      ...['locked', 'written', 'written'],
+    ]);
+    await free();
+    await insert('hidden');
+    await expect(hurried(registration('hidden'), update('a'))).rejects.toMatchObject({ code: 'STORAGE_LOCKED' });
+    await free();
+    await holder.query('BEGIN');
+    await holder.query('SELECT pg_advisory_xact_lock(8386110886257190244)');
+    const writing = hurried(update('a', {}, { returnsTask: true }));
+    await holder.query(`SELECT pg_sleep(0.2)`);
+    await free();
+    expect(await writing).toMatchObject([{ outcome: 'written', task: { id: 'a' } }]);
   });
 
   it('is told in the log once, with who holds them', async () => {
