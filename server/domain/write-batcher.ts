@@ -27,16 +27,23 @@
  * - A batch that is refused when it is first sent is split until the write that the database refuses is alone; the others
  *   are not harmed.
  * - A write whose task somebody else keeps locked goes apart: the locked ones have a lane of their own, in which they are tried
- *   until their deadlines, and whoever writes such a task next comes there at once. So they hold up nobody but each other. One
- *   that may be written by an earlier run of its batch stays with it.
+ *   until their deadlines, and whoever writes such a task next comes there at once. So they hold up nobody but each other.
+ * - A batch that fails by a locked task which the store cannot tell goes apart as a whole. There it is halved in a hurry, until
+ *   the one is alone; that is tried alone from then on, and the others are written.
+ * - A batch that was sent before goes apart, too, once it is answered and nothing follows from the answer. It keeps its identity,
+ *   whatever its lane sends meanwhile, and so do its parts when it is halved: the first part that is written keeps all other
+ *   runs out, and the store says of the rest that nobody will write it in that name. Until then its writes are not called
+ *   locked or refused: at their deadlines they are answered as unknown.
  */
 import { BatchLane, type BatchId } from './batch-id.js';
 import type { Clock, Timer } from './clock.js';
 import { delay } from './clock.js';
 import { TaskDashError } from './errors.js';
+import { LockedIds, type LockKind } from './locked-ids.js';
 import type { TaskStore, TaskWrite, TaskWriteResult } from './ports.js';
-import { ReadyWrites } from './ready-writes.js';
 import { RoomWaiters } from './room-waiters.js';
+import { hasWrites, judge, newAttempt, type Attempt, type Waiting } from './write-attempts.js';
+import { WriteLine } from './write-line.js';
 
 /** Settings of a batcher. */
 export interface WriteBatcherOptions {
@@ -61,39 +68,24 @@ export interface BatchReport {
   readonly failed: boolean;
 }
 
-interface Waiting {
-  readonly write: TaskWrite;
-  readonly resolve: (result: TaskWriteResult) => void;
-  readonly reject: (error: TaskDashError) => void;
-  readonly deadlineAtMs: number;
-  answered: boolean;
-}
-
-/** Writes that are the first of their ids, and a lane for each batch of them that may be in flight. */
+/** Writes that are the first of their ids, and a lane for each turn of theirs that may be under way. */
 interface Line {
-  readonly ready: ReadyWrites<Waiting>;
-  /** The batches of a lane follow each other. */
+  readonly writes: WriteLine;
+  /** The turns of a lane follow each other. */
   readonly freeLanes: BatchLane[];
 }
 
-/** A batch on its way. */
+/** A turn of a line. */
 interface Run {
   readonly line: Line;
   readonly lane: BatchLane;
-  /** Those of it that were not written because their tasks are locked. */
-  readonly locked: Set<Waiting>;
-}
-
-/** Writes that are sent together, and their identity. */
-interface Attempt {
-  readonly batch: readonly Waiting[];
-  readonly id: BatchId;
-  /** It was sent before, and what became of that is not known. */
-  readonly isRepeat: boolean;
-}
-
-function hasWrites({ batch }: Attempt): boolean {
-  return batch.length > 0;
+  /** Until when it halves what fails; the parts that are left then have the next turn. */
+  readonly halvesUntilMs: number;
+  /** Those that were not written because their tasks are locked. */
+  readonly locked: Map<Waiting, LockKind>;
+  /** What has to be tried apart as it is, at once or after others. */
+  readonly next: Attempt[];
+  readonly later: Attempt[];
 }
 
 const CAPACITY_PER_ID = 256;
@@ -102,18 +94,21 @@ const SHARE_OF_THE_PATIENT = 3 / 4;
 const MAX_BATCH_LENGTH = 131_072;
 const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 500;
-/** Between two batches of locked tasks, for each of which the store has its own patience. */
+/** Between two turns of locked tasks, for each of which the store has its own patience; longer while nothing comes of them. */
 const LOCKED_PAUSE_MS = 20;
+const LOCKED_PAUSE_MAX_MS = 320;
+/** So long a turn of theirs goes on halving. */
+const HALVING_MS = 500;
 /** With less time left a locked write is not tried again, so that its answer is certain: it was not written. */
 const LOCKED_LAST_TRY_MS = 1000;
-/** Ids that are remembered as locked. One too many costs its next writer a little time, and so does one that is not any more. */
-const MAX_LOCKED_IDS = 10_000;
-
 export class WriteBatcher {
   readonly #line: Line;
   /** Of those whose tasks were locked when they were last tried. */
-  readonly #apart: Line = { ready: new ReadyWrites(), freeLanes: [new BatchLane()] };
-  readonly #lockedIds = new Set<string>();
+  readonly #apart: Line = { writes: new WriteLine(), freeLanes: [new BatchLane()] };
+  readonly #lockedIds = new LockedIds();
+  #lockedPauseMs = LOCKED_PAUSE_MS;
+  /** Ends the pause of the line apart. */
+  #newcomers = new AbortController();
   /** For each id with a write that is ready or in flight, those behind it; mostly there are none. */
   readonly #behind = new Map<string, Waiting[] | undefined>();
   /** Writes that are not answered yet, in the order of their deadlines. */
@@ -131,7 +126,7 @@ export class WriteBatcher {
     private readonly onBatch: (report: BatchReport) => void = () => {},
   ) {
     const freeLanes = Array.from({ length: options.maxInFlight }, () => new BatchLane());
-    this.#line = { ready: new ReadyWrites(), freeLanes };
+    this.#line = { writes: new WriteLine(), freeLanes };
   }
 
   /** Writes waiting or in flight. */
@@ -173,7 +168,7 @@ export class WriteBatcher {
     if (!this.hasRoomFor(write.id)) return Promise.reject(tooManyOf(write.id));
     return new Promise((resolve, reject) => {
       const deadlineAtMs = this.clock.monotonicMs() + this.options.deadlineMs;
-      const waiting = { write, resolve, reject, deadlineAtMs, answered: false };
+      const waiting = { write, resolve, reject, deadlineAtMs, answered: false, trouble: undefined };
       this.#open.add(waiting);
       const behind = this.#behind.get(write.id);
       if (behind) behind.push(waiting);
@@ -196,8 +191,9 @@ export class WriteBatcher {
 
   /** Has a write sent that is the first of its id. */
   #enter(waiting: Waiting): void {
-    const { ready } = this.#lockedIds.has(waiting.write.id) ? this.#apart : this.#line;
-    ready.add(waiting);
+    const kind = this.#lockedIds.kindOf(waiting.write.id);
+    if (kind === 'hidden') this.#apart.writes.addWhole(newAttempt([waiting], true), 'last');
+    else (kind ? this.#apart : this.#line).writes.add(waiting);
   }
 
   /** Callers of this turn of the event loop share a batch. */
@@ -212,34 +208,57 @@ export class WriteBatcher {
 
   #start(): void {
     const { maxBatch: writes, maxBatchLength: length = MAX_BATCH_LENGTH } = this.options;
+    const halvesUntilMs = this.clock.monotonicMs() + HALVING_MS;
     for (const line of [this.#line, this.#apart]) {
-      for (let lane; line.ready.size > 0 && (lane = line.freeLanes.pop());)
-        void this.#run(line.ready.take({ writes, length }), { line, lane, locked: new Set() });
+      for (let lane; !line.writes.isEmpty && (lane = line.freeLanes.pop());) {
+        const run: Run = { line, lane, halvesUntilMs, locked: new Map(), next: [], later: [] };
+        void this.#run(line.writes.take({ writes, length }), run);
+      }
     }
   }
 
-  async #run(batch: Waiting[], run: Run): Promise<void> {
+  async #run(attempts: readonly Attempt[], run: Run): Promise<void> {
     this.#armExpiry();
-    const open = this.#stillOpen(batch);
-    if (open.length > 0) await this.#writeUntilSettled(open, run);
-    for (const waiting of run.locked) this.#setApart(waiting);
-    if (run.line === this.#apart && run.locked.size > 0) await delay(this.clock, LOCKED_PAUSE_MS);
-    run.line.freeLanes.push(run.lane);
-    for (const waiting of batch) {
-      if (waiting.answered) this.#advance(waiting.write.id);
-      else this.#enter(waiting);
-    }
+    await this.#writeUntilSettled(attempts, run);
+    const areLeft = this.#moveApart(run);
+    const done = attempts.flatMap(({ batch }) => batch.filter(({ answered }) => answered));
+    for (const { write } of done) this.#advance(write.id);
     if (this.#open.size === 0) this.#disarmExpiry();
+    if (areLeft && run.line === this.#apart) await this.#pauseApart(done.length > 0);
+    else if (areLeft) this.#endPauseApart();
+    run.line.freeLanes.push(run.lane);
     this.#start();
   }
 
+  /** Has tried apart what a turn has left; whether that is anything. */
+  #moveApart({ locked, next, later }: Run): boolean {
+    for (const [waiting, kind] of locked) this.#setApart(waiting, kind);
+    const open = (attempt: Attempt) => ({ ...attempt, batch: this.#stillOpen(attempt.batch) });
+    for (const attempt of next.map(open).filter(hasWrites)) this.#apart.writes.addWhole(attempt, 'first');
+    for (const attempt of later.map(open).filter(hasWrites)) this.#apart.writes.addWhole(attempt, 'last');
+    return locked.size + next.length + later.length > 0;
+  }
+
   /** Has a locked write tried again apart, and with it what comes for the same task, until one finds it free. */
-  #setApart(waiting: Waiting): void {
-    this.#lockedIds.add(waiting.write.id);
-    const [eldest] = this.#lockedIds;
-    if (this.#lockedIds.size > MAX_LOCKED_IDS && eldest !== undefined) this.#lockedIds.delete(eldest);
+  #setApart(waiting: Waiting, kind: LockKind): void {
+    this.#lockedIds.add(waiting.write.id, kind);
     if (waiting.deadlineAtMs - this.clock.monotonicMs() < LOCKED_LAST_TRY_MS)
       this.#fail(waiting, new TaskDashError('STORAGE_LOCKED', { retryAfterMs: 1000 }));
+    else this.#enter(waiting);
+  }
+
+  /** Lets the database be for a moment, until something comes that has not been tried apart. */
+  async #pauseApart(isGettingOn: boolean): Promise<void> {
+    this.#start();
+    const pauseMs = isGettingOn ? LOCKED_PAUSE_MS : this.#lockedPauseMs;
+    this.#lockedPauseMs = Math.min(pauseMs * 2, LOCKED_PAUSE_MAX_MS);
+    this.#newcomers = new AbortController();
+    await delay(this.clock, pauseMs, this.#newcomers.signal);
+  }
+
+  #endPauseApart(): void {
+    this.#lockedPauseMs = LOCKED_PAUSE_MS;
+    this.#newcomers.abort();
   }
 
   /** The write of an id that was the first is done with: the next one has its turn. */
@@ -252,14 +271,13 @@ export class WriteBatcher {
     if (this.hasRoomFor(id)) this.#room.wakeFor(id);
   }
 
-  async #writeUntilSettled(batch: Waiting[], run: Run): Promise<void> {
-    let attempts: Attempt[] = [{ batch, id: run.lane.next(), isRepeat: false }];
-    for (let retryMs = RETRY_FIRST_MS; ; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
+  async #writeUntilSettled(attempts: readonly Attempt[], run: Run): Promise<void> {
+    for (let [due, retryMs] = [attempts, RETRY_FIRST_MS]; ; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
       const again: Attempt[] = [];
-      for (const attempt of attempts) again.push(...(await this.#attempt(attempt, run)));
+      for (const attempt of due) again.push(...(await this.#attempt(attempt, run)));
       if (again.length === 0) return;
       await delay(this.clock, retryMs);
-      attempts = again.map((attempt) => ({ ...attempt, batch: this.#stillOpen(attempt.batch) })).filter(hasWrites);
+      due = again;
     }
   }
 
@@ -268,69 +286,76 @@ export class WriteBatcher {
     return batch.filter((waiting) => !waiting.answered);
   }
 
-  /** Sends a batch once; returns what has to be sent again, and as which batch. */
-  async #attempt(attempt: Attempt, run: Run): Promise<Attempt[]> {
-    const { batch, id } = attempt;
-    const startedMs = this.clock.monotonicMs();
-    const outcome = await this.#write(batch, id, startedMs);
-    const failed = outcome instanceof TaskDashError;
-    this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
-    if (failed) return this.#handleFailure(attempt, outcome, run);
-    const isFenced = !attempt.isRepeat || outcome.some((result) => FENCING.has(result.outcome));
-    const isLocked = (_: Waiting, i: number) => outcome[i]?.outcome === 'locked';
-    const locked = batch.filter(isLocked);
-    const undecided = batch.filter(
-      (waiting, i) => !isLocked(waiting, i) && !this.#settle(waiting, isFenced ? outcome[i] : knownOf(outcome[i])),
-    );
-    if (!isFenced) return [{ batch: [...undecided, ...locked], id, isRepeat: true }].filter(hasWrites);
-    for (const waiting of locked) run.locked.add(waiting);
-    return [{ batch: undecided, id: run.lane.next(), isRepeat: false }].filter(hasWrites);
+  /** Sends once what is not answered yet; returns what has to be sent again in this turn. */
+  async #attempt(before: Attempt, run: Run): Promise<Attempt[]> {
+    const attempt = { ...before, batch: this.#stillOpen(before.batch) };
+    if (!hasWrites(attempt)) return [];
+    const id = attempt.repeats ?? run.lane.next();
+    const outcome = await this.#send(attempt, id);
+    if (outcome instanceof TaskDashError) return this.#handleFailure(attempt, id, outcome, run);
+    const { answers, undecided, locked, doubtful } = judge(attempt, outcome);
+    for (const [waiting, result] of answers) this.#settle(waiting, result);
+    for (const waiting of locked) run.locked.set(waiting, 'seen');
+    this.#keepWhole({ ...attempt, batch: doubtful }, run);
+    return [newAttempt(undecided, attempt.isHurried)].filter(hasWrites);
   }
 
-  #write(batch: readonly Waiting[], id: BatchId, nowMs: number): Promise<TaskWriteResult[] | TaskDashError> {
+  async #send({ batch, isHurried }: Attempt, id: BatchId): Promise<readonly TaskWriteResult[] | TaskDashError> {
+    const startedMs = this.clock.monotonicMs();
     const writes = batch.map((waiting) => waiting.write);
-    const withinMs = Math.min(...batch.map((waiting) => waiting.deadlineAtMs)) - nowMs;
-    return this.store.writeBatch(writes, id, withinMs).catch((thrown) => TaskDashError.from(thrown));
+    const withinMs = Math.min(...batch.map((waiting) => waiting.deadlineAtMs)) - startedMs;
+    const sent = this.store.writeBatch(writes, id, withinMs, isHurried);
+    const outcome = await sent.catch((thrown) => TaskDashError.from(thrown));
+    const failed = outcome instanceof TaskDashError;
+    this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
+    return outcome;
   }
 
   /**
-   * Sends all again as the same batch while nothing is known of it; else finds the refused write by halving. One that is locked
-   * is looked for apart, where nobody waits for that.
+   * Sends all again while there is no answer. Else the one by which they fail is found by halving: where it is locked, or an
+   * earlier run may still write them, apart, where nobody waits for that.
    */
-  async #handleFailure(attempt: Attempt, error: TaskDashError, run: Run): Promise<Attempt[]> {
-    const { batch } = attempt;
-    if (error.nothingSent) return [attempt];
-    if (error.code === 'STORAGE_UNAVAILABLE' || attempt.isRepeat) return [{ ...attempt, isRepeat: true }];
-    if (error.code === 'STORAGE_LOCKED' && (batch.length === 1 || run.line !== this.#apart)) {
-      for (const waiting of batch) run.locked.add(waiting);
-      return [];
-    }
-    if (batch.length === 1) {
-      for (const waiting of batch) this.#fail(waiting, error);
-      return [];
-    }
-    const middle = batch.length >> 1;
-    const halves = [batch.slice(0, middle), batch.slice(middle)];
+  async #handleFailure(attempt: Attempt, id: BatchId, error: TaskDashError, run: Run): Promise<Attempt[]> {
+    if (error.code === 'STORAGE_UNAVAILABLE') return [error.nothingSent ? attempt : { ...attempt, repeats: id }];
+    // A defect may show itself after the commit.
+    const failed = error.code === 'INTERNAL' ? { ...attempt, repeats: id } : attempt;
+    const isLocked = error.code === 'STORAGE_LOCKED';
+    const [first, ...others] = failed.batch;
+    const goesApart = run.line !== this.#apart && (failed.repeats !== undefined || isLocked);
+    if (others.length > 0 && !goesApart) return this.#halve(failed, run);
+    if (others.length > 0 || failed.repeats) this.#keepWhole(failed, run, error);
+    else if (first && isLocked) run.locked.set(first, 'hidden');
+    else if (first) this.#fail(first, error);
+    return [];
+  }
+
+  /** Has writes tried apart as they are. */
+  #keepWhole(attempt: Attempt, run: Run, why?: TaskDashError): void {
+    for (const waiting of attempt.batch) waiting.trouble = why;
+    const place = run.line === this.#apart ? run.later : run.next;
+    if (hasWrites(attempt)) place.push({ ...attempt, isHurried: true });
+  }
+
+  async #halve(attempt: Attempt, run: Run): Promise<Attempt[]> {
+    const isHurried = run.line === this.#apart;
+    const middle = attempt.batch.length >> 1;
     const again: Attempt[] = [];
-    for (const half of halves)
-      again.push(...(await this.#attempt({ batch: half, id: run.lane.next(), isRepeat: false }, run)));
+    for (const batch of [attempt.batch.slice(0, middle), attempt.batch.slice(middle)]) {
+      const part = { ...attempt, batch, isHurried };
+      if (isHurried && this.clock.monotonicMs() >= run.halvesUntilMs) run.next.push(part);
+      else again.push(...(await this.#attempt(part, run)));
+    }
     return again;
   }
 
-  /** Answers a write; false when it has to be written again. */
-  #settle(waiting: Waiting, result: TaskWriteResult | 'unknown' | undefined): boolean {
-    if (result === 'unknown') {
-      this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
-      return true;
-    }
-    if (!result) {
+  #settle(waiting: Waiting, result: TaskWriteResult | 'unknown' | undefined): void {
+    if (result === 'unknown') this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
+    else if (!result)
       this.#fail(waiting, TaskDashError.from(new Error(`the store gave no result for ${waiting.write.id}`)));
-      return true;
+    else {
+      this.#lockedIds.delete(waiting.write.id);
+      if (this.#close(waiting)) waiting.resolve(result);
     }
-    if (UNDECIDED.has(result.outcome)) return false;
-    this.#lockedIds.delete(waiting.write.id);
-    if (this.#close(waiting)) waiting.resolve(result);
-    return true;
   }
 
   #fail(waiting: Waiting, error: TaskDashError): void {
@@ -348,8 +373,9 @@ export class WriteBatcher {
 
   /** Keeps one timer at the earliest deadline while anything is in flight. */
   #armExpiry(): void {
+    if (this.#expiry) return;
     const [earliest] = this.#open;
-    if (this.#expiry || !earliest) return;
+    if (!earliest) return;
     this.#expiry = this.clock.schedule(Math.max(1, earliest.deadlineAtMs - this.clock.monotonicMs()), () => {
       this.#expiry = undefined;
       this.#expire();
@@ -366,21 +392,9 @@ export class WriteBatcher {
     const nowMs = this.clock.monotonicMs();
     for (const waiting of this.#open) {
       if (waiting.deadlineAtMs > nowMs) return;
-      this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
+      this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000, cause: waiting.trouble }));
     }
   }
-}
-
-/** By these the batch is known to have been written, which keeps every other run of it out. */
-const FENCING: ReadonlySet<string> = new Set(['written', 'unwritten']);
-const UNDECIDED: ReadonlySet<string> = new Set(['raced', 'unwritten', 'late']);
-
-/** What an earlier run that is still under way may make untrue, or may have made true by itself: the version has changed. */
-const MAY_BE_WRITTEN: ReadonlySet<string> = new Set(['not_found', 'forbidden', 'late', 'changed']);
-
-/** What an answer says when an earlier run may still arrive. */
-function knownOf(result: TaskWriteResult | undefined): TaskWriteResult | 'unknown' | undefined {
-  return result && MAY_BE_WRITTEN.has(result.outcome) ? 'unknown' : result;
 }
 
 function tooManyOf(id: string): TaskDashError {

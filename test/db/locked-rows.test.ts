@@ -4,6 +4,7 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { BatchLane } from '../../server/domain/batch-id.js';
 import { systemClock } from '../../server/domain/clock.js';
+import type { TaskDashError } from '../../server/domain/errors.js';
 import type { NodeReport, SessionRecord } from '../../server/domain/liveness-ports.js';
 import type { Lapse, Log, TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import { WriteBatcher } from '../../server/domain/write-batcher.js';
@@ -205,6 +206,29 @@ describe('writers', () => {
     expect(batcher.pending).toBe(1);
     await free();
     expect(await hindered).toMatchObject({ outcome: 'written', revision: 1 });
+  });
+
+  it('of 196 tasks write long before their deadline while four in their midst are kept inserted', async () => {
+    await storage.tasks.writeBatch([registration('a')]);
+    const hidden = ['t10', 't60', 't110', 't160'];
+    await insert(...hidden);
+    const batcher = open(4_000);
+    const startedMs = performance.now();
+    const submitted = Array.from({ length: 200 }, (_, n) => `t${n}`).map((id) => ({
+      id,
+      answer: batcher.submit(registration(id)).then(
+        ({ outcome }) => outcome,
+        ({ code }: TaskDashError) => code,
+      ),
+    }));
+    const answersOf = (isHidden: boolean) =>
+      Promise.all(submitted.filter(({ id }) => hidden.includes(id) === isHidden).map(({ answer }) => answer));
+    expect(new Set(await answersOf(false))).toEqual(new Set(['written']));
+    expect(performance.now() - startedMs).toBeLessThan(2_500);
+    expect(await answersOf(true)).toEqual(hidden.map(() => 'STORAGE_LOCKED'));
+    await free();
+    const again = await Promise.all(hidden.map((id) => batcher.submit(registration(id))));
+    expect(again).toMatchObject(hidden.map(() => ({ outcome: 'written', revision: 1 })));
   });
 });
 

@@ -106,6 +106,35 @@ describe('a batch whose connection is cut', () => {
   });
 });
 
+describe('batches whose connections are cut while their tasks are locked', () => {
+  it('hold up nobody, however many lanes they came by, and are written once when the tasks are free', async () => {
+    await other.tasks.writeBatch([registration('a'), registration('b')]);
+    await node.tasks.writeBatch([update('nobody')], undefined, 1_000);
+    const batcher = new WriteBatcher(node.tasks, systemClock, {
+      ...{ maxBatch: 10, maxInFlight: 2, capacity: 100, deadlineMs: 6_000 },
+    });
+    const locked: Promise<unknown>[] = [];
+    await other.postgres.transaction(async (rows) => {
+      await rows({ name: 'test_lock_all', text: `SELECT FROM task FOR UPDATE` }, []);
+      for (const id of ['a', 'b']) {
+        locked.push(batcher.submit(update(id, { name: 'new' })));
+        await rows({ name: 'test_nap', text: 'SELECT pg_sleep(0.1)' }, []);
+      }
+      proxy.cut();
+      for (let round = 0; round < 3; round++) {
+        const others = ['c', 'd'].map((id) => batcher.submit(registration(id)));
+        expect(await Promise.all(others)).toMatchObject([{ outcome: 'written' }, { outcome: 'written' }]);
+      }
+      expect(batcher.pending).toBe(2);
+    });
+    expect(await Promise.all(locked)).toMatchObject([{ outcome: 'written' }, { outcome: 'written' }]);
+    expect([await revisions('a'), await revisions('b')]).toEqual([
+      [1, 2],
+      [1, 2],
+    ]);
+  });
+});
+
 describe('a batch that is sent again', () => {
   it('is answered from what it wrote; what it did not write is to be decided anew', async () => {
     const id = new BatchLane().next();

@@ -12,20 +12,33 @@ class HeldStore {
     writes: readonly TaskWrite[];
     batch: BatchId;
     withinMs: number;
+    isHurried: boolean;
     answer: (results: TaskWriteResult[] | Error) => void;
   }[] = [];
 
-  writeBatch(writes: readonly TaskWrite[], batch: BatchId, withinMs: number): Promise<TaskWriteResult[]> {
+  writeBatch(
+    writes: readonly TaskWrite[],
+    batch: BatchId,
+    withinMs: number,
+    isHurried: boolean,
+  ): Promise<TaskWriteResult[]> {
     return new Promise((resolve, reject) => {
       const answer = (results: TaskWriteResult[] | Error) =>
         results instanceof Error ? reject(results) : resolve(results);
-      this.batches.push({ writes, batch, withinMs, answer });
+      this.batches.push({ writes, batch, withinMs, isHurried, answer });
     });
   }
 
   /** The ids of every batch so far. */
   get ids(): string[][] {
     return this.batches.map(({ writes }) => writes.map(({ id }) => id));
+  }
+
+  /** The names of the batches so far, in letters: A for the first, and again for whatever is sent as the same. */
+  get names(): string {
+    const all = this.batches.map(({ batch }) => `${batch.lane}.${batch.number}`);
+    const known = [...new Set(all)];
+    return all.map((name) => String.fromCharCode(65 + known.indexOf(name))).join('');
   }
 
   /** Answers the latest batch: written, or an error. */
@@ -41,6 +54,9 @@ const written: TaskWriteResult = { outcome: 'written', revision: 1, epoch: 1, st
 const unavailable = new TaskDashError('STORAGE_UNAVAILABLE');
 const unsent = new TaskDashError('STORAGE_UNAVAILABLE', { nothingSent: true });
 const refused = new TaskDashError('STORAGE_REFUSED');
+const locked: TaskWriteResult = { outcome: 'locked' };
+const unwritten: TaskWriteResult = { outcome: 'unwritten' };
+const cannotTell = new TaskDashError('STORAGE_LOCKED');
 const OPTIONS: WriteBatcherOptions = { maxBatch: 4, maxInFlight: 1, capacity: 10, deadlineMs: 5000 };
 
 /** Lets everything run that waits for promises alone. */
@@ -308,28 +324,7 @@ describe('while the database is away', () => {
     expect([written1.outcome, again.outcome]).toEqual(['written', 'not_found']);
   });
 
-  it('a batch that was sent before and is now refused stays one batch: its first run may have been written', async () => {
-    const batcher = open();
-    const seen = ['a', 'b'].map((id) => submit(batcher, id));
-    await turns();
-    await store.answer(unavailable);
-    clock.advance(20);
-    await turns();
-    await store.answer(refused);
-    expect(seen).toEqual([{}, {}]);
-    clock.advance(40);
-    await turns();
-    await store.answer();
-    expect(seen).toEqual([{ outcome: 'written' }, { outcome: 'written' }]);
-    expect(store.ids).toEqual([
-      ['a', 'b'],
-      ['a', 'b'],
-      ['a', 'b'],
-    ]);
-    expect(new Set(store.batches.map(({ batch }) => batch.number)).size).toBe(1);
-  });
-
-  it('a batch that never was sent is sent as for the first time: what it is answered then is certain', async () => {
+  it('a batch that never was sent is sent as a new one: what it is answered then is certain', async () => {
     const batcher = open();
     const seen = ['a', 'bad'].map((id) => submit(batcher, id));
     await turns();
@@ -339,6 +334,7 @@ describe('while the database is away', () => {
     await answer(2, [{ outcome: 'not_found' }]);
     await answer(3, refused);
     expect(seen).toEqual([{ outcome: 'not_found' }, { outcome: 'STORAGE_REFUSED' }]);
+    expect(store.names).toBe('ABCD');
   });
 
   it('a batch that was sent once may arrive, though it could not be sent again', async () => {
@@ -348,10 +344,7 @@ describe('while the database is away', () => {
     await advance(20);
     await answer(1, unsent);
     await advance(40);
-    expect(new Set(store.batches.map(({ batch }) => batch.number))).toEqual(new Set([1]));
-    await answer(2, refused);
-    await advance(80);
-    expect(store.ids).toEqual([['a'], ['a'], ['a'], ['a']]);
+    expect(store.names).toBe('AAA');
   });
 
   it('a batch that was sent before and is raced stays the same one, until it is known to have been written', async () => {
@@ -367,7 +360,7 @@ describe('while the database is away', () => {
     await answer(3, [written]);
     expect([a, b]).toEqual([{ outcome: 'written' }, { outcome: 'written' }]);
     expect(store.ids.at(-1)).toEqual(['b']);
-    expect(store.batches.map(({ batch }) => batch.number)).toEqual([1, 1, 1, 2]);
+    expect(store.names).toBe('AAAB');
   });
 
   it('a batch may be written until the earliest deadline in it, and no longer however often it is sent', async () => {
@@ -559,9 +552,6 @@ describe('stopping', () => {
 });
 
 describe('a locked task', () => {
-  const locked: TaskWriteResult = { outcome: 'locked' };
-  const cannotTell = new TaskDashError('STORAGE_LOCKED');
-
   it('goes apart, so that others are written while it is tried again', async () => {
     const batcher = open();
     const [a, b] = [submit(batcher, 'a'), submit(batcher, 'b')];
@@ -622,17 +612,6 @@ describe('a locked task', () => {
     expect(store.ids).toEqual([['a'], ['b'], ['a'], ['a']]);
   });
 
-  it('of a batch that was sent before stays with it: the first run may be what has locked it', async () => {
-    submit(open(), 'a');
-    await turns();
-    await answer(0, unavailable);
-    await advance(20);
-    await answer(1, [locked]);
-    await advance(40);
-    expect(new Set(store.batches.map(({ batch }) => batch.number)).size).toBe(1);
-    expect(store.ids).toEqual([['a'], ['a'], ['a']]);
-  });
-
   it('of a batch that was sent before goes apart when others of it were written, which keeps the first run out', async () => {
     const batcher = open();
     submit(batcher, 'a');
@@ -664,5 +643,231 @@ describe('a locked task', () => {
     expect(seen).toEqual([{ outcome: 'written' }, {}, { outcome: 'written' }]);
     await advance(20);
     expect(store.ids[7]).toEqual(['hidden']);
+  });
+});
+
+describe('a batch that was sent before and is answered without a conclusion', () => {
+  /** Submits, loses the answer, and gives the second run another one. */
+  async function sentBefore(batcher: WriteBatcher, ids: string, second: TaskWriteResult[] | Error) {
+    const index = store.batches.length;
+    const seen = [...ids].map((id) => submit(batcher, id));
+    await turns();
+    await answer(index, unavailable);
+    await advance(20);
+    await answer(index + 1, second);
+    return seen;
+  }
+
+  it.each([
+    ['locked', [locked]],
+    ['raced', [{ outcome: 'raced' } as const]],
+    ['a locked task that cannot be told', cannotTell],
+    ['a refusal', refused],
+    ['a defect', new Error('defect')],
+  ])('keeps its identity apart, while others go by its lane (%s)', async (_what, second) => {
+    const batcher = open();
+    const [a] = await sentBefore(batcher, 'a', second);
+    const c = submit(batcher, 'c');
+    await turns();
+    await answer(3, [written]);
+    expect([a, c]).toEqual([{}, { outcome: 'written' }]);
+    await answer(2, second);
+    await advance(20);
+    await answer(4, [written]);
+    expect([store.ids, store.names]).toEqual([[['a'], ['a'], ['a'], ['c'], ['a']], 'AAABA']);
+    expect([a?.outcome, clock.pendingTimers]).toEqual(['written', 0]);
+  });
+
+  it('holds up nobody, however many lanes such batches came by', async () => {
+    const batcher = open({ maxInFlight: 2 });
+    submit(batcher, 'a');
+    await turns();
+    submit(batcher, 'b');
+    await turns();
+    for (const index of [0, 1]) await answer(index, unavailable);
+    await advance(20);
+    for (const index of [2, 3]) await answer(index, [locked]);
+    const c = submit(batcher, 'c');
+    await turns();
+    await answer(
+      store.ids.findIndex(([id]) => id === 'c'),
+      [written],
+    );
+    expect(c.outcome).toBe('written');
+  });
+
+  it('is tried beside the locked ones until its deadline, at which nobody knows what became of it', async () => {
+    const batcher = open();
+    const [a] = await sentBefore(batcher, 'a', [locked]);
+    await answer(2, [locked]);
+    const b = submit(batcher, 'b');
+    await turns();
+    await answer(3, [locked]);
+    for (let index = 4; store.batches[index]; index++) {
+      await answer(index, [locked]);
+      await advance(20);
+    }
+    expect(store.ids.slice(4, 8)).toEqual([['a'], ['b'], ['a'], ['b']]);
+    expect(store.batches.slice(4, 8).map(({ isHurried }) => isHurried)).toEqual([true, false, true, false]);
+    for (let index = 4; clock.monotonicMs() < 6000; await advance(20))
+      for (; store.batches[index]; index++) await answer(index, [locked]);
+    expect([a, b]).toEqual([{ outcome: 'STORAGE_UNAVAILABLE' }, { outcome: 'STORAGE_LOCKED' }]);
+  });
+
+  it('is halved apart as the same: the first part that is written ends that, and the others are new', async () => {
+    const batcher = open();
+    const [a, b] = await sentBefore(batcher, 'ab', cannotTell);
+    await answer(2, cannotTell);
+    await answer(3, cannotTell);
+    await answer(4, [written]);
+    expect([store.ids.slice(2), store.names]).toEqual([[['a', 'b'], ['a'], ['b']], 'AAAAA']);
+    expect([a, b]).toEqual([{}, { outcome: 'written' }]);
+    await advance(20);
+    await answer(5, [unwritten]);
+    await advance(20);
+    await answer(6, cannotTell);
+    expect([store.ids.slice(5), store.names]).toEqual([[['a'], ['a']], 'AAAAAAB']);
+    await advance(4500);
+    for (let index = 7; store.batches[index]; index++) await answer(index, cannotTell);
+    expect(a?.outcome).toBe('STORAGE_LOCKED');
+  });
+
+  it('is halved apart until the refused one is certain to be refused', async () => {
+    const seen = await sentBefore(open(), 'ab', refused);
+    await answer(2, refused);
+    await answer(3, [written]);
+    await answer(4, [unwritten]);
+    await advance(20);
+    await answer(5, refused);
+    expect(seen).toEqual([{ outcome: 'written' }, { outcome: 'STORAGE_REFUSED' }]);
+    expect(store.names).toBe('AAAAAB');
+  });
+
+  it('is what one is that failed by a defect, which may have shown itself after the commit', async () => {
+    const batcher = open();
+    const seen = ['a', 'b'].map((id) => submit(batcher, id));
+    await turns();
+    await answer(0, new Error('defect'));
+    await answer(1, [written, unwritten]);
+    await advance(20);
+    await answer(2, [written]);
+    expect([seen, store.names]).toEqual([[{ outcome: 'written' }, { outcome: 'written' }], 'AAB']);
+  });
+});
+
+describe('the line of the locked', () => {
+  it('rests longer while nothing comes of it, until something new comes', async () => {
+    const batcher = open({ capacity: 100 });
+    submit(batcher, 'a');
+    await turns();
+    await answer(0, [locked]);
+    for (const [index, pauseMs] of [20, 40, 80, 160, 320, 320].entries()) {
+      await answer(index + 1, [locked]);
+      await advance(pauseMs - 1);
+      expect(store.batches).toHaveLength(index + 2);
+      await advance(1);
+      expect(store.batches).toHaveLength(index + 3);
+    }
+    await answer(7, [locked]);
+    submit(batcher, 'b');
+    submit(batcher, 'c');
+    await turns();
+    await answer(8, cannotTell);
+    expect(store.ids.slice(8)).toEqual([
+      ['b', 'c'],
+      ['b', 'c'],
+    ]);
+    await answer(9, [written, written]);
+    await answer(10, [locked]);
+    await advance(20);
+    expect(store.ids.slice(10)).toEqual([['a'], ['a']]);
+  });
+
+  it('tries in a hurry and alone what hides from the store, whoever writes it next', async () => {
+    const batcher = open();
+    submit(batcher, 'hidden');
+    await turns();
+    await answer(0, cannotTell);
+    await advance(4500);
+    await answer(1, cannotTell);
+    submit(batcher, 'hidden');
+    submit(batcher, 'b');
+    await advance(20);
+    expect(store.ids.slice(2)).toEqual([['b'], ['hidden']]);
+    expect(store.batches.map(({ isHurried }) => isHurried)).toEqual([false, true, false, true]);
+  });
+
+  it('goes on halving in its next turn where that takes long, and lets others have theirs between', async () => {
+    const ids = ['a', 'b', 'c', 'd'];
+    const batcher = open({ maxBatch: 8 });
+    const seen = ids.map((id) => submit(batcher, id));
+    await turns();
+    await answer(0, cannotTell);
+    await advance(500);
+    await answer(1, cannotTell);
+    await advance(20);
+    expect(store.ids.slice(1)).toEqual([ids, ['c', 'd']]);
+    await answer(2, [written, written]);
+    await answer(3, [written, written]);
+    expect(seen).toEqual(ids.map(() => ({ outcome: 'written' })));
+  });
+
+  it('tries a few of those that hide in a turn, and all of them in turn', async () => {
+    const batcher = open({ maxBatch: 100, capacity: 100, deadlineMs: 60_000 });
+    for (let n = 0; n < 40; n++) submit(batcher, `${n}`);
+    await turns();
+    for (let index = 0; store.batches[index]; index++) await answer(index, cannotTell);
+    await turns();
+    const tried = store.batches.length;
+    await advance(20);
+    for (let index = tried; store.batches[index]; index++) await answer(index, cannotTell);
+    expect(store.ids.slice(tried)).toEqual(Array.from({ length: 16 }, (_, n) => [`${n}`]));
+    await advance(40);
+    expect(store.ids.at(-1)).toEqual(['16']);
+  });
+
+  it('has all that are found locked, also when they are more than can be remembered', async () => {
+    const batcher = open({ maxBatch: 20_000, maxBatchLength: Infinity, capacity: 20_000 });
+    for (let n = 0; n < 10_001; n++) batcher.submit(registration(`${n}`)).catch(() => {});
+    await turns();
+    await answer(
+      0,
+      Array.from({ length: 10_001 }, () => locked),
+    );
+    expect(store.batches.map(({ writes }) => writes.length)).toEqual([10_001, 10_001]);
+  });
+
+  it('keeps the deadlines while it rests', async () => {
+    const batcher = open();
+    const seen = submit(batcher, 'a');
+    await turns();
+    await answer(0, unavailable);
+    await advance(20);
+    await answer(1, [locked]);
+    await advance(4975);
+    await answer(2, [locked]);
+    await advance(4);
+    expect(seen).toEqual({});
+    await advance(1);
+    expect(seen).toEqual({ outcome: 'STORAGE_UNAVAILABLE' });
+    await advance(15);
+    expect([store.batches.length, clock.pendingTimers]).toEqual([3, 0]);
+  });
+
+  it('is waited for by whoever stops, until the last is answered', async () => {
+    const batcher = open({ maxInFlight: 2 });
+    submit(batcher, 'lost');
+    await turns();
+    const locked1 = submit(batcher, 'locked');
+    await turns();
+    await answer(0, unavailable);
+    await answer(1, [locked]);
+    let isStopped = false;
+    void batcher.stop().then(() => (isStopped = true));
+    for (let index = 2; !isStopped && clock.monotonicMs() < 10_000; await advance(10))
+      for (; store.batches[index]; index++) await answer(index, [locked]);
+    expect([clock.monotonicMs(), locked1.outcome]).toEqual([5_000, 'STORAGE_LOCKED']);
+    await advance(320);
+    expect(clock.pendingTimers).toBe(0);
   });
 });
