@@ -170,6 +170,7 @@ export class WriteBatcher {
       const deadlineAtMs = this.clock.monotonicMs() + this.options.deadlineMs;
       const waiting = { write, resolve, reject, deadlineAtMs, answered: false, trouble: undefined };
       this.#open.add(waiting);
+      this.#armExpiry();
       const behind = this.#behind.get(write.id);
       if (behind) behind.push(waiting);
       else if (this.#behind.has(write.id)) this.#behind.set(write.id, [waiting]);
@@ -218,7 +219,6 @@ export class WriteBatcher {
   }
 
   async #run(attempts: readonly Attempt[], run: Run): Promise<void> {
-    this.#armExpiry();
     await this.#writeUntilSettled(attempts, run);
     const areLeft = this.#moveApart(run);
     const done = attempts.flatMap(({ batch }) => batch.filter(({ answered }) => answered));

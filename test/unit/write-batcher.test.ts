@@ -441,6 +441,16 @@ describe('while the database is away', () => {
     expect([unanswered, batcher.pending]).toEqual([0, 0]);
   });
 
+  it('a write is answered at its deadline, also when it comes after all others were given up', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    await turns();
+    await advance(5000);
+    const seen = submit(batcher, 'b');
+    await advance(5000);
+    expect(seen).toEqual({ outcome: 'STORAGE_UNAVAILABLE' });
+  });
+
   it('no timer is left behind once everything is answered', async () => {
     const batcher = open();
     submit(batcher, 'a');
