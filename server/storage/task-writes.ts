@@ -83,10 +83,14 @@ export class TaskWrites {
         const results = resultsOf(writes, rows);
         // Where there was time left, the database's clock is not what it was taken for.
         if (results.some(({ outcome }) => outcome === 'late')) this.#databaseClock.forget();
-        this.lockedRows.tell(writes.filter((_, index) => results[index]?.outcome === 'locked').map(({ id }) => id));
+        // What a hurry passes over may be another server's, for a moment.
+        if (!isHurried) this.lockedRows.tell(lockedOf(writes, results));
         return results;
       } catch (error) {
-        if (isLocked(error)) throw new TaskDashError('STORAGE_LOCKED', { cause: error, retryAfterMs: 1000 });
+        if (isLocked(error)) {
+          if (writes.length === 1) this.lockedRows.tell(writes.map(({ id }) => id));
+          throw new TaskDashError('STORAGE_LOCKED', { cause: error, retryAfterMs: 1000 });
+        }
         if (!isRace(error)) {
           // The next connection may lead to another database, with another clock.
           this.#databaseClock.forget();
@@ -220,6 +224,10 @@ function resultsOf(writes: readonly TaskWrite[], rows: readonly AnswerRow[]): Ta
   const results = writes.map((write): TaskWriteResult => ({ outcome: isLateUnlessTold(write) ? 'late' : 'not_found' }));
   for (const row of rows) results[row.n] = resultOf(row, writes[row.n]?.returnsTask ?? false);
   return results;
+}
+
+function lockedOf(writes: readonly TaskWrite[], results: readonly TaskWriteResult[]): string[] {
+  return writes.filter((_, index) => results[index]?.outcome === 'locked').map(({ id }) => id);
 }
 
 /** A registration of any id that the statement does not mention came too late: others are inserted, or their row exists. */

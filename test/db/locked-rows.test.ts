@@ -147,6 +147,7 @@ describe('a batch with locked tasks', () => {
     await free();
     await insert('hidden');
     await expect(hurried(registration('hidden'), update('a'))).rejects.toMatchObject({ code: 'STORAGE_LOCKED' });
+    expect(told).toEqual([]);
     await free();
     await holder.query('BEGIN');
     await holder.query('SELECT pg_advisory_xact_lock(8386110886257190244)');
@@ -167,6 +168,15 @@ describe('a batch with locked tasks', () => {
       holders: [{ pid: rows[0]?.pid, application: 'forgotten', state: 'idle in transaction' }],
     });
   });
+});
+
+it('a task that hides is told in the log once it is found', async () => {
+  await storage.tasks.writeBatch([registration('a')]);
+  await insert('hidden');
+  const writing = storage.tasks.writeBatch([registration('hidden')], undefined, 60_000, true);
+  await expect(writing).rejects.toMatchObject({ code: 'STORAGE_LOCKED' });
+  await expect.poll(() => told).toHaveLength(1);
+  expect(told[0]?.details).toMatchObject({ tasks: ['hidden'] });
 });
 
 describe('writers', () => {
