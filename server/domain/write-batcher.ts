@@ -224,8 +224,8 @@ export class WriteBatcher {
     const done = attempts.flatMap(({ batch }) => batch.filter(({ answered }) => answered));
     for (const { write } of done) this.#advance(write.id);
     if (this.#open.size === 0) this.#disarmExpiry();
-    if (areLeft && run.line === this.#apart) await this.#pauseApart(done.length > 0);
-    else if (areLeft) this.#endPauseApart();
+    if (areLeft && run.line !== this.#apart) this.#endPauseApart();
+    else if (areLeft && !this.#apart.writes.isEmpty) await this.#pauseApart(done.length > 0);
     run.line.freeLanes.push(run.lane);
     this.#start();
   }

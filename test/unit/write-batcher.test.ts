@@ -793,6 +793,18 @@ describe('the line of the locked', () => {
     expect(store.ids.slice(10)).toEqual([['a'], ['a']]);
   });
 
+  it('does not rest when the last of it was given up', async () => {
+    const batcher = open();
+    submit(batcher, 'a');
+    await turns();
+    await answer(0, [locked]);
+    await advance(4500);
+    await answer(1, [locked]);
+    submit(batcher, 'a');
+    await turns();
+    expect(store.ids).toEqual([['a'], ['a'], ['a']]);
+  });
+
   it('tries in a hurry and alone what hides from the store, whoever writes it next', async () => {
     const batcher = open();
     submit(batcher, 'hidden');
