@@ -2,7 +2,8 @@
  * Which batch of writes this is, so that one whose answer was lost can be sent again without being written twice.
  *
  * A *lane* numbers its batches. A store writes a batch only while it has not seen that number of the lane: the second run of
- * a batch finds the first.
+ * a batch finds the first. Numbers only tell batches apart. They have no order: a batch may be sent again, by whomever, when its
+ * lane has long gone on.
  */
 import { randomBytes } from 'node:crypto';
 
