@@ -225,7 +225,7 @@ export class WriteBatcher {
     for (const { write } of done) this.#advance(write.id);
     if (this.#open.size === 0) this.#disarmExpiry();
     if (areLeft && run.line !== this.#apart) this.#endPauseApart();
-    else if (areLeft && !this.#apart.writes.isEmpty) await this.#pauseApart(done.length > 0);
+    else if (areLeft && !this.#apart.writes.isEmpty) await this.#pauseApart(done.length + run.next.length > 0);
     run.line.freeLanes.push(run.lane);
     this.#start();
   }

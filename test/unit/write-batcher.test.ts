@@ -829,8 +829,12 @@ describe('the line of the locked', () => {
     await answer(1, cannotTell);
     await advance(20);
     expect(store.ids.slice(1)).toEqual([ids, ['c', 'd']]);
-    await answer(2, [written, written]);
-    await answer(3, [written, written]);
+    await advance(500);
+    await answer(2, cannotTell);
+    await answer(3, cannotTell);
+    await advance(20);
+    expect(store.ids.slice(3, 5)).toEqual([['a', 'b'], ['b']]);
+    for (let index = 4; index < 8; index++) await answer(index, [written]);
     expect(seen).toEqual(ids.map(() => ({ outcome: 'written' })));
   });
 
