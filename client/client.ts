@@ -7,15 +7,17 @@
  *                      └──────── a beat or a report failed ◄────────┴───┘ │
  *                                          └── lease still there ─────────┘
  *
- * One loop does everything in turn: it beats when a beat is due and sends what is due to be reported. Beats are single
- * calls rather than a stream: they pass every proxy, and each is answered or fails within its deadline.
+ * One loop does everything in turn: it beats when a beat is due and sends what is due to be reported, for which it waits a
+ * moment only (reports.ts). Beats are single calls rather than a stream: they pass every proxy, and each is answered or
+ * fails within its deadline.
  *
  * Invariants
  * - Whatever happens to network or server, the client goes on until `stop`: waits grow from half a second to ten, each
  *   a little different, and are never so long that a lease which could be kept is lost for them.
  * - When the lease is gone, every task that has not ended is registered again, as it was last reported, under a new one.
  * - A write whose outcome is unknown is sent again: registers and updates may arrive twice without harm.
- * - No call waits longer than `timeoutMs`. After a failure the connection is a new one: the old may be dead unnoticed.
+ * - No call that others wait for takes longer than `timeoutMs`. After a failure the connection is a new one: the old may be
+ *   dead unnoticed.
  * - Only calls that somebody waits for keep the process alive.
  */
 import { Code, ConnectError, createClient, type Client } from '@connectrpc/connect';
@@ -55,7 +57,11 @@ export interface WaitOptions {
 }
 
 const TIMEOUT_MS = 5_000;
+/** Of a report that is sent alone: longer than the server tries to write what is locked, so that it is known what became of it. */
+const ALONE_TIMEOUT_MS = 6_000;
 const STOP_TIMEOUT_MS = 5_000;
+/** What of it is left for the goodbye, at most. */
+const GOODBYE_MS = 500;
 const MIN_CALL_MS = 1_000;
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 10_000;
@@ -86,6 +92,11 @@ export class TaskDashClient {
       outbox: this.#outbox,
       tasks: createClient(TaskService, this.#channel.transport),
       callOptions: () => this.#callOptions(),
+      aloneCallOptions: () => ({
+        timeoutMs: Math.max(ALONE_TIMEOUT_MS, options.timeoutMs ?? 0),
+        signal: this.#cut.signal,
+      }),
+      onLate: () => this.#wake(),
       onRefused: (id, error) => this.#tell(() => options.onRefused?.(id, error)),
     });
   }
@@ -144,8 +155,13 @@ export class TaskDashClient {
 
   #post(arrived: Promise<void>, options: WaitOptions): Promise<void> {
     this.#run();
-    if (this.#state === 'alive') this.#pause.end();
+    this.#wake();
     return this.#wait(arrived, options);
+  }
+
+  /** There is something to do again. After a failure it waits until it is time to try again. */
+  #wake(): void {
+    if (this.#state === 'alive') this.#pause.end();
   }
 
   /** Waits, and keeps the process alive for as long. */
@@ -186,7 +202,7 @@ export class TaskDashClient {
         await this.#turn();
         retryMs = RETRY_FIRST_MS;
         this.#setState('alive');
-        if (!this.#outbox.hasDue && !this.#stopping) await this.#pause.for(this.#beatDueMs - performance.now());
+        if (!this.#outbox.hasDue && !this.#isDone()) await this.#pause.for(this.#nextDueMs() - performance.now());
       } catch (thrown) {
         this.#onFailure(ConnectError.from(thrown));
         const longestMs = this.#stopping ? RETRY_STOPPING_MS : Math.min(RETRY_MAX_MS, this.#beatMs());
@@ -197,7 +213,11 @@ export class TaskDashClient {
   }
 
   #isDone(): boolean {
-    return this.#cut.signal.aborted || (this.#stopping !== undefined && !this.#outbox.hasDue);
+    return this.#cut.signal.aborted || (this.#stopping !== undefined && !this.#outbox.hasUnsent);
+  }
+
+  #nextDueMs(): number {
+    return Math.min(this.#beatDueMs, this.#outbox.aloneDueMs);
   }
 
   /** Has a lease that is alive, and sends what is due. Throws where that did not succeed. */
@@ -222,6 +242,7 @@ export class TaskDashClient {
 
   #keep(lease: Lease | undefined): void {
     this.#lease = lease;
+    this.#reports.onAnswer();
     this.#beatDueMs = performance.now() + this.#beatMs();
   }
 
@@ -251,12 +272,16 @@ export class TaskDashClient {
 
   async #stop(timeoutMs: number): Promise<void> {
     const endsAtMs = performance.now() + timeoutMs;
-    const cutting = setTimeout(() => {
-      this.#cut.abort(stopped());
-      this.#pause.end();
-    }, timeoutMs);
+    const cutting = setTimeout(
+      () => {
+        this.#cut.abort(stopped());
+        this.#pause.end();
+      },
+      timeoutMs - Math.min(GOODBYE_MS, timeoutMs / 5),
+    );
     // The loop looks at #stopping, which is set when this first turn is over.
     await Promise.resolve();
+    this.#outbox.hurry();
     this.#pause.end();
     const release = this.#pause.hold();
     await this.#running;

@@ -1,6 +1,6 @@
 /** Records of a batch that the database does not take: the others of the batch are written, and answered so. */
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { TaskDashClient } from '../../client/client.js';
 import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import type { Log } from '../../server/domain/ports.js';
@@ -55,18 +55,87 @@ describe('a record of a batch', () => {
     expect(await register('fine-1', 'poison', 'fine-2')).toEqual(['task', 'STORAGE_REFUSED', 'task']);
     expect(errors).toHaveLength(1);
   });
+});
 
-  it('that is locked keeps a client from none of its others, which it sends once', async () => {
+describe('a report of a client whose task somebody keeps locked', () => {
+  const clients: TaskDashClient[] = [];
+  afterEach(async () => void (await Promise.all(clients.splice(0).map((each) => each.stop({ timeoutMs: 5_000 })))));
+
+  function newClient(timeoutMs: number): TaskDashClient {
+    const client = new TaskDashClient({ url: `http://${app.grpc}`, token, timeoutMs });
+    clients.push(client);
+    return client;
+  }
+
+  const stored = (id: string) => app.storage.tasks.find('everything', id);
+  const namesOf = (prefix: string) => Array.from({ length: 19 }, (_, n) => `${prefix}-${n}`);
+  const registerAll = (client: TaskDashClient, ids: readonly string[]) =>
+    Promise.all(ids.map((id) => client.register({ id, groupId: 'mx' })));
+
+  /** Runs some work, and returns how long it took. */
+  async function timed(work: () => Promise<unknown>): Promise<number> {
+    const beganAtMs = performance.now();
+    await work();
+    return performance.now() - beganAtMs;
+  }
+
+  it('keeps from none of the others of its batch, which are sent once', async () => {
     await register('kept');
-    const client = new TaskDashClient({ url: `http://${app.grpc}`, token, timeoutMs: 20_000 });
+    const client = newClient(20_000);
     const others = ['other-1', 'other-2', 'other-3'];
-    try {
-      const reports = [...others, 'kept'].map((id) => client.register({ id, groupId: 'mx' }));
-      await locked('kept', () => Promise.all(reports.slice(0, 3)));
-      await reports[3];
-      for (const id of others) expect(await app.storage.tasks.find('everything', id)).toMatchObject({ revision: 1 });
-    } finally {
-      await client.stop({ timeoutMs: 5_000 });
-    }
+    const reports = [...others, 'kept'].map((id) => client.register({ id, groupId: 'mx' }));
+    await locked('kept', () => Promise.all(reports.slice(0, 3)));
+    await reports[3];
+    for (const id of others) expect(await stored(id)).toMatchObject({ revision: 1 });
+  });
+
+  it('suffers alone where calls may take less long than the server tries', { timeout: 20_000 }, async () => {
+    await register('slow');
+    const client = newClient(1_000);
+    const others = namesOf('quick');
+    await client.start();
+    const last = await locked('slow', async () => {
+      const report = client.register({ id: 'slow', groupId: 'mx' });
+      expect(await timed(() => registerAll(client, others))).toBeLessThan(3_500);
+      for (let round = 0; round < 8; round++) {
+        const change = { description: `${round}` };
+        expect(await timed(() => Promise.all(others.map((id) => client.update(id, change))))).toBeLessThan(2_000);
+        await new Promise((resolve) => setTimeout(resolve, 500));
+      }
+      return [report, client.update('slow', { description: 'last' })];
+    });
+    await Promise.all(last);
+    expect(await stored('slow')).toMatchObject({ status: 'running', description: 'last' });
+    expect(client.state).toBe('alive');
+  });
+
+  it('holds up nothing that is reported after it', { timeout: 20_000 }, async () => {
+    const client = newClient(20_000);
+    const others = namesOf('later');
+    await registerAll(client, ['first', ...others]);
+    const report = await locked('first', async () => {
+      const update = client.update('first', { description: 'd' });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      expect(await timed(() => client.update('later-1', { description: 'd' }))).toBeLessThan(2_000);
+      expect(await timed(() => client.register({ id: 'later-x', groupId: 'mx' }))).toBeLessThan(2_000);
+      return [update];
+    });
+    await Promise.all(report);
+    expect(await stored('first')).toMatchObject({ description: 'd' });
+  });
+
+  it('does not keep a client that stops from sending the others and saying goodbye', { timeout: 20_000 }, async () => {
+    const client = newClient(20_000);
+    const others = namesOf('left');
+    await registerAll(client, ['stuck', ...others]);
+    await locked('stuck', async () => {
+      const stuck = client.update('stuck', { description: 'd' }).catch((error: unknown) => error);
+      const ended = client.finish('left-0');
+      expect(await timed(() => client.stop({ timeoutMs: 3_000 }))).toBeLessThan(3_500);
+      await ended;
+      expect(await stuck).toMatchObject({ rawMessage: 'the client was stopped' });
+    });
+    expect(await stored('left-0')).toMatchObject({ status: 'finish' });
+    expect(await stored('left-1')).toMatchObject({ status: 'shutdown', cause: 'client' });
   });
 });

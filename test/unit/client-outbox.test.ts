@@ -85,12 +85,74 @@ describe('the outbox of a client', () => {
     expect(only(outbox.take(10)).before).toBeUndefined();
   });
 
+  it('takes what is apart alone, after pauses that grow, and keeps the reports of its task in order', async () => {
+    const outbox = new Outbox();
+    for (const id of ['slow', 'quick']) void outbox.begin({ id });
+    const [slow, quick] = outbox.take(10);
+    if (!slow || !quick) throw new Error('two parcels were expected');
+    outbox.confirm(quick);
+    outbox.setApart(slow, 'at once', 0);
+    const changed = outbox.change({ id: 'slow', status: 's' }, false);
+    expect([outbox.hasDue, outbox.take(10), outbox.aloneDueMs]).toEqual([false, [], 0]);
+    const pauses: number[] = [];
+    for (let tries = 0; tries < 8; tries++) {
+      const parcel = only(outbox.takeAlone(outbox.aloneDueMs));
+      expect(parcel).toEqual({ report: { id: 'slow', status: 's' }, before: undefined });
+      expect([outbox.aloneDueMs, outbox.takeAlone(Infinity), outbox.take(10)]).toEqual([Infinity, [], []]);
+      outbox.setApart(parcel, 'later', 0);
+      expect(outbox.takeAlone(outbox.aloneDueMs - 1)).toEqual([]);
+      pauses.push(outbox.aloneDueMs);
+    }
+    expect(pauses[0]).toBeLessThanOrEqual(750);
+    expect(pauses[7]).toBeGreaterThanOrEqual(5_000);
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(15_000);
+    outbox.hurry();
+    outbox.confirm(only(outbox.takeAlone(0)));
+    expect([await outcomeOf(changed), outbox.hasUnsent]).toEqual(['arrived', false]);
+    void outbox.change({ id: 'slow', status: 't' }, false);
+    expect(only(outbox.take(10)).report.status).toBe('t');
+  });
+
+  it('sends only so many alone at a time, the one that was tried longest ago first', () => {
+    const outbox = new Outbox();
+    for (let n = 0; n < 100; n++) void outbox.begin({ id: `${n}` });
+    for (const parcel of outbox.take(100)) outbox.setApart(parcel, 'at once', 0);
+    const first = outbox.takeAlone(0);
+    expect([first.length, outbox.takeAlone(0).length, outbox.aloneDueMs]).toEqual([48, 0, Infinity]);
+    for (const parcel of first) outbox.setApart(parcel, 'at once', 0);
+    expect(outbox.takeAlone(0).map(({ report }) => report.id)).toEqual(
+      Array.from({ length: 48 }, (_, n) => `${n + 48}`),
+    );
+  });
+
+  it('registers again what was on its way when the lease was lost', () => {
+    const outbox = new Outbox();
+    void outbox.begin({ id: 'a' });
+    outbox.setApart(only(outbox.take(10)), 'at once', 0);
+    const parcel = only(outbox.takeAlone(0));
+    outbox.registerAllAgain();
+    expect([outbox.take(10), outbox.takeAlone(Infinity)]).toEqual([[], []]);
+    outbox.confirm(parcel);
+    expect(only(outbox.take(10)).before).toBeUndefined();
+  });
+
+  it('does not take the outcome of a task that was forgotten for that of its successor', async () => {
+    const outbox = new Outbox();
+    const former = outbox.begin({ id: 'a' });
+    const parcel = only(outbox.take(10));
+    outbox.rejectAll(refused);
+    const latter = outbox.begin({ id: 'a' });
+    void only(outbox.take(10));
+    outbox.confirm(parcel);
+    expect([await outcomeOf(former), await outcomeOf(latter)]).toEqual(['refused', 'waits']);
+  });
+
   it('has the registry agree in the end with what was reported last, whatever happens on the way', async () => {
     const ids = ['a', 'b', 'c'];
     const step = fc.record({
-      does: fc.constantFrom('begin', 'change', 'end', 'send', 'lose'),
+      does: fc.constantFrom('begin', 'change', 'end', 'send', 'send alone', 'settle', 'lose'),
       id: fc.constantFrom(...ids),
-      fate: fc.constantFrom('confirm', 'return', 'stored but unknown'),
+      fate: fc.constantFrom('confirm', 'return', 'stored but unknown', 'apart', 'stored but apart'),
     });
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
@@ -100,25 +162,38 @@ describe('the outbox of a client', () => {
           new Map<string, TaskReport>(),
         ];
         const waiting: Promise<void>[] = [];
+        const alone: Parcel[] = [];
+        const settle = (parcel: Parcel, fate: string) => {
+          // An update of what the registry does not have would be no such task.
+          if (parcel.before) expect(registry.get(parcel.report.id)).toBeDefined();
+          if (fate !== 'return' && fate !== 'apart') registry.set(parcel.report.id, parcel.report);
+          if (fate === 'confirm') outbox.confirm(parcel);
+          else if (fate.endsWith('apart')) outbox.setApart(parcel, 'later');
+          else outbox.return(parcel);
+        };
         const send = (fate: string) => {
-          for (const parcel of outbox.take(2)) {
-            // An update of what the registry does not have would be no such task.
-            if (parcel.before) expect(registry.get(parcel.report.id)).toBeDefined();
-            if (fate !== 'return') registry.set(parcel.report.id, parcel.report);
-            if (fate === 'confirm') outbox.confirm(parcel);
-            else outbox.return(parcel);
-          }
+          for (const parcel of outbox.take(2)) settle(parcel, fate);
+        };
+        const settleNext = (fate: string) => {
+          const parcel = alone.shift();
+          if (parcel) settle(parcel, fate);
         };
         for (const [n, { does, id, fate }] of steps.entries()) {
           const report = { id, description: `${n}` };
           if (does === 'send') send(fate);
+          else if (does === 'send alone') alone.push(...outbox.takeAlone(Infinity));
+          else if (does === 'settle') settleNext(fate);
           else if (does === 'lose') outbox.registerAllAgain();
           else if (does === 'begin' || outbox.find(id)) {
             waiting.push(does === 'begin' ? outbox.begin(report) : outbox.change(report, does === 'end'));
             expected.set(id, report);
           }
         }
-        while (outbox.hasDue) send('confirm');
+        while (outbox.hasUnsent) {
+          send('confirm');
+          alone.push(...outbox.takeAlone(Infinity));
+          settleNext('confirm');
+        }
         expect(registry).toEqual(expected);
         await Promise.all(waiting);
       }),
