@@ -55,6 +55,20 @@ describe('a session', () => {
     await until('the claim is told', () => rig.sessions.opened[0]?.claims.length === 1);
     expect(rig.store.tasks.has(SEED_TASK.id)).toBe(true);
   });
+
+  it('that is gone has its writes done that were taken, and no find that waited behind them', async () => {
+    const client = await rig.connect();
+    rig.store.pause('writes');
+    const finds = Array.from({ length: 5 }, () => findFrame(SEED_TASK.id));
+    const late = registerFrame({ ...SEED_TASK, description: 'late' });
+    client.write(Buffer.concat([registerFrame(SEED_TASK), ...finds, late]));
+    await until('all are taken', () => rig.metrics.of('frame register') === 2);
+    await client.reset();
+    await until('the connection is gone', () => rig.server.size === 0);
+    rig.store.resume();
+    await until('both are written', () => rig.store.tasks.get(SEED_TASK.id)?.description === 'late');
+    expect(rig.store.reads).toEqual([]);
+  });
 });
 
 describe('a client that shuts down its sending side', () => {
@@ -269,6 +283,26 @@ describe('tokens, when they are asked for', () => {
     accept();
     await new Promise((resolve) => setImmediate(resolve));
     expect(rig.sessions.opened).toMatchObject([{ closed: true, owner: undefined }]);
+  });
+
+  it('that end take with them what waits to be done in the name of their holder', async () => {
+    const clock = new ManualClock();
+    const shown: string[] = [];
+    const authenticateToken = async (token: string): Promise<Principal> => {
+      if (shown.push(token) > 1) throw new TaskDashError('NOT_LOGGED_IN');
+      return Promise.resolve(HOLDER);
+    };
+    const brief = await TcpxRig.start({ clock, server: { authenticateToken } });
+    const client = await brief.connect();
+    await client.authenticate('brief');
+    brief.store.pause('reads');
+    client.write(Buffer.concat([findFrame(SEED_TASK.id), registerFrame(SEED_TASK)]));
+    await until('both are taken', () => brief.metrics.of('frame register') === 1);
+    clock.advance(2_000);
+    await until('the connection has gone', () => brief.server.size === 0);
+    brief.store.resume();
+    await brief.stop();
+    expect([brief.store.reads.length, brief.store.batches]).toEqual([1, []]);
   });
 
   it('decide whose session it is, and only their holder gets tasks back by beating', async () => {

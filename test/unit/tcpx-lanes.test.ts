@@ -75,6 +75,7 @@ function enter(verb: Request['verb'], id: string, name: string) {
       log.push(name);
     },
     fail: () => void log.push(`${name} refused`),
+    drop: () => void log.push(`${name} forgotten`),
   };
   lanes.enter(job);
   return { leave: () => lanes.leave(job) };
@@ -248,5 +249,41 @@ describe('writes of an id that has no room', () => {
     expect(log).toEqual(['cold']);
     await writes.freeId('hot');
     expect(log).toEqual(['cold', 'hot']);
+  });
+});
+
+describe('when the connection is gone', () => {
+  it('finds that wait are forgotten, writes that wait are done', () => {
+    const w1 = enter('register', 'a', 'w1');
+    enter('find', 'a', 'r1');
+    enter('update', 'a', 'w2');
+    enter('find', 'a', 'r2');
+    lanes.forget('finds');
+    expect(log).toEqual(['w1', 'r1 forgotten', 'w2', 'r2 forgotten']);
+    w1.leave();
+    enter('find', 'a', 'r3');
+    expect(log.slice(4)).toEqual(['r3 forgotten']);
+  });
+
+  it('what waits for room is forgotten where it would have it, a write is done', async () => {
+    [reads.places, writes.places] = [0, 0];
+    enter('find', 'a', 'r1');
+    enter('update', 'a', 'w1');
+    lanes.forget('finds');
+    await reads.free(1);
+    await writes.free(1);
+    expect([log, lanes.waitsForRoom]).toEqual([['r1 forgotten', 'w1'], false]);
+  });
+
+  it('everything that waits is forgotten where its client may not do it any more', async () => {
+    const r1 = enter('find', 'a', 'r1');
+    enter('update', 'a', 'w1');
+    writes.places = 0;
+    enter('update', 'b', 'w2');
+    lanes.forget('everything');
+    lanes.forget('finds');
+    r1.leave();
+    await writes.free(1);
+    expect([log, lanes.waitsForRoom]).toEqual([['r1', 'w1 forgotten', 'w2 forgotten'], false]);
   });
 });

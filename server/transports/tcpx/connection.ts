@@ -93,6 +93,7 @@ export class Connection implements ConversationLink, Swept, Flushable, MemoryWai
 
   /** For the token watch: nothing that waits may be done any more in the name of who held it. */
   onTokenEnded(): void {
+    this.#conversation.disown();
     this.destroy('token_ended');
   }
 

@@ -110,9 +110,15 @@ export class Conversation {
     this.#session.beat();
   }
 
-  /** Ends the session; idempotent. */
+  /** Nothing that waits is done any more in the name of who spoke. */
+  disown(): void {
+    this.#lanes?.forget('everything');
+  }
+
+  /** Ends the session; idempotent. Nobody is there any more to be told what finds that wait would find. */
   close(): void {
     this.#closed = true;
+    this.#lanes?.forget('finds');
     this.replies.close();
     this.#watchToken(undefined);
     this.#session.close();
@@ -182,6 +188,7 @@ export class Conversation {
           (thrown: unknown) => this.link.guard(() => finish(this.#failure(request, thrown))),
         );
       },
+      drop: () => void (this.#underWay.bytes -= place.requestBytes),
       fail: (error: TaskDashError) => this.link.guard(() => answer(this.#failure(request, error))),
     };
     lanes.enter(job);

@@ -8,6 +8,9 @@
  *   a request may start  when none is ahead of it in the lane, and what runs there is of its own kind or nothing,
  *                        and its batcher has room; else it waits, first come first served.
  *   a lane is forgotten  when nothing runs or waits in it.
+ *
+ * When the connection is gone, finds that wait are forgotten, since nobody is there to be told. Writes that wait are done all
+ * the same: their client has sent them. Only where it may not do so any more, they are forgotten as well.
  */
 import { TaskDashError } from '../../domain/errors.js';
 import type { Request } from './messages.js';
@@ -20,6 +23,8 @@ export interface Job {
   start(): void;
   /** Gives up on it before it started. */
   fail(error: TaskDashError): void;
+  /** Forgets it before it started. */
+  drop(): void;
 }
 
 interface Lane {
@@ -32,6 +37,7 @@ interface Lane {
 export class RequestLanes {
   readonly #lanes = new Map<string, Lane>();
   #atGates = 0;
+  #forgets: 'nothing' | 'finds' | 'everything' = 'nothing';
 
   /** `onRoom` is told whenever a request no longer waits for room. */
   constructor(
@@ -61,18 +67,30 @@ export class RequestLanes {
     this.#advance(job.request.id, lane);
   }
 
+  /** Starts no more of these; what has started goes on. */
+  forget(what: 'finds' | 'everything'): void {
+    if (this.#forgets !== 'everything') this.#forgets = what;
+    for (const [id, lane] of this.#lanes) this.#advance(id, lane);
+  }
+
   #advance(id: string, lane: Lane): void {
     for (let job = lane.waiting[0]; job && !lane.atGate; job = lane.waiting[0]) {
       const isWrite = job.request.verb !== 'find';
-      if (lane.running > 0 && lane.writing !== isWrite) return;
-      if (!this.#gateOf(job).isOpen(id)) this.#waitAtGate(id, lane, job);
+      const isForgotten = this.#isForgotten(job);
+      if (!isForgotten && lane.running > 0 && lane.writing !== isWrite) break;
+      if (!isForgotten && !this.#gateOf(job).isOpen(id)) this.#waitAtGate(id, lane, job);
       else this.#start(lane, job);
     }
     if (lane.running === 0 && lane.waiting.length === 0) this.#lanes.delete(id);
   }
 
+  #isForgotten({ request }: Job): boolean {
+    return this.#forgets === 'everything' || (this.#forgets === 'finds' && request.verb === 'find');
+  }
+
   #start(lane: Lane, job: Job): void {
     lane.waiting.shift();
+    if (this.#isForgotten(job)) return job.drop();
     lane.writing = job.request.verb !== 'find';
     lane.running++;
     job.start();
