@@ -52,3 +52,21 @@ describe('the links of the documents', () => {
     expect(relativeLinks(readFileSync(join(root, guide ?? ''), 'utf8')).length).toBeGreaterThan(10);
   });
 });
+
+/** What the commands of a text name: files, by patterns too, and folders. */
+function namedPaths(text: string): string[] {
+  const commands = text.split('\n').filter((line) => /\b(protoc|python3|go run) /.test(line));
+  const paths = /(?:-I |--python_out=|PYTHONPATH=)(\S+)|(\S+\.(?:proto|py|go))\b/g;
+  return commands.flatMap((command) => [...command.matchAll(paths)].map(([, folder, file]) => folder ?? file ?? ''));
+}
+
+describe('the commands that run the examples', () => {
+  it.each(['docs/clients.md', 'docs/examples/service.go', 'docs/examples/service.py'])(
+    'in %s name what is there',
+    (document) => {
+      const paths = namedPaths(readFileSync(join(root, document), 'utf8'));
+      expect(paths).not.toEqual([]);
+      expect(paths.filter((path) => !existsSync(join(root, path.replace(/\*.*$/, ''))))).toEqual([]);
+    },
+  );
+});

@@ -1,4 +1,4 @@
-// A service of the field in plain Go: the frames that tcpx writes, without tcpx. Usage: go run service.go 127.0.0.1:7171 30
+// A service of the field in plain Go: the frames that tcpx writes, without tcpx. In a clone: go run docs/examples/service.go 127.0.0.1:7171 30
 package main
 
 import (

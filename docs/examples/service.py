@@ -1,7 +1,7 @@
-"""A service that reports a task over gRPC and keeps it alive: python3-grpcio, python3-protobuf, protobuf-compiler.
+"""A service that reports a task over gRPC and keeps it alive: python3-grpcio, python3-protobuf, protobuf-compiler. In a clone:
 
-    protoc -I proto --python_out=generated proto/taskdash/task/v1/*.proto
-    PYTHONPATH=generated python3 service.py 127.0.0.1:50051 tdt_…
+    protoc -I proto --python_out=. proto/taskdash/task/v1/*.proto
+    PYTHONPATH=. python3 docs/examples/service.py 127.0.0.1:50051 tdt_…
 """
 import random
 import sys
