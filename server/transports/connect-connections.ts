@@ -8,17 +8,18 @@ interface Connection {
   readonly unanswered: Set<ServerResponse>;
 }
 
+/** An encrypted connection has a second socket, which Node shows to nobody; a test notices when that changes. */
+type Encrypted = Socket & { readonly _parent?: Socket | null };
+
 export class HttpConnections {
-  /** By both ends, since a connection has a second socket where it is encrypted. */
-  readonly #open = new Map<string, Connection>();
+  readonly #open = new Map<Socket, Connection>();
 
   /** Minds what a connection has yet to be answered. */
   onOpen(socket: Socket): void {
-    const name = nameOf(socket);
     const connection: Connection = { socket, unanswered: new Set() };
-    this.#open.set(name, connection);
+    this.#open.set(socket, connection);
     socket.once('close', () => {
-      if (this.#open.get(name) === connection) this.#open.delete(name);
+      this.#open.delete(socket);
       // Of the answers that a connection has yet to give, Node tells only the first that it has closed.
       for (const response of connection.unanswered) if (!response.socket) response.destroy().emit('close');
     });
@@ -29,7 +30,8 @@ export class HttpConnections {
    * they ask again; who sends many requests at once does not mean to read the answers.
    */
   takes({ socket }: IncomingMessage, response: ServerResponse): boolean {
-    const unanswered = this.#open.get(nameOf(socket))?.unanswered;
+    const { _parent: carrier } = socket as Encrypted;
+    const unanswered = this.#open.get(carrier ?? socket)?.unanswered;
     if (!unanswered || unanswered.size >= MAX_UNANSWERED) {
       socket.destroy();
       return false;
@@ -49,8 +51,4 @@ export class HttpConnections {
     for (const { socket, unanswered } of this.#open.values())
       if ([...unanswered].some(({ req }) => !req.complete)) socket.destroy();
   }
-}
-
-function nameOf({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress}:${remotePort}`;
 }

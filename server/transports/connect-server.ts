@@ -24,6 +24,7 @@ import { allowedHosts, type HostCheck } from './allowed-hosts.js';
 import { allowOnly, forwardedAddress, plainAddress } from './client-address.js';
 import { createConnectCalls, type Handler } from './connect-calls.js';
 import { ConnectionGate } from './connection-gate.js';
+import { nameOf } from './connection-name.js';
 import { HttpConnections } from './connect-connections.js';
 import { feedInPieces } from './connect-pieces.js';
 import { Kept } from './kept.js';
@@ -308,7 +309,7 @@ export class HttpServer {
     const forwardedFor = headers['x-forwarded-for']?.toString();
     const address = forwardedAddress(socket.remoteAddress ?? '', forwardedFor, this.#isProxy);
     const isEncrypted = 'encrypted' in socket || headers['x-forwarded-proto'] === 'https';
-    const connection = `${socket.remoteAddress}:${socket.remotePort}`;
+    const connection = nameOf(socket);
     return { door: 'http', address, connection, isEncrypted, origins: this.#originsOf(socket, headers) };
   }
 

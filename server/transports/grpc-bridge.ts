@@ -37,7 +37,7 @@ import {
   type sendUnaryData,
 } from '@grpc/grpc-js';
 import type { Log } from '../domain/ports.js';
-import { plainAddress } from './client-address.js';
+import { addressIn } from './connection-name.js';
 import { metadataOf, statusOf } from './grpc-status.js';
 import { flawOfBinary } from './rpc/binary-scan.js';
 import { bytesAtHand } from './rpc/encoded.js';
@@ -77,7 +77,7 @@ export interface CallHost {
   readonly log: Log;
   /** A call began (1) or has been answered (-1). */
   onCall(change: 1 | -1): void;
-  /** A stream was refused because its caller has too many; the caller as grpc-js names it. */
+  /** A stream was refused because its caller has too many; by the name of the connection. */
   onRefusedStream(peer: string): void;
 }
 
@@ -259,8 +259,9 @@ class Ahead {
 function contextOf({ method, host }: Mount, call: AnyCall): Context {
   const deadline = call.getDeadline();
   const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime();
+  // The name of the connection: grpc-intake.ts sees to that.
   const peer = call.getPeer();
-  const caller: Caller = { door: 'grpc', address: addressOf(peer), connection: peer, isEncrypted: false };
+  const caller: Caller = { door: 'grpc', address: addressIn(peer), connection: peer, isEncrypted: false };
   const context: Context = createHandlerContext({
     service: method.parent,
     method,
@@ -291,11 +292,6 @@ function refuseTimeout(context: Context): void {
   const timeoutMs = context.timeoutMs();
   if (timeoutMs === undefined || timeoutMs <= MAX_TIMEOUT_MS) return;
   throw new ConnectError(`timeout ${timeoutMs}ms must be <= ${MAX_TIMEOUT_MS}`, Code.InvalidArgument);
-}
-
-/** A peer such as "127.0.0.1:4711" or "[::1]:4711" without its port. */
-function addressOf(peer: string): string {
-  return plainAddress(peer.replace(/:\d+$/, '').replace(/^\[|\]$/g, ''));
 }
 
 function headersOf(metadata: Metadata): Headers {

@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../domain/clock.js';
 import { networkOf } from '../domain/network.js';
 import type { Log } from '../domain/ports.js';
+import { addressIn, nameOf } from './connection-name.js';
 import { CALL_BYTES, MAX_FLOOD } from './rpc/limits.js';
 
 /** What an open connection did since it was looked at last. */
@@ -44,17 +45,14 @@ export class FloodGuard {
 
   /** Watches a new connection. */
   watch(socket: Socket): void {
-    const network = networkOf(socket.remoteAddress ?? '');
-    const peer = peerOf(socket);
+    const peer = nameOf(socket);
+    const network = networkOf(addressIn(peer));
     this.#records.set(peer, { socket, network, bytesRead: 0, usefulBytes: 0, refusedStreams: 0, callsThisTurn: 0 });
-    socket.once('close', () => {
-      // Another connection may have the name by then.
-      if (this.#records.get(peer)?.socket === socket) this.#records.delete(peer);
-    });
+    socket.once('close', () => this.#records.delete(peer));
     if (!this.#timer) this.#lookSoon();
   }
 
-  /** The open connection that grpc-js names so. */
+  /** The open connection of that name. */
   socketOf(peer: string): Socket | undefined {
     return this.#records.get(peer)?.socket;
   }
@@ -110,9 +108,4 @@ export class FloodGuard {
     const nowMs = this.clock.monotonicMs();
     for (const [network, untilMs] of this.#waiting) if (untilMs <= nowMs) this.#waiting.delete(network);
   }
-}
-
-/** A connection as grpc-js names it. */
-function peerOf({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress}:${remotePort}`;
 }

@@ -11,7 +11,7 @@ import { ServerInterceptingCall, type Metadata, type ServerInterceptor } from '@
 import type { Authenticator } from '../domain/authenticator.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
-import { plainAddress } from './client-address.js';
+import { addressIn, nameOf } from './connection-name.js';
 import type { FloodGuard } from './grpc-floods.js';
 import { statusOf } from './grpc-status.js';
 import { StreamOutlet } from './grpc-outlet.js';
@@ -49,7 +49,7 @@ interface Inside {
   readonly incomingEncoding: string;
 }
 
-/** Who is sending, with the connection by the name that grpc-js has for it. */
+/** Who is sending, with the connection by its name. */
 interface Peer extends Sender {
   readonly connection: string;
 }
@@ -61,7 +61,7 @@ export function createGrpcIntake(options: GrpcIntakeOptions): ServerInterceptor 
     const { stream, incomingEncoding } = call as unknown as Inside;
     const refuse = (thrown: unknown) => call.sendStatus(statusOf(toConnectError(thrown, options.log, method.path)));
     const intake = new StreamIntake(options, stream, incomingEncoding, method.requestStream, refuse);
-    return new ServerInterceptingCall(call, {
+    return new NamedCall(intake.connection, call, {
       start: (next) =>
         next({
           onReceiveMetadata: (metadata, pass) => {
@@ -72,6 +72,20 @@ export function createGrpcIntake(options: GrpcIntakeOptions): ServerInterceptor 
         }),
     });
   };
+}
+
+/** A call that names its connection where grpc-js would tell the peer's address and port. */
+class NamedCall extends ServerInterceptingCall {
+  constructor(
+    private readonly connection: string,
+    ...call: ConstructorParameters<typeof ServerInterceptingCall>
+  ) {
+    super(...call);
+  }
+
+  override getPeer(): string {
+    return this.connection;
+  }
 }
 
 class StreamIntake {
@@ -108,6 +122,10 @@ class StreamIntake {
     this.#deliver = takeOver(stream, 'data', (chunk: Buffer) => this.#take(chunk));
     this.#deliverEnd = takeOver(stream, 'end', () => this.#end());
     stream.once('close', () => this.#close());
+  }
+
+  get connection(): string {
+    return this.#sender.connection;
   }
 
   /** The headers are there; false: they are too long, and the stream is over. */
@@ -299,8 +317,8 @@ function senderOf({ session }: ServerHttp2Stream): Peer {
   if (!session) return { connection: '', address: '' };
   const known = senders.get(session);
   if (known) return known;
-  const { remoteAddress, remotePort } = session.socket;
-  const sender = { connection: `${remoteAddress}:${remotePort}`, address: plainAddress(remoteAddress ?? '') };
+  const connection = nameOf(session.socket);
+  const sender = { connection, address: addressIn(connection) };
   senders.set(session, sender);
   return sender;
 }

@@ -106,7 +106,8 @@ export class ReadingTurns {
       if (address === undefined || !this.#hasRoomFor(network) || !gate.admits(address)) return accepted.close();
       const goOn = () => {
         begunFrom = address;
-        if (server.listening) return connect.call(handle, 0, accepted);
+        // Who has gone meanwhile is closed like those who had gone before.
+        if (server.listening && addressOf(accepted) !== undefined) return connect.call(handle, 0, accepted);
         accepted.close();
         gate.onClosed(address);
       };

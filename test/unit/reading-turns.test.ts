@@ -13,7 +13,7 @@ class FakeConnection {
   reading = true;
   writeQueueSize = 0;
 
-  constructor(readonly address: string | undefined) {}
+  constructor(public address: string | undefined) {}
 
   getpeername(peer: { address?: string }): number {
     if (this.address !== undefined) peer.address = this.address;
@@ -137,6 +137,17 @@ describe('a new connection', () => {
     expect([refused, gone, taken].map(({ isClosed }) => isClosed)).toEqual([true, true, false]);
     await lineEnds();
     expect([refused, gone, taken].map(({ isBegun }) => isBegun)).toEqual([false, false, true]);
+  });
+
+  it('that goes before its turn is not begun, and counts no more', async () => {
+    const [gone, other] = [accept('10.0.0.1'), accept('10.0.0.2')];
+    gone.address = undefined;
+    await lineEnds();
+    expect([gone, other].map(({ isBegun, isClosed }) => [isBegun, isClosed])).toEqual([
+      [false, true],
+      [true, false],
+    ]);
+    expect(open).toEqual(['10.0.0.2']);
   });
 
   it('is closed at once when many of its network wait', () => {
