@@ -91,11 +91,8 @@ export class TaskDashClient {
     this.#reports = new Reports({
       outbox: this.#outbox,
       tasks: createClient(TaskService, this.#channel.transport),
-      callOptions: () => this.#callOptions(),
-      aloneCallOptions: () => ({
-        timeoutMs: Math.max(ALONE_TIMEOUT_MS, options.timeoutMs ?? 0),
-        signal: this.#cut.signal,
-      }),
+      timeoutMs: () => this.#callOptions().timeoutMs,
+      aloneTimeoutMs: Math.max(ALONE_TIMEOUT_MS, options.timeoutMs ?? 0),
       onLate: () => this.#wake(),
       onRefused: (id, error) => this.#tell(() => options.onRefused?.(id, error)),
     });
@@ -275,6 +272,7 @@ export class TaskDashClient {
     const cutting = setTimeout(
       () => {
         this.#cut.abort(stopped());
+        this.#reports.stop(stopped());
         this.#pause.end();
       },
       timeoutMs - Math.min(GOODBYE_MS, timeoutMs / 5),

@@ -60,7 +60,7 @@ interface Entry {
 
 /** Reports on their way at most, besides those sent alone. */
 const MAX_TOGETHER = 1_000;
-/** Well below the calls that a connection may have at once, so that beats find room. */
+/** With those of other reports (reports.ts) fewer than the calls that a connection may have at once, so that beats find room. */
 const MAX_ALONE = 48;
 const PAUSE_FIRST_MS = 500;
 const PAUSE_MAX_MS = 10_000;
@@ -120,13 +120,20 @@ export class Outbox {
     return this.#post(report, { ends });
   }
 
-  /** Up to `limit` reports that are due; each is to be confirmed, returned, set apart or refused. */
-  take(limit: number): Parcel[] {
+  /**
+   * Up to `limit` reports that are due, so many of them not to be registered; each is to be confirmed, returned, set apart or
+   * refused.
+   */
+  take(limit: number, maxUpdates = limit): Parcel[] {
     const parcels: Parcel[] = [];
     const room = Math.min(limit, MAX_TOGETHER - this.#together.size);
+    let updates = 0;
     for (const entry of this.#due) {
       if (parcels.length >= room) break;
-      if (this.#isReady(entry)) parcels.push(this.#send(entry, this.#together));
+      if (!this.#isReady(entry) || (entry.isRegistered && entry.confirmed && updates >= maxUpdates)) continue;
+      const parcel = this.#send(entry, this.#together);
+      if (parcel.before) updates++;
+      parcels.push(parcel);
     }
     return parcels;
   }

@@ -5,7 +5,8 @@
  * later. A task that somebody keeps locked in the database makes its report slow: the server tries for some seconds, then
  * answers STORAGE_LOCKED. Such a report goes apart, and is sent alone with a time of its own, long enough for that answer.
  * Of a batch whose time is over it is not known which report was the slow one: all of it go apart, and are sent alone at
- * once. What fails when nobody waits for it goes apart as well, so that nothing is repeated without a pause.
+ * once. What fails when nobody waits for it goes apart as well, so that nothing is repeated without a pause. Calls that are
+ * not answered yet are few, since a connection has room for some only: where more are to be sent, the oldest are given up.
  */
 import { Code, ConnectError, type CallOptions, type Client } from '@connectrpc/connect';
 import type { BatchRegisterTasksResponse, TaskService } from '../proto/gen/taskdash/task/v1/task_service_pb.js';
@@ -16,10 +17,10 @@ import type { Outbox, Parcel, TaskReport } from './outbox.js';
 export interface ReportsOptions {
   readonly outbox: Outbox;
   readonly tasks: Client<typeof TaskService>;
-  /** Deadline and end of each call. */
-  readonly callOptions: () => CallOptions;
+  /** How long a call may take. */
+  readonly timeoutMs: () => number;
   /** The same for reports that are sent alone, which keep nobody waiting. */
-  readonly aloneCallOptions: () => CallOptions;
+  readonly aloneTimeoutMs: number;
   /** Told when it is known what became of a report that nobody waited for. */
   readonly onLate: () => void;
   /** Told of a task that is refused while nobody waits for it. */
@@ -29,14 +30,18 @@ export interface ReportsOptions {
 /** Reports that are sent at the same time. */
 interface Sending {
   readonly leaseId: string;
-  readonly options: CallOptions;
+  readonly timeoutMs: number;
   readonly beganAtMs: number;
+  readonly isAlone: boolean;
   /** Whoever had them sent waits, and hears of failures. */
   isAwaited: boolean;
 }
 
 const LOCKED = 'STORAGE_LOCKED';
 const BATCH_SIZE = 500;
+/** Calls of a turn, and those of earlier turns; with those of reports that are sent alone fewer than a connection may have. */
+const MAX_UPDATES = 48;
+const MAX_LATE_CALLS = 24;
 /** How long the loop waits for what it sends. */
 const PATIENCE_MS = 500;
 const FIELDS = ['name', 'url', 'user', 'groupId', 'description', 'status', 'startTime', 'stopTime'] as const;
@@ -45,6 +50,8 @@ export class Reports {
   #answeredAtMs = -Infinity;
   /** The call that was not answered in time, and no other one since it began. */
   #suspicion: ConnectError | undefined;
+  /** What ends the calls that are under way, oldest first, and whether theirs are reports that are sent alone. */
+  readonly #calls = new Map<AbortController, boolean>();
 
   constructor(private readonly options: ReportsOptions) {}
 
@@ -59,22 +66,39 @@ export class Reports {
    * and where the connection may be dead.
    */
   async sendDue(leaseId: string): Promise<void> {
-    const { outbox, callOptions, aloneCallOptions } = this.options;
+    const { outbox, timeoutMs, aloneTimeoutMs } = this.options;
+    const beganAtMs = performance.now();
     this.#requireTrust();
-    for (const parcel of outbox.takeAlone(performance.now()))
-      void this.#send([parcel], {
-        leaseId,
-        options: aloneCallOptions(),
-        beganAtMs: performance.now(),
-        isAwaited: false,
-      });
-    const sending = { leaseId, options: callOptions(), beganAtMs: performance.now(), isAwaited: true };
+    const alone = { leaseId, timeoutMs: aloneTimeoutMs, beganAtMs, isAlone: true, isAwaited: false };
+    for (const parcel of outbox.takeAlone(beganAtMs)) void this.#send([parcel], alone);
+    if (outbox.hasDue) this.#makeRoom();
+    const sending = { leaseId, timeoutMs: timeoutMs(), beganAtMs, isAlone: false, isAwaited: true };
     try {
-      await whilePatient(this.#send(outbox.take(BATCH_SIZE), sending));
+      await whilePatient(this.#send(outbox.take(BATCH_SIZE, MAX_UPDATES), sending));
     } finally {
       sending.isAwaited = false;
     }
     this.#requireTrust();
+  }
+
+  /** Ends all calls. */
+  stop(reason: Error): void {
+    for (const end of this.#calls.keys()) end.abort(reason);
+  }
+
+  #makeRoom(): void {
+    const late = [...this.#calls].filter(([, isAlone]) => !isAlone);
+    for (const [end] of late.slice(0, Math.max(0, late.length - MAX_LATE_CALLS))) end.abort();
+  }
+
+  async #call<T>({ timeoutMs, isAlone }: Sending, ask: (options: CallOptions) => Promise<T>): Promise<T> {
+    const end = new AbortController();
+    this.#calls.set(end, isAlone);
+    try {
+      return await ask({ timeoutMs, signal: end.signal });
+    } finally {
+      this.#calls.delete(end);
+    }
   }
 
   #requireTrust(): void {
@@ -92,19 +116,17 @@ export class Reports {
   }
 
   async #register(parcels: readonly Parcel[], sending: Sending): Promise<void> {
-    const { leaseId, options } = sending;
     const [only] = parcels;
     if (only && parcels.length > 1) return this.#registerBatch(parcels, sending);
-    if (only)
-      await this.#settle(only, this.options.tasks.registerTask({ task: only.report, leaseId }, options), sending);
+    const request = { task: only?.report, leaseId: sending.leaseId };
+    if (only) await this.#settle(only, (options) => this.options.tasks.registerTask(request, options), sending);
   }
 
   async #registerBatch(parcels: readonly Parcel[], sending: Sending): Promise<void> {
-    const { leaseId, options } = sending;
-    const reports = parcels.map(({ report }) => report);
-    const answer = await this.options.tasks
-      .batchRegisterTasks({ tasks: reports, leaseId }, options)
-      .catch((thrown: unknown) => ConnectError.from(thrown));
+    const request = { tasks: parcels.map(({ report }) => report), leaseId: sending.leaseId };
+    const answer = await this.#call(sending, (options) =>
+      this.options.tasks.batchRegisterTasks(request, options).catch((thrown: unknown) => ConnectError.from(thrown)),
+    );
     if (!(answer instanceof ConnectError)) return this.#settleBatch(parcels, answer, sending);
     if (isTooLong(answer)) return this.#registerHalves(parcels, sending);
     this.#tryAgain(parcels, answer, sending);
@@ -132,18 +154,17 @@ export class Reports {
 
   #update(parcel: Parcel, before: TaskReport, sending: Sending): Promise<void> {
     const { report } = parcel;
-    const { leaseId, options } = sending;
     const changed = FIELDS.filter((field) => (report[field] ?? '') !== (before[field] ?? ''));
     const paths = changed.map((field) => field.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`));
-    const request = { task: report, updateMask: { paths }, leaseId };
-    return this.#settle(parcel, this.options.tasks.updateTask(request, options), sending);
+    const request = { task: report, updateMask: { paths }, leaseId: sending.leaseId };
+    return this.#settle(parcel, (options) => this.options.tasks.updateTask(request, options), sending);
   }
 
   /** Sees to the outcome of one report. Throws where it is to be sent again, and somebody waits for it. */
-  async #settle(parcel: Parcel, call: Promise<unknown>, sending: Sending): Promise<void> {
+  async #settle(parcel: Parcel, ask: (options: CallOptions) => Promise<unknown>, sending: Sending): Promise<void> {
     const { outbox, onRefused } = this.options;
     try {
-      await call;
+      await this.#call(sending, ask);
       this.onAnswer();
       outbox.confirm(parcel);
     } catch (thrown) {

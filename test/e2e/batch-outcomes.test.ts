@@ -32,9 +32,14 @@ async function register(...ids: string[]): Promise<string[]> {
 }
 
 /** Keeps the row of a task locked for as long as the work takes. */
-async function locked<T>(id: string, work: () => Promise<T>): Promise<T> {
+function locked<T>(id: string, work: () => Promise<T>): Promise<T> {
+  return lockedAll([id], work);
+}
+
+/** The same for the rows of many. */
+async function lockedAll<T>(ids: readonly string[], work: () => Promise<T>): Promise<T> {
   await neighbour.query('BEGIN');
-  await neighbour.query('SELECT FROM task WHERE id = $1 FOR UPDATE', [id]);
+  await neighbour.query('SELECT FROM task WHERE id = ANY($1) FOR UPDATE', [ids]);
   try {
     return await work();
   } finally {
@@ -122,6 +127,21 @@ describe('a report of a client whose task somebody keeps locked', () => {
     });
     await Promise.all(report);
     expect(await stored('first')).toMatchObject({ description: 'd' });
+  });
+
+  it('holds up no other either where very many are locked', { timeout: 60_000 }, async () => {
+    const client = newClient(5_000);
+    const [many, others] = [Array.from({ length: 200 }, (_, n) => `many-${n}`), namesOf('few')];
+    await registerAll(client, [...many, ...others]);
+    const report = await lockedAll(many, async () => {
+      const updates = many.map((id) => client.update(id, { description: 'd' }));
+      const change = { description: 'd' };
+      expect(await timed(() => Promise.all(others.map((id) => client.update(id, change))))).toBeLessThan(6_000);
+      expect(await timed(() => Promise.all(others.map((id) => client.update(id, { name: 'n' }))))).toBeLessThan(3_000);
+      return updates;
+    });
+    await Promise.all(report);
+    expect(await stored('many-199')).toMatchObject({ description: 'd' });
   });
 
   it('does not keep a client that stops from sending the others and saying goodbye', { timeout: 20_000 }, async () => {
