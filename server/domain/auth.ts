@@ -17,6 +17,7 @@ import type { Clock, Timer } from './clock.js';
 import { CredentialCache, type Answer, type CredentialCacheOptions } from './credential-cache.js';
 import { TaskDashError } from './errors.js';
 import { FairQueue, type FairQueueLimits, type Party } from './fair-queue.js';
+import { LatestUse } from './latest-use.js';
 import {
   accountKey,
   addressKey,
@@ -84,6 +85,7 @@ export class Auth implements Authenticator {
   readonly #cache: CredentialCache<Principal>;
   readonly #throttle: LoginThrottle;
   readonly #arrivals: FairQueue;
+  readonly #latestUse: LatestUse;
   #administratorWasHere = false;
   #dummyHash: Promise<string> | undefined;
   #cleaning: Timer | undefined;
@@ -100,6 +102,7 @@ export class Auth implements Authenticator {
     this.#cache = new CredentialCache(clock, options.credentials);
     this.#throttle = new LoginThrottle(store, clock, options);
     this.#arrivals = new FairQueue(clock, options.arrivals);
+    this.#latestUse = new LatestUse(store, clock, log);
   }
 
   /** Removes from time to time what has ended; idempotent. */
@@ -115,11 +118,11 @@ export class Auth implements Authenticator {
     this.#cleaning = timer;
   }
 
-  /** Resolves when nothing is being removed any more; idempotent. */
-  stop(): Promise<void> {
+  /** Resolves when nothing is being removed or noted any more; idempotent. */
+  async stop(): Promise<void> {
     this.#cleaning?.cancel();
     this.#cleaning = undefined;
-    return this.#cleaned;
+    await Promise.all([this.#cleaned, this.#latestUse.stop()]);
   }
 
   async authenticate(credentials: Credentials): Promise<Principal | undefined> {
@@ -254,7 +257,7 @@ export class Auth implements Authenticator {
     const now = this.clock.now();
     const leftMs = token?.expiresAt ? token.expiresAt.getTime() - now.getTime() : Infinity;
     if (!token || leftMs <= 0) return undefined;
-    if (isStale(token.lastUsedAt, now)) await this.#note(() => this.store.touchToken(secretHash, now));
+    if (isStale(token.lastUsedAt, now)) this.#latestUse.note('token', secretHash, now);
     return {
       value: { kind: 'token', name: token.name, groupId: token.groupId, scopes: token.scopes, address: '' },
       validForMs: Math.min(this.options.tokenCacheMs, leftMs),
@@ -267,18 +270,9 @@ export class Auth implements Authenticator {
     if (!session || this.#hasEnded(session, now)) return undefined;
     const user = await this.store.findUser(session.userId);
     if (!user || user.disabled) return undefined;
-    if (isStale(session.lastUsedAt, now)) await this.#note(() => this.store.touchSession(idHash, now));
+    if (isStale(session.lastUsedAt, now)) this.#latestUse.note('session', idHash, now);
     const validForMs = Math.min(this.options.cacheMs, session.expiresAt.getTime() - now.getTime());
     return { value: principalOf(user), validForMs };
-  }
-
-  /** When something was used last is worth a line in the log, not somebody's refusal. */
-  async #note(touch: () => Promise<void>): Promise<void> {
-    try {
-      await touch();
-    } catch (error) {
-      this.log.warn({ err: error }, 'the latest use of a credential could not be noted');
-    }
   }
 
   #hasEnded(session: LoginSession, now: Date): boolean {

@@ -298,6 +298,18 @@ describe('a credential that has ended', () => {
 });
 
 describe('who a service token is', () => {
+  it('waits for no note of its latest use, or of that of others', async () => {
+    store.touchToken = () => new Promise(() => {});
+    const callers: Promise<unknown>[] = [];
+    for (let n = 0; n < 20; n++) {
+      const { secret } = await users.createToken({ name: `ci-${n}`, groupId: 'mx', scopes: ['read'] });
+      callers.push(auth.authenticate({ bearer: secret, address: '10.0.0.1' }));
+    }
+    const inTime = new Promise((resolve) => setImmediate(resolve, 'later'));
+    const answers = await Promise.all(callers.map((caller) => Promise.race([caller, inTime])));
+    expect(answers.filter((answer) => answer !== 'later')).toHaveLength(20);
+  });
+
   it('is remembered for two seconds, for services at any address, each with its own', async () => {
     const { secret } = await users.createToken({ name: 'ci', groupId: 'mx', scopes: ['read'] });
     expect(await auth.authenticate({ bearer: secret, address: '10.0.0.1' })).toMatchObject({ address: '10.0.0.1' });
