@@ -48,3 +48,13 @@ export function delay(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
     signal?.addEventListener('abort', finish, { once: true });
   });
 }
+
+/** Resolves when something is done, or after `withinMs`; throws what that throws by then. */
+export async function doneWithin(clock: Clock, withinMs: number, done: Promise<unknown>): Promise<void> {
+  const over = new AbortController();
+  try {
+    await Promise.race([done, delay(clock, withinMs, over.signal)]);
+  } finally {
+    over.abort();
+  }
+}

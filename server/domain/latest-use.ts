@@ -4,7 +4,7 @@
  * One note is written at a time, so that a database that is slow loses one connection to them at most. A credential waits once,
  * with the latest of its uses. What does not find room, fails or is left at a stop is dropped: the next use is noted.
  */
-import { delay, type Clock } from './clock.js';
+import { doneWithin, type Clock } from './clock.js';
 import type { IdentityStore, Log } from './ports.js';
 
 const METHODS = { token: 'touchToken', session: 'touchSession' } as const;
@@ -50,9 +50,7 @@ export class LatestUse {
   /** Takes no more; resolves when what waits is written, or has waited for long enough. Idempotent. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    const written = new AbortController();
-    await Promise.race([this.#writing, delay(this.clock, STOP_PATIENCE_MS, written.signal)]);
-    written.abort();
+    await doneWithin(this.clock, STOP_PATIENCE_MS, this.#writing);
     this.#waiting.clear();
   }
 

@@ -9,7 +9,7 @@
  * everybody else it does not exist.
  */
 import { randomBytes } from 'node:crypto';
-import { delay, type Clock } from './clock.js';
+import { doneWithin, type Clock } from './clock.js';
 import { TaskDashError } from './errors.js';
 import { LeaseInquiries } from './lease-inquiries.js';
 import type { LeaseMoves } from './lease-moves.js';
@@ -108,9 +108,7 @@ export class Leases {
     const granted = this.#requireRoom(owner);
     const session = this.options.engine.open({ door: 'grpc', address, owner, ttlMs, onExpired });
     granted.add(session.id);
-    const late = new AbortController();
-    await Promise.race([this.options.onGranted(session), delay(this.options.clock, WRITTEN_WITHIN_MS, late.signal)]);
-    late.abort();
+    await doneWithin(this.options.clock, WRITTEN_WITHIN_MS, this.options.onGranted(session));
     return termsOf(session);
   }
 

@@ -21,7 +21,8 @@
  * register right after; DECISION_MS later at most, or, where a node is missed, when it is known whether that is dead. While
  * it is out, what that address has lost waits for it: each lost session once, and no longer than that.
  *
- * However many ask, one statement asks for all of them.
+ * However many ask, one statement asks for all of them. The claims of those who are believed run beside that: one that waits for a
+ * task that somebody keeps locked holds up nobody else.
  */
 import { AddressInquiries } from './address-inquiries.js';
 import { MAX_VISITS_A_DAY, type AddressVisits } from './address-visits.js';
@@ -31,6 +32,7 @@ import { RESUMABLE_MS } from './liveness-ports.js';
 import { isOpenedBy, type LiveSession } from './liveness-session.js';
 import type { Log } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
+import { SessionWork } from './session-work.js';
 import type { TaskClaims } from './task-claims.js';
 
 /** Whether tasks are ever given back by address. */
@@ -93,8 +95,10 @@ export class Resumption {
   #round: Promise<void> = Promise.resolve();
   #stopped = false;
   readonly #inquiries: AddressInquiries;
+  readonly #claiming: SessionWork;
 
   constructor(private readonly options: ResumptionOptions) {
+    this.#claiming = new SessionWork(options.clock, MAX_AT_ONCE);
     this.#inquiries = new AddressInquiries({ ...options, onMissed: () => this.#inquireAgain() });
   }
 
@@ -161,6 +165,7 @@ export class Resumption {
     this.#stopped = true;
     this.#timer?.cancel();
     await this.#round;
+    await this.#claiming.stop();
   }
 
   #arm(): void {
@@ -181,32 +186,30 @@ export class Resumption {
   }
 
   async #ask(): Promise<void> {
-    const due = this.#takeDue();
-    for (let start = 0; start < due.length; start += MAX_AT_ONCE) {
-      const chunk = due.slice(start, start + MAX_AT_ONCE);
+    for (let due = this.#takeDue(); due.length > 0; due = this.#takeDue()) {
       try {
-        await this.#decideAll(chunk);
+        await this.#decideAll(due);
       } catch (error) {
         this.options.log.warn(
-          { err: error, sessions: chunk.length },
+          { err: error, sessions: due.length },
           'lost sessions could not be looked up, tried again',
         );
         // The time in which the database was away is not held against anybody.
-        for (const asking of chunk) this.#askAgain({ ...asking, sinceMs: this.options.clock.monotonicMs() });
+        for (const asking of due) this.#askAgain({ ...asking, sinceMs: this.options.clock.monotonicMs() });
       }
     }
   }
 
-  /** Those whose turn it is; who registered by itself or left is forgotten. */
+  /** Those whose turn it is, as many as may claim at once; who registered by itself or left is forgotten. */
   #takeDue(): Asking[] {
     const nowMs = this.options.clock.monotonicMs();
     const due: Asking[] = [];
-    for (const [id, asking] of this.#asking) {
+    if (this.#stopped) return due;
+    for (const asking of this.#asking.values()) {
       if (!isStillAsking(asking)) this.#forget(asking);
-      else if (asking.nextMs <= nowMs) due.push(asking);
-      else continue;
-      this.#asking.delete(id);
+      else if (asking.nextMs <= nowMs && due.length < this.#claiming.room) due.push(asking);
     }
+    for (const { session } of due) this.#asking.delete(session.id);
     return due;
   }
 
@@ -217,13 +220,11 @@ export class Resumption {
     // Later than when the database looked, so that nobody seems to have come later than they did.
     const nowMs = clock.monotonicMs();
     const bySession = groupBySession(neighbours);
-    await Promise.all(
-      chunk.map(async (asking) => {
-        if (!isStillAsking(asking)) return this.#forget(asking);
-        const found = bySession.get(asking.session.id) ?? [];
-        await this.#carryOut(asking, this.#decide(asking, found, missedForMs, nowMs), found);
-      }),
-    );
+    for (const asking of chunk) {
+      const found = bySession.get(asking.session.id) ?? [];
+      if (isStillAsking(asking)) this.#carryOut(asking, this.#decide(asking, found, missedForMs, nowMs), found);
+      else this.#forget(asking);
+    }
   }
 
   /** What is to be done, by what is known of the other sessions of the address. */
@@ -266,7 +267,7 @@ export class Resumption {
     return !isOpenedBy(lost.nodeId, lost.id) && this.#inquiries.wasThere(address, lost.id, openedAtMs);
   }
 
-  async #carryOut(asking: Asking, decision: Decision, found: readonly Neighbour[]): Promise<void> {
+  #carryOut(asking: Asking, decision: Decision, found: readonly Neighbour[]): void {
     if (decision === 'unknown') return this.#askAgain(asking);
     if (decision === 'nothing') return this.#forget(asking);
     if ('tasks' in decision) return this.#resume(asking, decision.tasks);
@@ -279,12 +280,17 @@ export class Resumption {
     this.options.onDoubt(doubt);
   }
 
-  async #resume(asking: Asking, tasks: Neighbour['tasks']): Promise<void> {
+  #resume(asking: Asking, tasks: Neighbour['tasks']): void {
     asking.isResuming = true;
+    if (!this.#claiming.begin(asking.session.id, () => this.#claim(asking, tasks))) this.#askAgain(asking);
+  }
+
+  async #claim(asking: Asking, tasks: Neighbour['tasks']): Promise<void> {
     const { claimed, failed } = await this.options.claims.resume(asking.session, tasks);
     if (claimed > 0) this.options.onResumed(claimed);
     if (failed > 0) this.#askAgain(asking);
     else this.#forget(asking);
+    this.#arm();
   }
 
   #askAgain(asking: Asking): void {

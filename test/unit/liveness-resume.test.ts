@@ -455,6 +455,52 @@ describe('of a server that was killed only the last renewal is known', () => {
   });
 });
 
+describe('a task that somebody keeps locked', () => {
+  /** Writes of a task wait until they are let go. */
+  function lock(id: string): () => void {
+    const { tasks } = node.connection;
+    const submit = tasks.submit.bind(tasks);
+    let free = () => {};
+    const isFree = new Promise<void>((resolve) => (free = resolve));
+    tasks.submit = async (write) => {
+      if (write.id === id) await isFree;
+      return submit(write);
+    };
+    return free;
+  }
+
+  it('keeps its own service waiting, and no other one of those that come back', async () => {
+    const before = await node.openWith('locked', '10.0.0.1');
+    await node.register(before, 'beside');
+    await bench.pass(1000);
+    before.close();
+    await lose('early', '10.0.0.2');
+    await lose('late', '10.0.0.3');
+    const free = lock('locked');
+    const back = [node.open('10.0.0.1'), node.open('10.0.0.2')];
+    await bench.passBeating(4000, back);
+    expect(bench.task('beside').sessionId).toBe(back[0]?.id);
+    expect(bench.task('early').sessionId).toBe(back[1]?.id);
+    const late = node.open('10.0.0.3');
+    await bench.passBeating(4000, [...back, late]);
+    expect(bench.task('late').sessionId).toBe(late.id);
+    free();
+    await bench.passBeating(1000, back);
+    expect(bench.task('locked').sessionId).toBe(back[0]?.id);
+  });
+
+  it('keeps no server from stopping', async () => {
+    await lose('locked');
+    const free = lock('locked');
+    await bench.passBeating(4000, [node.open()]);
+    let isStopped = false;
+    void node.liveness.stop().then(() => (isStopped = true));
+    await bench.pass(1500);
+    expect(isStopped).toBe(true);
+    free();
+  });
+});
+
 describe('an expiry waits for the decision', () => {
   it('once, and no longer than that takes, however many connect, beat and leave', async () => {
     const before = await node.openWith('a');
