@@ -187,6 +187,11 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     }));
   }
 
+  /** Where it stands while its verdict, if there is one, is not carried out. */
+  get stateBeneath(): SessionState {
+    return this.state === 'condemned' ? this.stateBefore : this.state;
+  }
+
   /** What people should know of the session's tasks. */
   get mark(): TaskMark | undefined {
     if (this.hearing === 'held') return 'protected';

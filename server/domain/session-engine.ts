@@ -199,7 +199,7 @@ export class SessionEngine implements SessionKeeper {
     const nowMs = this.nowMs();
     for (const [other, atMs] of this.#adopted) {
       if (nowMs - atMs <= 2 * this.options.failoverGraceMs) break;
-      if (this.#sessions.get(other)?.state !== 'orphan') this.#adopted.delete(other);
+      if (this.#sessions.get(other)?.stateBeneath !== 'orphan') this.#adopted.delete(other);
     }
     this.#adopted.delete(id);
     this.#adopted.set(id, nowMs);
@@ -237,7 +237,7 @@ export class SessionEngine implements SessionKeeper {
   /** A closing session or an orphan of this node is back; a verdict on it that is not carried out yet becomes void. */
   continue(session: LiveSession): void {
     const isCondemned = session.state === 'condemned';
-    if ((isCondemned ? session.stateBefore : session.state) === 'open') return;
+    if (session.stateBeneath === 'open') return;
     for (const set of [this.#closing, this.#orphans, this.#held]) set.delete(session);
     session[isCondemned ? 'stateBefore' : 'state'] = 'open';
     session.cause = 'heartbeat_timeout';
@@ -578,16 +578,16 @@ export class SessionEngine implements SessionKeeper {
 
   /**
    * Orphans whose grace is over or nearly so, among all that came with tasks in that time: of those who come back at all,
-   * most have by then. One that is held stays lost until it is back.
+   * most have by then. One that is held stays lost until it is back; one that was judged does not, long as its verdict may wait.
    */
   #censusOfOrphans(): Census {
-    const { failoverGraceMs } = this.options;
-    const nowMs = this.nowMs();
-    let lost = 0;
-    for (const session of this.#orphans) {
-      if (!session.isReleased && session.graceEndsMs <= nowMs + failoverGraceMs * NEARLY_OVER) lost++;
+    const nearlyOverMs = this.nowMs() + this.options.failoverGraceMs * NEARLY_OVER;
+    let [lost, of] = [0, this.#adopted.size];
+    for (const { isReleased, graceEndsMs, condemnedAtMs } of this.#orphans) {
+      if (condemnedAtMs >= graceEndsMs && graceEndsMs <= this.nowMs() - this.options.ttlMs) of--;
+      else if (!isReleased && graceEndsMs <= nearlyOverMs) lost++;
     }
-    return { lost, of: this.#adopted.size };
+    return { lost, of };
   }
 
   /**

@@ -58,19 +58,25 @@ class Crowd {
   }
 }
 
+/** Somebody keeps all tasks locked, until the returned function is called. */
+function lockTasks(): () => void {
+  const { tasks } = node.connection;
+  const lapse = tasks.lapse.bind(tasks);
+  tasks.lapse = (lapses) => Promise.resolve({ lapsed: [], locked: lapses.map(({ taskId }) => taskId) });
+  return () => (tasks.lapse = lapse);
+}
+
 describe('services that die one after the other', () => {
   it('are no mass silence, also while somebody keeps their tasks locked', async () => {
     const crowd = await Crowd.of(60, 18);
-    const lapse = node.connection.tasks.lapse.bind(node.connection.tasks);
-    node.connection.tasks.lapse = (lapses) =>
-      Promise.resolve({ lapsed: [], locked: lapses.map(({ taskId }) => taskId) });
+    const unlock = lockTasks();
     crowd.beating.push(...crowd.silent.splice(0));
     for (let n = 0; n < 6; n++) {
       crowd.beating.splice(-3);
       await crowd.pass(40_000);
     }
     expect(node.liveness.protections()).toEqual([]);
-    node.connection.tasks.lapse = lapse;
+    unlock();
     await crowd.pass(10_000);
     expect(lapsed()).toHaveLength(18);
   });
@@ -279,17 +285,18 @@ describe('a session counts once', () => {
 
 describe('sessions of a dead server', () => {
   /** A server with so many sessions dies, and another one waits for them. */
-  async function orphans(count: number) {
+  async function orphans(count: number, name = 'orphan', beating: readonly Session[] = []) {
+    const { orphan: before } = node.liveness.counts();
     const dying = await bench.startNode();
-    for (let i = 0; i < count; i++) await dying.openWith(`orphan-${i}`, `10.8.0.${i}`);
-    await bench.pass(11_000);
+    for (let i = 0; i < count; i++) await dying.openWith(`${name}-${i}`, `10.8.0.${i}`);
+    await bench.passBeating(11_000, beating);
     dying.kill();
-    await bench.pass(15_000);
-    expect(node.liveness.counts().orphan).toBe(count);
+    await bench.passBeating(15_000, beating);
+    expect(node.liveness.counts().orphan).toBe(before + count);
   }
-  const comeBack = async (count: number) => {
+  const comeBack = async (count: number, name = 'orphan') => {
     const back: Session[] = [];
-    for (let i = 0; i < count; i++) back.push(await node.openWith(`orphan-${i}`, `10.8.0.${i}`));
+    for (let i = 0; i < count; i++) back.push(await node.openWith(`${name}-${i}`, `10.8.0.${i}`));
     return back;
   };
 
@@ -350,6 +357,34 @@ describe('sessions of a dead server', () => {
     await orphans(20);
     await crowd.pass(62_000);
     expect(node.liveness.protections()).toMatchObject([{ protection: { lost: 20, of: 20 } }]);
+  });
+
+  it('are lost when they are, and not for as long as somebody keeps their tasks locked', async () => {
+    await orphans(80);
+    const back = await comeBack(70);
+    const unlock = lockTasks();
+    await bench.passBeating(200_000, back);
+    await orphans(20, 'later', back);
+    back.push(...(await comeBack(19, 'later')));
+    await bench.passBeating(70_000, back);
+    expect(node.heard).toEqual([]);
+    unlock();
+    await bench.passBeating(10_000, back);
+    expect(lapsed()).toHaveLength(11);
+  });
+
+  it('are lost among all that came though their verdicts were withdrawn in between', async () => {
+    await orphans(80);
+    const back = await comeBack(70);
+    lockTasks();
+    await bench.passBeating(100_000, back);
+    await orphans(20, 'later', back);
+    back.push(...(await comeBack(19, 'later')));
+    node.cut();
+    await bench.passBeating(20_000, back);
+    node.mend();
+    await bench.passBeating(70_000, back);
+    expect(node.heard).toEqual([]);
   });
 
   it('expire when an administrator says so', async () => {
