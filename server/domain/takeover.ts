@@ -14,15 +14,19 @@
  *           claimed again where that was undone, and sessions on record that are over are judged. Who has not been heard may
  *           have gone elsewhere; what somebody has claimed in the history that is, is theirs.
  *
+ * What lapsed for the sake of a session that lives is claimed beside the rounds, which wait for that only for a moment: somebody may
+ * keep a task locked.
+ *
  * Whatever moves raises the epochs of its tasks, so that verdicts of where it came from are void. The epoch of a task that
  * somebody keeps locked stays as it is: a session does not wait for that. Whether such a verdict was stored is looked for
  * until none can be on its way any more.
  */
-import type { Clock } from './clock.js';
+import { doneWithin, type Clock } from './clock.js';
 import type { ClaimedTask, MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import { LAPSES_WITHIN_MS, type Log, type TaskStore } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
+import { SessionWork } from './session-work.js';
 import type { TaskClaims } from './task-claims.js';
 
 /** What moving needs. */
@@ -32,7 +36,7 @@ export interface TakeoverOptions {
   readonly history: Pick<TaskStore, 'hasLostWrites'>;
   readonly engine: SessionEngine;
   readonly claims: TaskClaims;
-  readonly clock: Pick<Clock, 'monotonicMs'>;
+  readonly clock: Clock;
   readonly log: Log;
   readonly mayAdopt: () => boolean;
   readonly onAdopted: (sessions: number, tasks: number) => void;
@@ -45,6 +49,8 @@ const MAX_AT_ONCE: TakeoverLimits = { sessions: 1000, tasks: 5000 };
 /** In every so many rounds, what late writes may have left is looked for: here, and at dead nodes that had nothing left. */
 const SEARCH_EVERY = 20;
 const MAX_REFRESHED = 20_000;
+const MAX_RESTORING = 1000;
+const RESTORE_PATIENCE_MS = 500;
 
 export class Takeover {
   #round: Promise<void> = Promise.resolve();
@@ -61,9 +67,12 @@ export class Takeover {
   readonly #unproved = new Map<string, number>();
   /** Steps of a round that failed the last time. */
   readonly #failing = new Set<string>();
+  readonly #restoring: SessionWork;
   #stopped = false;
 
-  constructor(private readonly options: TakeoverOptions) {}
+  constructor(private readonly options: TakeoverOptions) {
+    this.#restoring = new SessionWork(options.clock, MAX_RESTORING);
+  }
 
   /**
    * One round after each renewal of the lease; a round that is still under way is enough. `regained`: the lease had been lost;
@@ -91,6 +100,7 @@ export class Takeover {
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#round;
+    await this.#restoring.stop();
   }
 
   #onRegained(): void {
@@ -199,12 +209,21 @@ export class Takeover {
     this.#doubtful.set(id, this.options.clock.monotonicMs() + LAPSES_WITHIN_MS);
   }
 
-  /** Claims what lapsed for the sake of a session that lives; what the database does not take now is tried again. */
+  /**
+   * Claims what lapsed for the sake of a session that lives; what the database does not take now is tried again. Resolves when that
+   * is done, or is waited for no longer: it goes on beside.
+   */
   async restore(id: string, lapsed: readonly TaskVersion[]): Promise<void> {
     const session = this.options.engine.get(id);
     if (!session || lapsed.length === 0) return;
+    const restored = this.#restoring.begin(id, () => this.#claimLapsed(session, lapsed));
+    if (restored) await doneWithin(this.options.clock, RESTORE_PATIENCE_MS, restored);
+    else this.#doubt(id);
+  }
+
+  async #claimLapsed(session: LiveSession, lapsed: readonly TaskVersion[]): Promise<void> {
     const { failed } = await this.options.claims.claim(session, lapsed);
-    if (failed > 0) this.#doubt(id);
+    if (failed > 0) this.#doubt(session.id);
   }
 
   /** The sessions of a set that are still open, in parts; the others leave the set. */

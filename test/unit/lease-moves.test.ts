@@ -48,6 +48,16 @@ function holdTakes(node: TestNode) {
   return held;
 }
 
+/** Has writes of a task at the second server wait until they are let go. */
+function holdWrites(taskId: string): () => void {
+  const { tasks } = second.connection;
+  const submit = tasks.submit.bind(tasks);
+  let letGo = () => {};
+  const isFree = new Promise<void>((resolve) => (letGo = resolve));
+  tasks.submit = (write) => (write.id === taskId ? isFree.then(() => submit(write)) : submit(write));
+  return letGo;
+}
+
 it('a herd of calls is one move', async () => {
   const lease = await leaseWith('a');
   const held = holdTakes(second);
@@ -149,4 +159,34 @@ it('one that comes back to the server that has it raises no epochs, though anoth
   expect(bench.task('a').epoch).toBe(epoch);
   await bench.pass(60_000);
   expect(bench.task('a').status).toBe('shutdown');
+});
+
+it('one that had lapsed keeps its calls waiting for a moment only while somebody keeps a task of it locked', async () => {
+  const lease = await leaseWith('locked');
+  await first.register(await first.liveness.leases.sessionOf(lease, OWNER), 'free');
+  await bench.pass(40_000);
+  const unlock = holdWrites('locked');
+  const outcomes = callsAt(second, [lease]);
+  await bench.pass(600);
+  expect(outcomes).toEqual([lease]);
+  expect(bench.task('free')).toMatchObject({ status: 'running', sessionId: lease });
+  unlock();
+  await settle();
+  expect(bench.task('locked')).toMatchObject({ status: 'running', sessionId: lease });
+});
+
+it('one that gets its tasks back keeps no other session from being taken over while somebody keeps a task of it locked', async () => {
+  const lease = await leaseWith('locked');
+  await bench.pass(40_000);
+  const { tasks } = second.connection;
+  tasks.submit = () => Promise.reject(new TaskDashError('STORAGE_LOCKED'));
+  callsAt(second, [lease]);
+  await settle();
+  Reflect.deleteProperty(tasks, 'submit');
+  const unlock = holdWrites('locked');
+  await first.openWith('other', '10.0.0.2');
+  first.kill();
+  await bench.pass(15_000);
+  expect(second.liveness.counts().orphan).toBe(1);
+  unlock();
 });
