@@ -160,8 +160,16 @@ export const SOMEBODY_DIED: Statement = {
 /**
  * A node that died before it had written a session down left tasks whose session id is in its range; so does a late write
  * for a session that is over. All of them are looked at, which waits until nothing is left to adopt of what is written down: the rest
- * is locked. So may be what is written down here, which is left alone. A node is kept from renewing in the middle.
+ * is locked.
  */
+export const UNRECORDED: Statement = {
+  name: 'session_unrecorded',
+  text: `
+SELECT DISTINCT t.session_id AS id FROM node n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
+WHERE n.lease_until < now() AND NOT n.is_settled AND ${isUnattended('t.session_id')} ORDER BY id`,
+};
+
+/** $1 ids of such sessions. What is locked of them is left alone. A node is kept from renewing in the middle. */
 export const WRITE_DOWN_UNRECORDED: Statement = {
   name: 'session_write_down_unrecorded',
   text: `
@@ -172,9 +180,9 @@ WITH patience AS MATERIALIZED (
 ), r AS MATERIALIZED (
   SELECT t.session_id AS id, n.id AS node_id, max(t.addr) AS addr, bool_or(t.${RUNS}) AS has_claimed, n.started_at, n.renewed_at
   FROM n JOIN task t ON t.session_id BETWEEN ${idRange('n.id')}
-  WHERE ${isUnattended('t.session_id')}
+  WHERE t.session_id = ANY ($1::uuid[]) AND ${isUnattended('t.session_id')}
   GROUP BY t.session_id, n.id, n.started_at, n.renewed_at
-), free AS MATERIALIZED (${freeAmong('ARRAY(SELECT id FROM r)')})
+), free AS MATERIALIZED (${freeAmong('$1::uuid[]')})
 INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, has_claimed, opened_at, silent_since)
 SELECT r.id, r.node_id, 'tcp', r.addr, '', 0, 'open', false, r.has_claimed, r.started_at, r.renewed_at
 FROM patience CROSS JOIN r WHERE ${IS_WRITABLE}

@@ -28,6 +28,7 @@ import {
 } from '../domain/liveness-ports.js';
 import type { TaskMark } from '../domain/task.js';
 import { isLocked, type LockedRows } from './locked-rows.js';
+import { passLocked, type Passed } from './pass-locked.js';
 import type { Postgres, RunStatement, Statement } from './postgres.js';
 import { moveSessions, takeLease } from './session-moves.js';
 import { heldTaskOf, recordOf, versionsOf, type SessionRow, type TaskRow, type VersionsRow } from './session-rows.js';
@@ -54,41 +55,25 @@ export class PostgresSessionStore implements SessionStore {
   ) {}
 
   async save(nodeId: string, records: readonly SessionRecord[], onLocked?: OnLocked): Promise<void> {
-    const ids = records.map(({ id }) => id);
-    const locked = await this.#write<{ id: string }>(ids, sql.SAVE, sql.SAVE_FREE, [
-      nodeId,
-      ids,
-      records.map(({ door }) => door),
-      records.map(({ address }) => address),
-      records.map(({ owner }) => owner),
-      records.map(({ ttlMs }) => ttlMs),
-      records.map(({ state }) => state),
-      records.map(({ isProtected }) => isProtected),
-      records.map(({ openedAgoMs }) => openedAgoMs),
-      records.map(({ silentMs }) => silentMs),
-      records.map(({ holdsTasks }) => holdsTasks),
-    ]);
-    this.#passed(
-      ids,
-      locked.map(({ id }) => id),
-      onLocked,
-    );
+    const passed = await this.#write(nodeId, records);
+    const untried = new Set(passed.flatMap((part) => part.untried));
+    const tried = records.filter((record) => !untried.has(record));
+    this.#passed(idsOf(tried), idsOf(passed.flatMap(({ locked }) => locked)), onLocked);
+    for (const { id } of untried) onLocked?.(id);
   }
 
   /** Waits a moment for rows that are locked, unless they were the last time; then leaves them alone. */
-  async #write<Row extends object>(
-    ids: readonly string[],
-    waiting: Statement,
-    passing: Statement,
-    values: readonly unknown[],
-  ): Promise<Row[]> {
-    if (ids.some((id) => this.#locked.has(id))) return this.postgres.rows<Row>(passing, values);
-    try {
-      return await this.postgres.rows<Row>(waiting, values);
-    } catch (error) {
-      if (!isLocked(error)) throw error;
-      return this.postgres.rows<Row>(passing, values);
-    }
+  async #write(nodeId: string, records: readonly SessionRecord[]): Promise<Passed<SessionRecord>[]> {
+    const write = async (part: readonly SessionRecord[], statement: Statement) => {
+      const rows = await this.postgres.rows<{ id: string }>(statement, [nodeId, ...columnsOf(part)]);
+      const locked = new Set(rows.map(({ id }) => id));
+      return part.filter(({ id }) => locked.has(id));
+    };
+    const pass = (some: readonly SessionRecord[]) => passLocked(some, (part) => write(part, sql.SAVE_FREE));
+    const known = records.filter(({ id }) => this.#locked.has(id));
+    const others = records.filter(({ id }) => !this.#locked.has(id));
+    const isWritten = others.length === 0 || (await isUnlocked(write(others, sql.SAVE)));
+    return [await pass(isWritten ? [] : others), await pass(known)];
   }
 
   /** Of these sessions some were left alone. */
@@ -109,10 +94,16 @@ export class PostgresSessionStore implements SessionStore {
     const ids = ended.map(({ id }) => id);
     await this.#releaseEnded(nodeId, ids);
     const values = [nodeId, ids, ended.map(({ silentMs }) => silentMs)];
-    const rows = await this.#write<EndRow>(ids, sql.END, sql.END_FREE, values);
+    const rows = await this.#end(ids, values);
     const locked = rows.filter(({ id }) => id === null).map(({ session_id: id }) => id);
     this.#passed(ids, locked, onLocked);
     return rows.filter(isTask).map((row) => ({ ...heldTaskOf(row), sessionId: row.session_id }));
+  }
+
+  async #end(ids: readonly string[], values: readonly unknown[]): Promise<EndRow[]> {
+    const ending = ids.some((id) => this.#locked.has(id)) ? undefined : this.postgres.rows<EndRow>(sql.END, values);
+    if (ending && (await isUnlocked(ending))) return ending;
+    return this.postgres.rows<EndRow>(sql.END_FREE, values);
   }
 
   /**
@@ -137,12 +128,23 @@ export class PostgresSessionStore implements SessionStore {
     const adopt = () => this.#move(sql.ADOPT, [nodeId, sessions, tasks]);
     const recorded = await adopt();
     if (recorded.length > 0) return recorded;
-    const found = await this.postgres.rows(sql.WRITE_DOWN_UNRECORDED, []);
-    const unrecorded = found.length > 0 ? await adopt() : [];
+    const unrecorded = (await this.#writeDownUnrecorded()) ? await adopt() : [];
     if (unrecorded.length > 0) return unrecorded;
     await this.postgres.rows(sql.SETTLE, []);
     await this.#tellLeftBehind();
     return [];
+  }
+
+  /** Whether there was any that could be written down. */
+  async #writeDownUnrecorded(): Promise<boolean> {
+    const unrecorded = idsOf(await this.postgres.rows<{ id: string }>(sql.UNRECORDED, []));
+    let isAny = false;
+    const { locked } = await passLocked(unrecorded, async (part) => {
+      isAny = (await this.postgres.rows(sql.WRITE_DOWN_UNRECORDED, [part])).length > 0 || isAny;
+      return [];
+    });
+    this.lockedRows.tell(locked, 'sessions');
+    return isAny;
   }
 
   /** Other servers that take over lock rows too, for a moment: what is told was left behind twice. */
@@ -276,6 +278,36 @@ export class PostgresSessionStore implements SessionStore {
 
   async purge(): Promise<number> {
     return (await this.postgres.rows(sql.PURGE, [RESUMABLE_MS])).length;
+  }
+}
+
+function columnsOf(records: readonly SessionRecord[]): unknown[] {
+  return [
+    idsOf(records),
+    records.map(({ door }) => door),
+    records.map(({ address }) => address),
+    records.map(({ owner }) => owner),
+    records.map(({ ttlMs }) => ttlMs),
+    records.map(({ state }) => state),
+    records.map(({ isProtected }) => isProtected),
+    records.map(({ openedAgoMs }) => openedAgoMs),
+    records.map(({ silentMs }) => silentMs),
+    records.map(({ holdsTasks }) => holdsTasks),
+  ];
+}
+
+function idsOf(rows: readonly { readonly id: string }[]): string[] {
+  return rows.map(({ id }) => id);
+}
+
+/** False where a statement failed since it had waited for long enough. */
+async function isUnlocked(running: Promise<unknown>): Promise<boolean> {
+  try {
+    await running;
+    return true;
+  } catch (error) {
+    if (isLocked(error)) return false;
+    throw error;
   }
 }
 

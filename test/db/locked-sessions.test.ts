@@ -44,6 +44,16 @@ async function lock(table: 'session' | 'node', id: string): Promise<void> {
   await holder.query(`SELECT FROM ${table} WHERE id = $1 FOR UPDATE`, [id]);
 }
 
+/** Inserts sessions, and does not commit. */
+async function insert(nodeId: string, ...ids: readonly string[]): Promise<void> {
+  await holder.query('BEGIN');
+  await holder.query(
+    `INSERT INTO session (id, node_id, door, address, owner, ttl_ms, state, is_protected, has_claimed, opened_at)
+     SELECT id, $1, 'tcp', '10.0.0.9', '', 30000, 'open', false, true, now() FROM unnest($2::uuid[]) AS s (id)`,
+    [nodeId, ids],
+  );
+}
+
 const free = () => holder.query('ROLLBACK');
 
 async function server(name = 'here') {
@@ -137,6 +147,53 @@ describe('sessions that are written down', () => {
     expect(told[0]?.details).toMatchObject({ sessions: [first], holders: [{ application: 'forgotten' }] });
   });
 
+  it('are all written but one that somebody has inserted and not committed', async () => {
+    const node = await server();
+    const ids = Array.from({ length: 100 }, () => sessionIdOf(node.id));
+    const [theirs = ''] = ids.slice(37);
+    await insert(node.id, theirs);
+    const locked: string[] = [];
+    const save = (state: SessionRecord['state']) =>
+      storage.sessions.save(
+        node.id,
+        ids.map((id) => recordOf(id, { state, silentMs: 0 })),
+        (id) => locked.push(id),
+      );
+    const written = async (state: SessionRecord['state']) =>
+      (await holder.query('SELECT FROM session WHERE state = $1 AND id <> $2', [state, theirs])).rowCount;
+    await save('closing');
+    expect([locked, await written('closing')]).toEqual([[theirs], 99]);
+    const beganAtMs = performance.now();
+    await save('open');
+    expect([locked, await written('open')]).toEqual([[theirs, theirs], 99]);
+    // Who is known is waited for apart, once and briefly.
+    expect(performance.now() - beganAtMs).toBeLessThan(700);
+    await free();
+    await save('closing');
+    expect([locked.length, await rowOf(theirs)]).toMatchObject([2, { state: 'closing' }]);
+  });
+
+  it('are not tried for long where somebody has inserted many of them; others are written the next time', async () => {
+    const node = await server();
+    const ids = Array.from({ length: 20 }, () => sessionIdOf(node.id));
+    const theirs = ids.slice(0, 12);
+    await insert(node.id, ...theirs);
+    const locked = new Set<string>();
+    const beganAtMs = performance.now();
+    const save = () =>
+      storage.sessions.save(
+        node.id,
+        ids.map((id) => recordOf(id)),
+        (id) => locked.add(id),
+      );
+    await save();
+    expect(performance.now() - beganAtMs).toBeLessThan(5000);
+    expect(theirs.every((id) => locked.has(id))).toBe(true);
+    for (let again = 0; again < 2; again++) await save();
+    const others = await holder.query('SELECT FROM session WHERE id = ANY ($1)', [ids.slice(12)]);
+    expect(others.rowCount).toBe(8);
+  });
+
   it('are waited for where whoever is at them is done in a moment', async () => {
     const { node, ids } = await serverWithSessions(1);
     const [id = ''] = ids;
@@ -190,6 +247,21 @@ describe('the sessions of a dead server', () => {
     expect(await storage.sessions.adopt(here.id, LIMITS)).toEqual([]);
     await free();
     expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual([first]);
+  });
+
+  it('are taken over though it had not written them down, beside one that somebody has inserted and not committed', async () => {
+    const node = await server('other');
+    const ids = Array.from({ length: 5 }, () => sessionIdOf(node.id)).sort();
+    await storage.tasks.writeBatch(ids.map((sessionId) => registration(`task of ${sessionId}`, {}, { sessionId })));
+    const here = await server();
+    await storage.nodes.release(node.id);
+    const [theirs = '', ...others] = ids;
+    await insert(node.id, theirs);
+    expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual(others);
+    expect(await storage.sessions.adopt(here.id, LIMITS)).toEqual([]);
+    await free();
+    await storage.sessions.unsettle();
+    expect(idsOf(await storage.sessions.adopt(here.id, LIMITS))).toEqual([theirs]);
   });
 
   it('are taken over beside one that had ended, has tasks all the same, and is locked', async () => {
