@@ -10,7 +10,8 @@
  *    ├─ the batch was refused ──► one by one, so that one bad verdict does not hold up the others
  *    └─ somebody keeps some of its tasks locked: the others are shut down ──► the session is tried again with its like
  *
- * The three lines have batches and back-off of their own, so that nobody waits for another line.
+ * The three lines have batches and back-off of their own, so that nobody waits for another line. In a line, what was tried in vain
+ * waits until everything else in it has been tried: many locked tasks keep no other one waiting that is free again.
  */
 import type { Clock } from './clock.js';
 import { delay } from './clock.js';
@@ -50,6 +51,8 @@ export interface VerdictHooks<T> {
 class Line<T> {
   /** In the order of their verdicts. */
   sessions: T[] = [];
+  /** Those that were tried in vain since the line last waited. */
+  again: T[] = [];
   isRunning = false;
   run: Promise<void> = Promise.resolve();
 
@@ -73,7 +76,7 @@ export class VerdictQueue<T extends Condemned> {
 
   /** Sessions whose verdict is not carried out yet. */
   get size(): number {
-    return this.#lines.reduce((sum, { sessions }) => sum + sessions.length, 0);
+    return this.#lines.reduce((sum, { sessions, again }) => sum + sessions.length + again.length, 0);
   }
 
   /** Has the verdicts on sessions carried out; no session may wait here already. */
@@ -94,12 +97,15 @@ export class VerdictQueue<T extends Condemned> {
 
   async #carryOut(line: Line<T>): Promise<void> {
     line.isRunning = true;
-    for (let retryMs = RETRY_FIRST_MS; this.#tidy(line) > 0 && !this.#stop.signal.aborted;) {
-      if (await this.#carryOutBatch(line)) retryMs = RETRY_FIRST_MS;
-      else {
-        await delay(this.clock, retryMs, this.#stop.signal);
-        retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
+    let retryMs = RETRY_FIRST_MS;
+    while (this.#tidy(line) > 0 && !this.#stop.signal.aborted) {
+      if (line.sessions.length > 0 && (await this.#carryOutBatch(line))) {
+        if (line.again.length === 0) retryMs = RETRY_FIRST_MS;
+        continue;
       }
+      await delay(this.clock, retryMs, this.#stop.signal);
+      retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
+      line.sessions = [...line.sessions, ...line.again.splice(0)];
     }
     line.isRunning = false;
   }
@@ -108,13 +114,14 @@ export class VerdictQueue<T extends Condemned> {
   #tidy(line: Line<T>): number {
     if (this.hooks.isReady()) {
       line.sessions = line.sessions.filter((session) => this.hooks.stands(session));
-      return line.sessions.length;
+      line.again = line.again.filter((session) => this.hooks.stands(session));
+      return line.sessions.length + line.again.length;
     }
-    for (const session of line.sessions.splice(0)) this.hooks.onWithdrawn(session);
+    for (const session of [...line.sessions.splice(0), ...line.again.splice(0)]) this.hooks.onWithdrawn(session);
     return 0;
   }
 
-  /** False when the line had better wait before it goes on. */
+  /** False when the database did not answer: the line had better wait before it goes on. */
   async #carryOutBatch(line: Line<T>): Promise<boolean> {
     let tasks = 0;
     const tooMany = line.sessions.findIndex((session) => (tasks += session.tasks.size) > line.maxLapses);
@@ -124,8 +131,9 @@ export class VerdictQueue<T extends Condemned> {
     line.sessions.splice(0, batch.length);
     const next = left === 'refused' ? this.#refused : this.#locked;
     const again = left === 'refused' ? batch : left;
-    this.#put(next, again);
-    return next !== line || again.length === 0;
+    if (next !== line) this.#put(next, again);
+    else for (const session of again) line.again.push(session);
+    return true;
   }
 
   /** Returns the sessions that have locked tasks. */
