@@ -12,7 +12,7 @@
  * reassert  The database was away, and may be another one now: a standby that lacks the last of the history. Or it has lost
  *           what was written here, so quickly that nobody saw it go. What sessions hold here that have been heard since is
  *           claimed again where that was undone, and sessions on record that are over are judged. Who has not been heard may
- *           have gone elsewhere; what somebody has claimed in the history that is, is theirs.
+ *           have gone elsewhere; what somebody has claimed in the history that is, is theirs (lost-claims.ts).
  *
  * What lapsed for the sake of a session that lives is claimed beside the rounds, which wait for that only for a moment: somebody may
  * keep a task locked.
@@ -22,8 +22,9 @@
  * until none can be on its way any more.
  */
 import { doneWithin, type Clock } from './clock.js';
-import type { ClaimedTask, MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
+import type { MovedSession, SessionStore, TakeoverLimits, TaskVersion } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
+import { LostClaims } from './lost-claims.js';
 import { LAPSES_WITHIN_MS, type Log, type TaskStore } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
 import { SessionWork } from './session-work.js';
@@ -68,10 +69,13 @@ export class Takeover {
   /** Steps of a round that failed the last time. */
   readonly #failing = new Set<string>();
   readonly #restoring: SessionWork;
+  readonly #lostClaims: LostClaims;
   #stopped = false;
 
   constructor(private readonly options: TakeoverOptions) {
     this.#restoring = new SessionWork(options.clock, MAX_RESTORING);
+    const onFailed = () => (this.#reassertDue = true);
+    this.#lostClaims = new LostClaims({ ...options, work: this.#restoring, onFailed });
   }
 
   /**
@@ -277,7 +281,7 @@ export class Takeover {
   }
 
   async #reassert(): Promise<void> {
-    const { engine, history, log, nodeId, clock, onUncertain } = this.options;
+    const { engine, history, log, nodeId, onUncertain } = this.options;
     if (await history.hasLostWrites()) {
       log.warn(
         { node: nodeId },
@@ -295,7 +299,7 @@ export class Takeover {
     } else if (this.#unproved.size === 0) return;
     const heard = this.#heardAgain();
     try {
-      for (const claims of inParts(claimsOf(heard, clock.monotonicMs()))) await this.#claimUndone(claims);
+      await this.#lostClaims.makeAgain(heard);
       await this.#judgeStrays();
     } catch (error) {
       this.#reassertDue = true;
@@ -313,27 +317,6 @@ export class Takeover {
       else if (session.lastSeenMs > sinceMs) heard.push(session);
     }
     return heard;
-  }
-
-  async #claimUndone(claims: readonly ClaimedTask[]): Promise<void> {
-    const { store, engine, log } = this.options;
-    const undone = await store.undone(claims);
-    if (undone.length === 0) return;
-    const lost = undone.filter(({ isTheirs }) => !isTheirs).length;
-    if (lost > 0)
-      log.warn({ tasks: lost }, 'the database has lost claims of sessions that live here; they are made again');
-    for (const { sessionId, taskId, revision, isTheirs } of undone) {
-      const session = engine.get(sessionId);
-      const epoch = session?.tasks.get(taskId);
-      if (session?.state !== 'open' || epoch === undefined) continue;
-      // Its epochs begin anew where the history ends.
-      engine.release(session, taskId, epoch);
-      if (isTheirs) continue;
-      const { failed } = await this.options.claims.claim(session, [{ taskId, revision }]);
-      if (failed === 0) continue;
-      session.claimed(taskId, epoch);
-      this.#reassertDue = true;
-    }
   }
 
   /** Sessions that ended here, of whose end the database does not know any more. */
@@ -362,22 +345,4 @@ export class Takeover {
       session.claimed(taskId, epoch);
     }
   }
-}
-
-/** What open sessions hold. */
-function* claimsOf(sessions: Iterable<LiveSession>, monotonicMs: number): Generator<ClaimedTask> {
-  for (const { id, state, tasks, claimedAtMs } of sessions) {
-    const claimedAgoMs = Math.round(monotonicMs - claimedAtMs);
-    if (state === 'open') for (const [taskId, epoch] of tasks) yield { sessionId: id, taskId, epoch, claimedAgoMs };
-  }
-}
-
-function* inParts(claims: Iterable<ClaimedTask>): Generator<ClaimedTask[]> {
-  let part: ClaimedTask[] = [];
-  for (const claim of claims) {
-    if (part.push(claim) < MAX_AT_ONCE.tasks) continue;
-    yield part;
-    part = [];
-  }
-  if (part.length > 0) yield part;
 }

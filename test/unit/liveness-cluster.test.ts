@@ -85,6 +85,26 @@ describe('a failover of the database to a standby that lacks the last of the his
     expect(bench.task('a')).toMatchObject({ status: 'running', sessionId: after.id, cause: 'restored' });
   });
 
+  it('has claims made again beside a task that somebody keeps locked', async () => {
+    const comers = async () => [await node.openWith('locked'), await node.openWith('b', '10.0.0.2')];
+    const before = await comers();
+    await bench.pass(1000);
+    const failOver = standby('locked', 'b');
+    for (const session of before) session.close();
+    const services = await comers();
+    const { tasks } = node.connection;
+    const submit = tasks.submit.bind(tasks);
+    let unlock = () => {};
+    const isFree = new Promise<void>((resolve) => (unlock = resolve));
+    tasks.submit = (write) => (write.id === 'locked' ? isFree.then(() => submit(write)) : submit(write));
+    await failOver(0, services);
+    await bench.passBeating(20_000, services);
+    expect([bench.task('locked').sessionId, bench.task('b').sessionId]).toEqual([before[0]?.id, services[1]?.id]);
+    unlock();
+    await bench.passBeating(1000, services);
+    expect(bench.task('locked').sessionId).toBe(services[0]?.id);
+  });
+
   it('lets who had lapsed in what is lost lapse again', async () => {
     const dead = await node.openWith('a');
     await bench.pass(1000);
