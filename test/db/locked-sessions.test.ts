@@ -4,7 +4,10 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../server/domain/clock.js';
 import type { NodeReport, SessionRecord } from '../../server/domain/liveness-ports.js';
+import { Liveness } from '../../server/domain/liveness.js';
+import { Patience } from '../../server/domain/patience.js';
 import type { Log } from '../../server/domain/ports.js';
+import { WriteBatcher } from '../../server/domain/write-batcher.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { silentLog } from '../support/silent-log.js';
@@ -231,6 +234,35 @@ describe('sessions that are written down', () => {
     expect(locked).toEqual([first, first]);
     expect(await rowOf(first)).toBeUndefined();
   });
+});
+
+it('a lease that had lapsed is used again after a moment, though a task of it is locked', async () => {
+  const owner = 'token:a';
+  const [node, here] = [await server('other'), { id: randomUUID(), name: 'here' }];
+  const id = sessionIdOf(node.id);
+  await storage.sessions.save(node.id, [recordOf(id, { door: 'grpc', state: 'closing', silentMs: 0 })]);
+  await storage.tasks.writeBatch(['free', 'locked'].map((task) => registration(task, {}, { sessionId: id })));
+  const verdict = { sessionId: id, epoch: 1, cause: 'heartbeat_timeout', silentMs: 30_000 } as const;
+  await storage.tasks.lapse(['free', 'locked'].map((taskId) => ({ ...verdict, taskId })));
+  const { sessions, nodes, hints, beats, questions, tasks: lapses } = storage;
+  const limits = { maxBatch: 100, maxInFlight: 2, capacity: 1000, deadlineMs: 5000 };
+  const writes = new WriteBatcher(storage.tasks, systemClock, limits);
+  const patience = new Patience(systemClock, { deadlineMs: 5000, maxWaiting: 10 });
+  const liveness = new Liveness({
+    ...{ node: here, lapses, writes, nodes, sessions, hints, beats, questions, patience, clock: systemClock, log },
+    ...{ ttlMs: 30_000, reconnectGraceMs: undefined, leaseMovesAtOnce: 2 },
+  });
+  await liveness.start();
+  await holder.query('BEGIN');
+  await holder.query(`SELECT FROM task WHERE id = 'locked' FOR UPDATE`);
+  const beganAtMs = performance.now();
+  expect(await liveness.leases.sessionOf(id, owner)).toMatchObject({ id });
+  expect(performance.now() - beganAtMs).toBeLessThan(2500);
+  const statusOf = async (task: string) => (await storage.tasks.find('everything', task))?.status;
+  await expect.poll(() => statusOf('free')).toBe('running');
+  await free();
+  await expect.poll(() => statusOf('locked'), { timeout: 5000 }).toBe('running');
+  await Promise.all([liveness.stop(), writes.stop()]);
 });
 
 describe('the sessions of a dead server', () => {
