@@ -17,8 +17,10 @@ export interface Waiting {
 /** Writes that are sent together. */
 export interface Attempt {
   readonly batch: readonly Waiting[];
-  /** The batch that they were sent as before, when a run of that may still write them; undefined: they become a new one. */
+  /** The batch that they were sent as before, when that may have written them; undefined: they become a new one. */
   readonly repeats: BatchId | undefined;
+  /** Whether a run of that was never answered, and may still write them. */
+  readonly mayArrive: boolean;
   /** Waits for hardly any lock: see TaskStore.writeBatch. */
   readonly isHurried: boolean;
 }
@@ -36,7 +38,7 @@ export interface Judgement {
 }
 
 export function newAttempt(batch: readonly Waiting[], isHurried = false): Attempt {
-  return { batch, repeats: undefined, isHurried };
+  return { batch, repeats: undefined, mayArrive: false, isHurried };
 }
 
 export function hasWrites({ batch }: Attempt): boolean {
@@ -49,13 +51,15 @@ const UNDECIDED: ReadonlySet<string> = new Set(['raced', 'unwritten', 'late']);
 /** What another run that is under way may make untrue, or may have made true by itself: the version has changed. */
 const MAY_BE_WRITTEN: ReadonlySet<string> = new Set(['not_found', 'forbidden', 'late', 'changed']);
 
-export function judge({ batch, repeats }: Attempt, results: readonly TaskWriteResult[]): Judgement {
-  const isFenced = !repeats || results.some(({ outcome }) => FENCING.has(outcome));
+export function judge({ batch, repeats, mayArrive }: Attempt, results: readonly TaskWriteResult[]): Judgement {
+  const isWritten = results.some(({ outcome }) => FENCING.has(outcome));
+  const isFenced = isWritten || !mayArrive;
   const judgement: Judgement = { answers: [], undecided: [], locked: [], doubtful: [] };
   for (const [index, waiting] of batch.entries()) {
     const result = results[index];
     if (!isFenced && result && MAY_BE_WRITTEN.has(result.outcome)) judgement.answers.push([waiting, 'unknown']);
-    else if (!isFenced && result) judgement.doubtful.push(waiting);
+    else if (result && (!isFenced || (result.outcome === 'raced' && repeats && !isWritten)))
+      judgement.doubtful.push(waiting);
     else if (result?.outcome === 'locked') judgement.locked.push(waiting);
     else if (result && UNDECIDED.has(result.outcome)) judgement.undecided.push(waiting);
     else judgement.answers.push([waiting, result]);

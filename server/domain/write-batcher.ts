@@ -25,7 +25,7 @@
  *   one id; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask `hasRoom` and `hasRoomFor` first and
  *   resume on `whenRoom` and `whenRoomFor`; they leave some room to doors that cannot.
  * - A batch that is refused when it is first sent is split until the write that the database refuses is alone; the others
- *   are not harmed.
+ *   are not harmed. One that fails by a defect is split likewise, but keeps its identity: it may have been written before that.
  * - A write whose task somebody else keeps locked goes apart: the locked ones have a lane of their own, in which they are tried
  *   until their deadlines, and whoever writes such a task next comes there at once. So they hold up nobody but each other.
  * - A batch that fails by a locked task which the store cannot tell goes apart as a whole. There it is halved in a hurry, until
@@ -316,14 +316,15 @@ export class WriteBatcher {
    * earlier run may still write them, apart, where nobody waits for that.
    */
   async #handleFailure(attempt: Attempt, id: BatchId, error: TaskDashError, run: Run): Promise<Attempt[]> {
-    if (error.code === 'STORAGE_UNAVAILABLE') return [error.nothingSent ? attempt : { ...attempt, repeats: id }];
+    if (error.code === 'STORAGE_UNAVAILABLE')
+      return [error.nothingSent ? attempt : { ...attempt, repeats: id, mayArrive: true }];
     // A defect may show itself after the commit.
     const failed = error.code === 'INTERNAL' ? { ...attempt, repeats: id } : attempt;
     const isLocked = error.code === 'STORAGE_LOCKED';
     const [first, ...others] = failed.batch;
-    const goesApart = run.line !== this.#apart && (failed.repeats !== undefined || isLocked);
+    const goesApart = run.line !== this.#apart && (failed.mayArrive || isLocked);
     if (others.length > 0 && !goesApart) return this.#halve(failed, run);
-    if (others.length > 0 || failed.repeats) this.#keepWhole(failed, run, error);
+    if (others.length > 0 || failed.mayArrive) this.#keepWhole(failed, run, error);
     else if (first && isLocked) run.locked.set(first, 'hidden');
     else if (first) this.#fail(first, error);
     return [];

@@ -752,16 +752,44 @@ describe('a batch that was sent before and is answered without a conclusion', ()
     expect(seen).toEqual([{ outcome: 'written' }, { outcome: 'STORAGE_REFUSED' }]);
     expect(store.names).toBe('AAAAAB');
   });
+});
 
-  it('is what one is that failed by a defect, which may have shown itself after the commit', async () => {
+describe('a batch that fails by a defect', () => {
+  it('is split as the same, since it may have been written before that', async () => {
     const batcher = open();
     const seen = ['a', 'b'].map((id) => submit(batcher, id));
     await turns();
     await answer(0, new Error('defect'));
-    await answer(1, [written, unwritten]);
+    await answer(1, [written]);
+    await answer(2, [unwritten]);
     await advance(20);
+    await answer(3, [written]);
+    expect([seen, store.names]).toEqual([[{ outcome: 'written' }, { outcome: 'written' }], 'AAAB']);
+  });
+
+  it('keeps its identity also where others are in the way of it', async () => {
+    const batcher = open();
+    const seen = ['a', 'b'].map((id) => submit(batcher, id));
+    await turns();
+    await answer(0, new Error('defect'));
+    await answer(1, [{ outcome: 'raced' }]);
     await answer(2, [written]);
-    expect([seen, store.names]).toEqual([[{ outcome: 'written' }, { outcome: 'written' }], 'AAB']);
+    await advance(20);
+    await answer(3, [written]);
+    expect([seen, store.names]).toEqual([[{ outcome: 'written' }, { outcome: 'written' }], 'AAAA']);
+  });
+
+  it('fails at once where it is alone: no run of it is under way', async () => {
+    const batcher = open();
+    const seen = ['a', 'b'].map((id) => submit(batcher, id));
+    await turns();
+    await answer(0, new Error('defect'));
+    await answer(1, new Error('defect'));
+    await answer(2, [written]);
+    expect([seen, store.ids]).toEqual([
+      [{ outcome: 'INTERNAL' }, { outcome: 'written' }],
+      [['a', 'b'], ['a'], ['b']],
+    ]);
   });
 });
 
