@@ -144,6 +144,8 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    // The session may be remembered for long, and what had opened it is not to be with it.
+    this.onExpired = () => {};
     this.keeper.onClosed(this);
   }
 

@@ -32,6 +32,7 @@ it('HTTP/2 CONTINUATION', scenario('continuationFlood'));
 it('HPACK that unpacks to very much', scenario('hpackBomb'));
 it('requests that two readers would cut apart differently', scenario('smuggling'));
 it('300 legacy connections that ask for 66 kB and never read', scenario('unreadFinds'));
+it('legacy connections that ask for 66 kB and leave', scenario('findsAndGone'));
 it('160 legacy connections that update one task', scenario('updatesOfOne'));
 it('50 legacy connections with bodies of 90,000 keys', scenario('manyKeys'));
 it('50 legacy connections with bodies nested 500,000 deep', scenario('deepBodies'));

@@ -85,15 +85,16 @@ export class ReplyQueue {
     return taken;
   }
 
-  /** The reply of a place is known. */
+  /** The reply of a place is known. When the queue is closed nobody is there to take it. */
   answer(place: Place, body: string): void {
+    if (this.#isClosed) return;
     const taken = place as TakenPlace;
     const bytes = Buffer.byteLength(body);
     taken.body = body;
     taken.bytes += bytes;
     this.#replyBytes += bytes - taken.expectedBytes;
     if (taken.isFind) this.#expectedBytes = Math.max(bytes, this.#expectedBytes * DECAY);
-    if (!this.#isClosed) this.#held.bytes += bytes;
+    this.#held.bytes += bytes;
   }
 
   /** Whether `takeReady` has something. */
@@ -113,13 +114,15 @@ export class ReplyQueue {
     }
     this.#places = this.#places.slice(ready.length);
     this.#replyBytes -= readyBytes;
-    if (!this.#isClosed) this.#held.bytes -= readyBytes;
+    this.#held.bytes -= readyBytes;
     return encodeFrames(ready, readyBytes);
   }
 
   /** Forgets what is left; idempotent. */
   close(): void {
     this.#isClosed = true;
+    this.#places = [];
+    this.#requestBytes = this.#replyBytes = 0;
     this.#held.bytes = this.#unsentBytes;
   }
 }

@@ -30,6 +30,24 @@ export const unreadFinds: Attack = async (target) => {
   return `${sockets.filter(({ destroyed }) => destroyed).length} of 300 connections closed`;
 };
 
+/** 40 connections at a time that ask for a record of 66 kB, read a little and leave, one lot after the other. */
+export const findsAndGone: Attack = async (target) => {
+  const writer = await TcpxClient.connect(target.tcp, { deadlineMs: 20_000 });
+  await writer.register({ id: 'long', group_id: 'mx', ...LONG });
+  const finds = Buffer.concat(Array.from({ length: 60 }, () => findFrame('long')));
+  const [host = '', port] = target.tcp.split(':');
+  const askAndLeave = (n: number) =>
+    new Promise<void>((resolve) => {
+      const socket = connect({ port: Number(port), host, ...target.from(n) }, () => socket.write(finds));
+      let read = 0;
+      socket.on('error', () => {});
+      socket.on('data', (chunk) => (read += chunk.length) > 10_000 && socket.resetAndDestroy());
+      socket.setTimeout(5_000, () => socket.destroy());
+      socket.once('close', () => resolve());
+    });
+  return `${await again(target, 40, askAndLeave)} connections`;
+};
+
 /** 160 connections that update one task as fast as they are answered. */
 export const updatesOfOne: Attack = async (target) => {
   const [first, ...rest] = await Promise.all(
