@@ -35,6 +35,8 @@ export interface Parcel {
   readonly report: TaskReport;
   /** What the registry has of the task under the lease of now; undefined: it is to be registered. */
   readonly before: TaskReport | undefined;
+  /** Something else was sent since, and it is not known whether that arrived: the registry may have that. */
+  readonly isUncertain: boolean;
 }
 
 /** When a report that was slow is tried again. */
@@ -49,8 +51,9 @@ interface Entry {
   ends: boolean;
   /** It was registered under the lease of now, or that is on its way. */
   isRegistered: boolean;
-  /** What the registry confirmed last. */
+  /** What the registry confirmed last, and whether something may have arrived since that was not confirmed. */
   confirmed: TaskReport | undefined;
+  isUncertain: boolean;
   /** What is on its way. */
   parcel: Parcel | undefined;
   /** Those who wait for what is due, and for what is on its way. */
@@ -153,7 +156,7 @@ export class Outbox {
     const entry = this.#receive(parcel);
     if (!entry) return;
     const { report } = parcel;
-    entry.confirmed = report;
+    Object.assign(entry, { confirmed: report, isUncertain: false });
     this.#apart.delete(entry);
     if (entry.ends && !this.#due.has(entry)) this.#entries.delete(report.id);
     entry.awaited?.resolve();
@@ -225,7 +228,7 @@ export class Outbox {
   #post(report: TaskReport, change: Partial<Entry>): Promise<void> {
     const entry = this.#entries.get(report.id) ?? {
       ...{ report, ends: false, isRegistered: false },
-      ...{ confirmed: undefined, parcel: undefined, waiting: undefined, awaited: undefined },
+      ...{ confirmed: undefined, isUncertain: false, parcel: undefined, waiting: undefined, awaited: undefined },
     };
     Object.assign(entry, change, { report });
     this.#entries.set(report.id, entry);
@@ -239,7 +242,8 @@ export class Outbox {
   }
 
   #send(entry: Entry, among: Set<Parcel>): Parcel {
-    const parcel = { report: entry.report, before: entry.isRegistered ? entry.confirmed : undefined };
+    const { report, isRegistered, confirmed, isUncertain } = entry;
+    const parcel = { report, before: isRegistered ? confirmed : undefined, isUncertain };
     Object.assign(entry, { parcel, isRegistered: true, awaited: entry.waiting, waiting: undefined });
     this.#due.delete(entry);
     among.add(parcel);
@@ -258,6 +262,7 @@ export class Outbox {
 
   #sendAgain(entry: Entry, { before }: Parcel, isLost: boolean): void {
     if (!before || isLost) entry.isRegistered = false;
+    entry.isUncertain = true;
     this.#due.add(entry);
     const { awaited, waiting } = entry;
     if (awaited && waiting) waiting.promise.then(awaited.resolve, awaited.reject);

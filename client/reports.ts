@@ -44,6 +44,7 @@ const MAX_UPDATES = 48;
 const MAX_LATE_CALLS = 24;
 /** How long the loop waits for what it sends. */
 const PATIENCE_MS = 500;
+const ALL_FIELDS = ['*'];
 const FIELDS = ['name', 'url', 'user', 'groupId', 'description', 'status', 'startTime', 'stopTime'] as const;
 
 export class Reports {
@@ -156,7 +157,8 @@ export class Reports {
     const { report } = parcel;
     const changed = FIELDS.filter((field) => (report[field] ?? '') !== (before[field] ?? ''));
     const paths = changed.map((field) => field.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`));
-    const request = { task: report, updateMask: { paths }, leaseId: sending.leaseId };
+    const updateMask = { paths: parcel.isUncertain || paths.length === 0 ? ALL_FIELDS : paths };
+    const request = { task: report, updateMask, leaseId: sending.leaseId };
     return this.#settle(parcel, (options) => this.options.tasks.updateTask(request, options), sending);
   }
 

@@ -31,7 +31,7 @@ describe('the outbox of a client', () => {
     outbox.confirm(parcel);
     expect([await outcomeOf(first), await outcomeOf(second)]).toEqual(['arrived', 'waits']);
     const next = only(outbox.take(10));
-    expect(next).toEqual({ report: { id: 'a', name: 'm', status: 's' }, before: { id: 'a', name: 'n' } });
+    expect(next).toMatchObject({ report: { id: 'a', name: 'm', status: 's' }, before: { id: 'a', name: 'n' } });
     outbox.confirm(next);
     expect([await outcomeOf(second), await outcomeOf(third)]).toEqual(['arrived', 'arrived']);
   });
@@ -44,9 +44,26 @@ describe('the outbox of a client', () => {
     outbox.return(parcel);
     expect(await outcomeOf(first)).toBe('waits');
     const again = only(outbox.take(10));
-    expect(again).toEqual({ report: { id: 'a', status: 's' }, before: undefined });
+    expect(again).toMatchObject({ report: { id: 'a', status: 's' }, before: undefined });
     outbox.confirm(again);
     expect([await outcomeOf(first), await outcomeOf(second)]).toEqual(['arrived', 'arrived']);
+  });
+
+  it('tells what may differ from what was confirmed, since something else may have arrived', () => {
+    const outbox = new Outbox();
+    void outbox.begin({ id: 'a', status: 's' });
+    outbox.confirm(only(outbox.take(10)));
+    const ways = [(parcel: Parcel) => outbox.return(parcel), (parcel: Parcel) => outbox.setApart(parcel, 'at once')];
+    for (const lose of ways) {
+      void outbox.change({ id: 'a', status: 't' }, false);
+      const lost = only(outbox.take(10));
+      expect(lost.isUncertain).toBe(false);
+      lose(lost);
+      void outbox.change({ id: 'a', status: 's' }, false);
+      const again = only([...outbox.take(10), ...outbox.takeAlone(Infinity)]);
+      expect(again).toEqual({ report: { id: 'a', status: 's' }, before: { id: 'a', status: 's' }, isUncertain: true });
+      outbox.confirm(again);
+    }
   });
 
   it('forgets a task that was refused, and keeps one of which an update was refused as it was', async () => {
@@ -78,7 +95,7 @@ describe('the outbox of a client', () => {
     outbox.confirm(only(outbox.take(10)));
     outbox.registerAllAgain();
     const parcel = only(outbox.take(10));
-    expect(parcel).toEqual({ report: { id: 'a' }, before: undefined });
+    expect(parcel).toMatchObject({ report: { id: 'a' }, before: undefined });
     outbox.confirm(parcel);
     void outbox.change({ id: 'a', status: 's' }, false);
     outbox.return(only(outbox.take(10)), true);
@@ -97,7 +114,7 @@ describe('the outbox of a client', () => {
     const pauses: number[] = [];
     for (let tries = 0; tries < 8; tries++) {
       const parcel = only(outbox.takeAlone(outbox.aloneDueMs));
-      expect(parcel).toEqual({ report: { id: 'slow', status: 's' }, before: undefined });
+      expect(parcel).toMatchObject({ report: { id: 'slow', status: 's' }, before: undefined });
       expect([outbox.aloneDueMs, outbox.takeAlone(Infinity), outbox.take(10)]).toEqual([Infinity, [], []]);
       outbox.setApart(parcel, 'later', 0);
       expect(outbox.takeAlone(outbox.aloneDueMs - 1)).toEqual([]);
