@@ -79,6 +79,8 @@ const MAX_GUESTS = 50_000;
 const BEATS_IN_A_TTL = 3;
 /** By how much a next beat may be hinted earlier, as a share. */
 const BEAT_SPREAD = 0.2;
+/** How often a goodbye is said to tasks that others change meanwhile. */
+const MAX_FAREWELLS = 10;
 
 export class Leases {
   /** In the order in which they were asked about. */
@@ -235,11 +237,18 @@ export class Leases {
   async revoke(id: string, owner: string): Promise<number> {
     const { engine, claims, store } = this.options;
     const session = await this.sessionOf(id, owner);
-    const { claimed, failed } = await claims.farewell(session, await store.tasksOf(id));
-    if (failed > 0) throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
+    let ended = 0;
+    for (let tries = 1; ; tries++) {
+      const { claimed, changed, failure } = await claims.farewell(session, await store.tasksOf(id));
+      ended += claimed;
+      if (failure) throw failure;
+      if (changed === 0) break;
+      // Somebody changed them in between, and is done with that soon.
+      if (tries === MAX_FAREWELLS) throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
+    }
     engine.forget(session);
     await this.options.onRevoked();
-    return claimed;
+    return ended;
   }
 }
 

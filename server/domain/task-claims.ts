@@ -18,10 +18,18 @@ const CROWDED_MS = 200;
 /** How often a claim is tried again while other writes crowd it out. */
 const MAX_CROWDED = 50;
 
-/** What became of some claims: `failed` were not decided, because the database is away or too much waits. */
+/** What became of some claims. */
 export interface ClaimReport {
   readonly claimed: number;
+  /**
+   * Those that are to be looked at again: they were not decided, because the database is away or too much waits, or the task
+   * has another version. Whoever changed it need not have claimed it.
+   */
   readonly failed: number;
+  /** Of those the ones with another version. */
+  readonly changed: number;
+  /** Why the first of the others was not decided. */
+  readonly failure: TaskDashError | undefined;
 }
 
 export class TaskClaims {
@@ -62,29 +70,31 @@ export class TaskClaims {
     writeOf: (task: TaskVersion) => TaskWrite,
     claimant: LiveSession | undefined,
   ): Promise<ClaimReport> {
-    let claimed = 0;
-    let failed = 0;
+    const report = { claimed: 0, failed: 0, changed: 0, failure: undefined as TaskDashError | undefined };
     for (let start = 0; start < tasks.length; start += MAX_AT_ONCE) {
       const chunk = tasks.slice(start, start + MAX_AT_ONCE).map((task) => this.#submit(writeOf(task), claimant));
       for (const outcome of await Promise.all(chunk)) {
-        if (outcome === 'written') claimed++;
-        if (outcome === 'failed') failed++;
+        if (outcome === 'written') report.claimed++;
+        if (outcome === 'changed') report.changed++;
+        if (outcome === 'changed' || outcome instanceof TaskDashError) report.failed++;
+        if (outcome instanceof TaskDashError) report.failure ??= outcome;
       }
     }
-    if (claimed > 0) this.hints.announce();
-    return { claimed, failed };
+    if (report.claimed > 0) this.hints.announce();
+    return report;
   }
 
-  async #submit(write: TaskWrite, claimant: LiveSession | undefined): Promise<'written' | 'void' | 'failed'> {
+  async #submit(write: TaskWrite, claimant: LiveSession | undefined): Promise<'written' | 'void' | 'changed' | TaskDashError> {
     for (let crowded = 0; ; crowded++) {
       try {
         const result = await this.writes.submit(write);
+        if (result.outcome === 'changed') return 'changed';
         if (result.outcome !== 'written') return 'void';
         if (claimant) tellClaimant(claimant, write.id, result);
         return 'written';
       } catch (thrown) {
-        const { code } = TaskDashError.from(thrown);
-        if (code !== 'OVERLOADED' || crowded === MAX_CROWDED) return 'failed';
+        const error = TaskDashError.from(thrown);
+        if (error.code !== 'OVERLOADED' || crowded === MAX_CROWDED) return error;
         await delay(this.clock, CROWDED_MS);
       }
     }
