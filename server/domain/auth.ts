@@ -163,7 +163,8 @@ export class Auth implements Authenticator {
 
   async changePassword(user: User, credentials: Credentials, current: string, next: string): Promise<void> {
     const network = networkOf(credentials.address);
-    const keys = { account: passwordChangeKey(user.id), address: addressKey(network) };
+    // Who is logged in is no stranger, wherever it comes from.
+    const keys = { account: passwordChangeKey(user.id), address: addressKey(network), isKnown: true };
     const party = { network, account: user.id, isKnown: true };
     const record = await this.#throttle.attempt(keys, () => this.#verify(user.id, current, credentials.address, party));
     // Judging is work, too: only for whoever knows the current one.

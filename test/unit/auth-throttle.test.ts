@@ -54,6 +54,15 @@ const fail = (username = 'ssx', address = HOME.address) => codeOf(auth.login(use
 const succeed = (username = 'ssx', address = HOME.address) => codeOf(auth.login(username, PASSWORD, from(address)));
 
 describe('failures of an account', () => {
+  it('do not keep somebody who is logged in from changing the own password', async () => {
+    const { token } = await auth.login('ssx', PASSWORD, HOME);
+    const credentials = { cookie: token, address: '10.9.9.9' };
+    const user = await auth.authenticate(credentials);
+    if (user?.kind !== 'user') throw new Error('not logged in');
+    for (let n = 0; n < 30; n++) await fail(`user-${n}`, '10.9.9.9');
+    expect(await codeOf(auth.changePassword(user, credentials, PASSWORD, 'a quite new one'))).toBe('OK');
+  });
+
   it('count while they are under way: a hundred guesses at once get five answers', async () => {
     const codes = await Promise.all(Array.from({ length: 100 }, (_, n) => fail('ssx', `10.1.${n}.1`)));
     expect(codes.filter((code) => code === 'LOGIN_FAILED')).toHaveLength(5);
