@@ -10,7 +10,7 @@ import { doctor, migrate } from './cli/database-commands.js';
 import { listSessions } from './cli/session-commands.js';
 import { listTasks } from './cli/task-commands.js';
 import { watchTasks } from './cli/task-watch.js';
-import { sentenceOf } from './cli/print.js';
+import { onReaderGone, sentenceOf } from './cli/print.js';
 import { serve } from './serve.js';
 
 const { version } = createRequire(import.meta.url)('taskdash/package.json') as { version: string };
@@ -18,6 +18,7 @@ const { version } = createRequire(import.meta.url)('taskdash/package.json') as {
 /** Runs one command and returns the exit code: 0 done, 1 failed, 2 asked for wrongly. */
 export async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   let code = 0;
+  onReaderGone();
   const program = buildProgram(env, (result) => (code = result));
   try {
     await program.parseAsync(args, { from: 'user' });

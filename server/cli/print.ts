@@ -11,6 +11,14 @@ const MAX_CELL = 40;
 /** Controls, halves of characters, ends of lines, and what Unicode says may be ignored, save the choice of a character's form. */
 const FORMLESS = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\ufff9-\ufffb]|(?!\p{VS})\p{DI}/gu;
 
+/** Has a reader that leaves, as `head` does, be no failure; tells whoever has more to print. */
+export function onReaderGone(then: () => void = () => {}): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    then();
+  });
+}
+
 /** One line on standard output. */
 export function print(line: string): void {
   process.stdout.write(`${printable(line)}\n`);

@@ -1,5 +1,5 @@
 /**
- * `tasks watch`: every change as it comes, until SIGINT or SIGTERM.
+ * `tasks watch`: every change as it comes, until SIGINT or SIGTERM, or until nobody reads it any more.
  *
  *   waiting ──database found──► following ──it goes away──► waiting …
  *
@@ -17,7 +17,7 @@ import { createLog } from '../logging.js';
 import { nextSignal } from '../signals.js';
 import { attachEmbeddedPostgres } from '../storage/embedded/embedded-postgres.js';
 import { openStorage, type Storage } from '../storage/storage.js';
-import { print, printAside, printJson, sentenceOf } from './print.js';
+import { onReaderGone, print, printAside, printJson, sentenceOf } from './print.js';
 import { requireDatabase } from './with-storage.js';
 
 const POLL_MS = 500;
@@ -35,6 +35,7 @@ export async function watchTasks(config: Config, options: { json?: boolean }): P
     ended.signal.addEventListener('abort', () => setTimeout(resolve, LEAVE_MS), { once: true });
   });
   void nextSignal().then(() => ended.abort());
+  onReaderGone(() => ended.abort());
   // Its timers alone keep no process alive.
   const keepAlive = setInterval(() => {}, 60_000);
   try {

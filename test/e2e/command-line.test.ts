@@ -77,6 +77,24 @@ describe('the command line', () => {
     service.socket.destroy();
   });
 
+  it('is quiet when its reader leaves, and a watch ends', async () => {
+    const client = await TcpxClient.connect(app.tcp);
+    for (let n = 0; n < 200; n++)
+      await client.register({ id: `piped-${n}`, group_id: 'mx', description: 'x'.repeat(500) });
+    const env = { ...process.env, TASKDASH_DATABASE_URL: app.database.url };
+    for (const args of [['list', '--json', '--limit', '1000'], ['watch']]) {
+      const child = spawn(process.execPath, ['dist/server/main.js', 'tasks', ...args], { env });
+      let complaints = '';
+      child.stderr.on('data', (chunk: Buffer) => (complaints += chunk.toString()));
+      child.stdout.destroy();
+      const exited = once(child, 'exit');
+      const changing = setInterval(() => void client.register({ id: 'piped', group_id: 'mx' }), 200);
+      expect([await exited, complaints]).toEqual([[0, null], '']);
+      clearInterval(changing);
+    }
+    await client.close();
+  });
+
   it('prints no stored text that a terminal would obey, in lists and in JSON', async () => {
     const service = await TcpxClient.connect(app.tcp);
     const record = { id: `odd${ODD}`, name: `n${ODD}`, user: `u${ODD}`, url: `l${ODD}`, description: `d${ODD}` };
