@@ -140,7 +140,9 @@ export class TcpxServer {
   #accept(socket: Socket): void {
     // Those that are refused have no connection to listen to them.
     socket.on('error', () => socket.destroy());
-    const address = plainAddress(socket.remoteAddress ?? '');
+    // Has gone already.
+    if (socket.remoteAddress === undefined) return void socket.destroy();
+    const address = plainAddress(socket.remoteAddress);
     const refusal = this.#refusalOf(address);
     if (refusal) {
       this.options.metrics.connection('refused', refusal);
