@@ -84,7 +84,10 @@ export class TaskClaims {
     return report;
   }
 
-  async #submit(write: TaskWrite, claimant: LiveSession | undefined): Promise<'written' | 'void' | 'changed' | TaskDashError> {
+  async #submit(
+    write: TaskWrite,
+    claimant: LiveSession | undefined,
+  ): Promise<'written' | 'void' | 'changed' | TaskDashError> {
     for (let crowded = 0; ; crowded++) {
       try {
         const result = await this.writes.submit(write);
