@@ -96,6 +96,8 @@ export interface SessionCounts {
 /** How soon a session is looked at again that could not be judged: at most, and as a share of the TTL. */
 const RECHECK_MAX_MS = 500;
 const RECHECKS_IN_A_TTL = 50;
+/** As services are asked to beat. */
+const BEATS_IN_A_TTL = 3;
 /** A session that was late this often in a row simply beats slower than its TTL suggests. */
 const LATE_RETURNS = 2;
 /** How much longer than its usual gap the silence of such a session may be. */
@@ -592,17 +594,24 @@ export class SessionEngine implements SessionKeeper {
 
   /**
    * Sessions lost within one TTL, or held since before, among all that could have been. The TTL is the latest one, or an
-   * earlier one in which the first of the accused was lost, where they were waited for so long.
+   * earlier one in which the first of the accused was lost, where they were waited for so long. Who is silent counts where it
+   * may have fallen silent with one of them: between two beats nobody knows, and a long TTL has long ones.
    */
   #census(accused: readonly LiveSession[] = []): Census {
     const { ttlMs } = this.options;
     const closedAtMs = accused.filter(({ state }) => state === 'closing').map((session) => session.closedAtMs);
     const sinceMs = closedAtMs.reduce((first, next) => Math.min(first, next), this.nowMs() - ttlMs);
+    const lostAtMs = accused.map((session) => (session.state === 'closing' ? session.closedAtMs : session.lastSeenMs));
+    const [firstMs, lastMs] = [Math.min(...lostAtMs), Math.max(...lostAtMs)];
     let lost = 0;
     for (const session of this.#suspects) {
       // Its verdict may wait for long, as for a task that somebody keeps locked.
       const wasLostBefore = session.state === 'condemned' && session.condemnedAtMs < sinceMs;
-      if (!session.isReleased && !wasLostBefore && session.tasks.size > 0) lost++;
+      const { lastSeenMs } = session;
+      const grainMs = Math.max(ttlMs, session.ttlMs / BEATS_IN_A_TTL);
+      const isAlone = accused.length > 0 && (lastSeenMs < firstMs - grainMs || lastSeenMs > lastMs + grainMs);
+      const isOver = session.hearing !== 'held' && (wasLostBefore || isAlone);
+      if (!session.isReleased && !isOver && session.tasks.size > 0) lost++;
     }
     for (const session of this.#closing) {
       const isRecent = session.closedAtMs >= sinceMs && session.closedAtMs <= sinceMs + ttlMs;

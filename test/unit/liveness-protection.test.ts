@@ -535,3 +535,18 @@ it('protection may be switched off', async () => {
   await crowd.pass(35_000);
   expect(lapsed()).toHaveLength(50);
 });
+
+it('services of a long TTL that died one after the other keep no other one alive', async () => {
+  const crowd = await Crowd.of(60, 0);
+  const { leases } = node.liveness;
+  for (let n = 0; n < 12; n++) {
+    const { sessionId } = await leases.grant({ address: '10.1.0.1', owner: 'token:jobs', ttlMs: 200_000 });
+    await node.register(await leases.sessionOf(sessionId, 'token:jobs'), `job-${n}`);
+    await crowd.pass(8_000);
+  }
+  await crowd.pass(96_000);
+  const [dead] = crowd.beating.splice(0, 1);
+  await crowd.pass(45_000);
+  expect(dead && lapsed()).toContain('task-0');
+  expect(node.heard).toEqual([]);
+});
