@@ -6,6 +6,7 @@
 import { hostname } from 'node:os';
 import ms from 'ms';
 import { z } from 'zod';
+import { isAddressOrRange } from './transports/client-address.js';
 
 /** A setting that is not allowed. */
 export class ConfigError extends Error {
@@ -13,6 +14,7 @@ export class ConfigError extends Error {
 }
 
 const MAX_DURATION_MS = 24 * 3_600_000;
+const ANY = 'any';
 
 /** A duration such as "30s", "1500ms" or "2m", in milliseconds. */
 function duration(minMs: number, maxMs = MAX_DURATION_MS) {
@@ -37,16 +39,30 @@ function integer(min: number, max: number) {
 const port = () => integer(0, 65_535);
 const host = () => z.string().regex(/^[A-Za-z0-9.:_-]{1,253}$/, 'an address or host name without port');
 const flag = () => z.enum(['true', 'false'], 'true or false').transform((text) => text === 'true');
-const list = () =>
-  z
+
+const partsOf = (text: string) =>
+  text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+
+function addresses() {
+  const allowed = 'addresses or CIDR ranges, separated by commas, such as 10.0.0.0/8,::1';
+  return z
     .string()
-    .regex(/^[0-9A-Fa-f.:/,\s]*$/, 'addresses or CIDR ranges, separated by commas, such as 10.0.0.0/8,::1')
-    .transform((text) =>
-      text
-        .split(',')
-        .map((part) => part.trim())
-        .filter((part) => part !== ''),
-    );
+    .transform(partsOf)
+    .refine((parts) => parts.every(isAddressOrRange), allowed);
+}
+
+/** Addresses, of which there has to be one, or a word for all of them, which is an empty list. */
+function addressesOrAny() {
+  const allowed = `addresses or CIDR ranges, separated by commas, such as 10.0.0.0/8,::1, or "${ANY}" for every address`;
+  return z
+    .string()
+    .transform(partsOf)
+    .refine((parts) => parts.join() === ANY || (parts.length > 0 && parts.every(isAddressOrRange)), allowed)
+    .transform((parts) => (parts.join() === ANY ? [] : parts));
+}
 
 const urls = () => {
   const allowed = 'URLs that begin with http:// or https://, separated by commas, such as https://tasks.example.com';
@@ -109,7 +125,7 @@ export const SETTINGS = {
     fallback: null,
     fallbackWords: 'none',
     meaning: 'Addresses of reverse proxies in front of the HTTP door, whose X-Forwarded-For is believed.',
-    schema: list(),
+    schema: addresses(),
   }),
   grpcHost: setting({
     env: 'TASKDASH_GRPC_HOST',
@@ -268,8 +284,8 @@ export const SETTINGS = {
   tcpAllow: setting({
     env: 'TASKDASH_TCP_ALLOW',
     fallback: PRIVATE_RANGES,
-    meaning: 'Addresses that may use the legacy door; empty: every address.',
-    schema: list(),
+    meaning: 'Addresses that may use the legacy door; any: every address.',
+    schema: addressesOrAny(),
   }),
   tcpRequireToken: setting({
     env: 'TASKDASH_TCP_REQUIRE_TOKEN',
@@ -345,8 +361,8 @@ export function readConfig(env: NodeJS.ProcessEnv, flags: FlagValues = {}): Conf
 function readSetting(name: SettingName, env: NodeJS.ProcessEnv, flags: FlagValues): unknown {
   const definition: Setting<unknown> = SETTINGS[name];
   const fromFlag = flags[name];
-  // An empty variable counts as not set, as container files write it; the allow-list may be empty on purpose.
-  const fromEnv = env[definition.env] === '' && name !== 'tcpAllow' ? undefined : env[definition.env];
+  // An empty variable counts as not set, as container files write it.
+  const fromEnv = env[definition.env] === '' ? undefined : env[definition.env];
   const text = fromFlag ?? fromEnv ?? definition.fallback;
   if (text === null) return undefined;
   const parsed = definition.schema.safeParse(text);

@@ -39,11 +39,11 @@ describe('readConfig', () => {
     expect(readConfig(env, { httpPort: '3' })).toMatchObject({ httpPort: 3, grpcPort: 2, tcpPort: 7171 });
   });
 
-  it('takes an empty variable as not set, save the allow-list, which may be empty', () => {
-    expect(readConfig({ TASKDASH_HOST: '', TASKDASH_TCP_ALLOW: '' })).toMatchObject({
-      host: '127.0.0.1',
-      tcpAllow: [],
-    });
+  it('takes an empty variable as not set, the allow-list too, for which all addresses are a word', () => {
+    const { host, tcpAllow } = readConfig({ TASKDASH_HOST: '', TASKDASH_TCP_ALLOW: '' });
+    expect([host, tcpAllow]).toEqual(['127.0.0.1', readConfig({}).tcpAllow]);
+    expect(readConfig({ TASKDASH_TCP_ALLOW: 'any' }).tcpAllow).toEqual([]);
+    expect(() => readConfig({}, { tcpAllow: '' })).toThrow('or "any" for every address');
   });
 
   it.each([
@@ -66,6 +66,10 @@ describe('readConfig', () => {
     [
       { TASKDASH_PROTECTION_MAX: 'long' },
       'TASKDASH_PROTECTION_MAX: "long" is not allowed; it must be a duration from 0ms to 1d, such as 500ms, 30s or 2m.',
+    ],
+    [
+      { TASKDASH_HTTP_TRUSTED_PROXIES: '10.0.0.0/33' },
+      'TASKDASH_HTTP_TRUSTED_PROXIES: "10.0.0.0/33" is not allowed; it must be addresses or CIDR ranges, separated by commas, such as 10.0.0.0/8,::1.',
     ],
     [
       { TASKDASH_LOG_LEVEL: 'loud' },

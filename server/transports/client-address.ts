@@ -52,13 +52,24 @@ export function allowOnly(entries: readonly string[]): (address: string) => bool
   };
 }
 
+/** Whether `allowOnly` takes an entry. */
+export function isAddressOrRange(entry: string): boolean {
+  return rangeIn(entry) !== undefined;
+}
+
 function addTo(list: BlockList, entry: string): void {
+  const range = rangeIn(entry);
+  if (!range)
+    throw new Error(`${JSON.stringify(entry)} is neither an address nor a range such as 10.0.0.0/8 or fc00::/7.`);
+  list.addSubnet(...range);
+}
+
+function rangeIn(entry: string): [address: string, prefix: number, family: 'ipv4' | 'ipv6'] | undefined {
   const [address = '', bits, ...rest] = entry.split('/');
   const version = isIP(address);
   const longest = version === 6 ? 128 : 32;
   const prefix = bits === undefined ? longest : Number(bits);
-  if (version === 0 || rest.length > 0 || bits === '' || !Number.isInteger(prefix) || prefix < 0 || prefix > longest) {
-    throw new Error(`${JSON.stringify(entry)} is neither an address nor a range such as 10.0.0.0/8 or fc00::/7.`);
-  }
-  list.addSubnet(address, prefix, version === 6 ? 'ipv6' : 'ipv4');
+  const isPrefix = bits !== '' && Number.isInteger(prefix) && prefix >= 0 && prefix <= longest;
+  if (version === 0 || rest.length > 0 || !isPrefix) return undefined;
+  return [address, prefix, version === 6 ? 'ipv6' : 'ipv4'];
 }
