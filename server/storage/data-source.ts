@@ -84,7 +84,7 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
     settings,
     settings.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
   );
-  return new DataSource({
+  const dataSource: DataSource = new DataSource({
     type: 'postgres',
     url,
     applicationName: settings.applicationName,
@@ -94,8 +94,10 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
     migrations: MIGRATIONS,
     migrationsTableName: MIGRATIONS_TABLE,
     installExtensions: false,
-    poolErrorHandler: (error: unknown) =>
-      settings.log.warn({ err: error }, 'an idle connection to the database was lost'),
+    poolErrorHandler: (error: unknown) => {
+      // A pool that is closed does not wait for its connections; whoever stops the database next may be faster than they.
+      if (!isClosed(dataSource)) settings.log.warn({ err: error }, 'an idle connection to the database was lost');
+    },
     logger: loggerFor(settings.log),
     extra: {
       ...session,
@@ -103,6 +105,13 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
       idleTimeoutMillis: 60_000,
     },
   });
+  return dataSource;
+}
+
+/** Whether the connections of a data source are being closed, or were. */
+function isClosed({ driver }: DataSource): boolean {
+  const { master } = driver as unknown as { master?: { readonly ending: boolean } };
+  return master?.ending !== false;
 }
 
 /** Connects a data source. Throws STORAGE_UNAVAILABLE. */

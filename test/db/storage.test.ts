@@ -1,4 +1,6 @@
+import type { EventEmitter } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { createDataSource } from '../../server/storage/data-source.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { silentLog } from '../support/silent-log.js';
@@ -23,6 +25,25 @@ describe('the schema', () => {
   it('is what the entities describe', async () => {
     const drift = await storage.dataSource.driver.createSchemaBuilder().log();
     expect(drift.upQueries.map((query) => query.query)).toEqual([]);
+  });
+});
+
+describe('an idle connection that is lost', () => {
+  it('is told, but not where the pool is closed: the database may be stopped before it is gone', async () => {
+    const warn = vi.fn();
+    const source = createDataSource({
+      ...{ url: database.url, poolSize: 2, applicationName: 'test' },
+      log: { ...silentLog, warn },
+    });
+    await source.initialize();
+    const { master: pool } = source.driver as unknown as { master: EventEmitter };
+    pool.emit('error', new Error('lost'));
+    expect(warn).toHaveBeenCalledTimes(1);
+    const closed = source.destroy();
+    pool.emit('error', new Error('lost'));
+    await closed;
+    pool.emit('error', new Error('lost'));
+    expect(warn).toHaveBeenCalledTimes(1);
   });
 });
 
