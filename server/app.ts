@@ -329,7 +329,7 @@ function tellOfFewFiles(config: Config, log: Log, aDoor: number): void {
 }
 
 function tcpDoor(config: Config, parts: Parts, maxConnections: number): TcpxServer {
-  const { registry, reader, batcher, liveness, auth, metrics, log, clock, turns } = parts;
+  const { registry, reader, batcher, liveness, auth, metrics, log, clock } = parts;
   const authenticate = (token: string, address: string) => authenticateToken(auth, token, address);
   return new TcpxServer({
     registry,
@@ -337,7 +337,6 @@ function tcpDoor(config: Config, parts: Parts, maxConnections: number): TcpxServ
     readRoom: reader,
     sessions: liveness,
     clock,
-    others: turns,
     log,
     metrics: metrics.tcp,
     authenticateToken: config.tcpRequireToken ? authenticate : undefined,

@@ -6,13 +6,11 @@ const nextTurn = () => new Promise((resolve) => setImmediate(resolve));
 
 let clock: ManualClock;
 let turns: Turns;
-const others = { isAccepting: false };
 let taken: string[];
 
 beforeEach(() => {
   clock = new ManualClock();
-  turns = new Turns(clock, others);
-  others.isAccepting = false;
+  turns = new Turns(clock);
   taken = [];
 });
 
@@ -86,19 +84,5 @@ describe('a turn of the legacy door', () => {
     expect(taken).toHaveLength(before);
     await nextTurn();
     expect(times('b')).toBe(1);
-  });
-
-  it('is had now and then while another door accepts connections', async () => {
-    others.isAccepting = true;
-    connection('a', 1_000).flush();
-    expect(times('a')).toBe(160);
-    for (let turn = 0; turn < 10; turn++) await nextTurn();
-    expect(times('a')).toBe(160);
-    clock.advance(25);
-    await nextTurn();
-    expect(times('a')).toBe(320);
-    others.isAccepting = false;
-    await nextTurn();
-    expect(times('a')).toBe(480);
   });
 });

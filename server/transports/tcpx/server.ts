@@ -10,7 +10,7 @@ import { SharedMemory } from './shared-memory.js';
 import { Sweep } from './sweep.js';
 import type { RefusalReason } from './tcpx-metrics.js';
 import { gateForAll, WriteGate, type WriteRoom } from './write-gate.js';
-import { Turns, type Accepting } from './turns.js';
+import { Turns } from './turns.js';
 import { TokenWatch, type TokenCheck } from './token-watch.js';
 
 /** What the door works with. */
@@ -20,8 +20,6 @@ export interface TcpxServerOptions extends Pick<ConnectionContext, 'registry' | 
   /** Says when the read batcher takes more. */
   readonly readRoom: Room;
   readonly clock: Clock;
-  /** The other doors. */
-  readonly others?: Accepting;
   /** Present: clients must show a token (message 1393) before they may ask for anything. */
   readonly authenticateToken?: TokenCheck | undefined;
   /** Those that differ from the defaults. */
@@ -66,7 +64,7 @@ export class TcpxServer {
       readGate: gateForAll(new RoomGate(bothRooms(readRoom, this.#replyMemory), clock, limits.roomTimeoutMs)),
       writeGate: new WriteGate(room, clock, limits.roomTimeoutMs),
       outbox: new Outbox(),
-      turns: new Turns(clock, options.others),
+      turns: new Turns(clock),
       incompleteMemory: shared(limits.maxIncompleteBytes),
       onClosed: (connection) => this.#forget(connection),
     };

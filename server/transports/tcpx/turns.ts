@@ -2,9 +2,6 @@
  * How long the door works in one turn of the event loop, for all connections together. Who finds the turn used up goes on in
  * one of the next, in line, and there for a slice at a time while others wait: however many frames come in one piece, or large
  * ones at once, nobody else waits for all of them.
- *
- * While another door accepts connections, of which a turn brings but one, a turn of ours is had only now and then: whoever
- * connects there waits for a turn for each that connected before.
  */
 import type { Clock } from '../../domain/clock.js';
 import type { Flushable } from './outbox.js';
@@ -13,29 +10,16 @@ import type { Flushable } from './outbox.js';
 const TURN_MS = 5;
 /** The same for one of those in line, who takes one frame at least. */
 const SLICE_MS = TURN_MS / 32;
-/** How long accepting may keep us waiting, each time. */
-const ACCEPTING_MS = 25;
-
-/** What another door does, if there is one. */
-export interface Accepting {
-  readonly isAccepting: boolean;
-}
 
 export class Turns {
   readonly #waiting = new Set<Flushable>();
   #endsAtMs = 0;
   #isCounting = false;
-  /** Whether the present turn is ours, and when the last one that was ended. */
-  #isOurs = false;
-  #oursUntilMs = -Infinity;
   /** Who is having its slice, and when that is over: counted from its first frame. */
   #served: Flushable | undefined;
   #sliceEndsAtMs: number | undefined;
 
-  constructor(
-    private readonly clock: Pick<Clock, 'monotonicMs'>,
-    private readonly others: Accepting = { isAccepting: false },
-  ) {}
+  constructor(private readonly clock: Pick<Clock, 'monotonicMs'>) {}
 
   /** Whether somebody may take a frame now; else it is flushed when it may. */
   admits(who: Flushable): boolean {
@@ -56,17 +40,14 @@ export class Turns {
   #count(nowMs: number): void {
     if (this.#isCounting) return;
     this.#isCounting = true;
-    this.#isOurs = !this.others.isAccepting || nowMs - this.#oursUntilMs >= ACCEPTING_MS;
-    this.#endsAtMs = this.#isOurs ? nowMs + TURN_MS : nowMs;
+    this.#endsAtMs = nowMs + TURN_MS;
     setImmediate(() => this.#onNextTurn());
   }
 
   #onNextTurn(): void {
     this.#isCounting = false;
-    const nowMs = this.clock.monotonicMs();
-    if (this.#isOurs) this.#oursUntilMs = nowMs;
     if (this.#waiting.size === 0) return;
-    this.#count(nowMs);
+    this.#count(this.clock.monotonicMs());
     for (let next = this.#nextInLine(); next && this.clock.monotonicMs() < this.#endsAtMs; next = this.#nextInLine())
       this.#serve(next);
   }
