@@ -10,9 +10,6 @@
  * - A turn is short. When it has lasted too long, nothing more is read in it: all connections get in line, and some of the
  *   line go on in each of the next turns. Where there are no more than these, nothing is stopped. Work that takes long by
  *   itself, as making a long answer, waits for a turn of its own.
- * - Most connections have nothing to say at a time, which Node learns only by reading. Those that had nothing when they could
- *   go on last are in a line of their own, of which very many go on in a turn: they are in nobody's way, and who of them has
- *   something to say at last is soon heard.
  * - In the line networks take turns: whoever comes alone is next, however many others somebody else has. While a network
  *   waits, it goes on with one piece at a time of each of its connections; nobody else is held up by that. A piece may take
  *   all of a turn, so that those of a network go on together, and another network is the first each time.
@@ -34,8 +31,6 @@ const TURN_MS = 10;
 const ACCEPTING_MS = 25;
 /** How many of the line go on in a turn; while connections are being accepted, only one of each network. */
 const GO_ON = 16;
-/** The same of those that had nothing to say. */
-const QUIET_GO_ON = 256;
 
 /**
  * What a socket reads by. Node shows it to nobody and has no other way to leave bytes with the system; a test notices when it
@@ -78,23 +73,17 @@ interface Waiting {
 /** An open connection. */
 interface Connection extends Waiting {
   readonly handle: Handle;
-  /** Whether something came over it since it went on. */
-  hasSpoken: boolean;
 }
 
 export class ReadingTurns {
   readonly #connections = new WeakMap<Socket, Connection>();
   readonly #reading = new Set<Connection>();
   readonly #line = new Line();
-  readonly #quietLine = new Line();
   #longWork: (() => void)[] = [];
   /** When the present turn began to do something. */
   #beganAtMs: number | undefined;
   #hasAccepted = false;
-  #acceptedInLastTurn = false;
-  /** Whether some of those who waited go on in the present turn, and when the last such turn was over. */
-  #isGoingOn = false;
-  #wentOnUntilMs = -Infinity;
+  #wentOnAtMs = -Infinity;
   #isCounting = false;
 
   constructor(private readonly clock: Clock) {}
@@ -131,15 +120,10 @@ export class ReadingTurns {
     });
   }
 
-  /** Whether others wait to be accepted, most likely: one was in this turn, or in the last one. */
-  get isAccepting(): boolean {
-    return this.#hasAccepted || this.#acceptedInLastTurn;
-  }
-
   /** Something came over a connection and is about to be worked on. */
   onWork(socket: Socket | undefined): void {
     const connection = socket && this.#connections.get(socket);
-    if (connection) this.#onSpoken(connection);
+    if (connection && this.#line.countOf(connection.network) > 0) this.#stop(connection);
     const nowMs = this.clock.monotonicMs();
     this.#beganAtMs ??= nowMs;
     this.#count();
@@ -154,11 +138,6 @@ export class ReadingTurns {
     return new Promise((resolve) => this.#longWork.push(resolve));
   }
 
-  #onSpoken(connection: Connection): void {
-    connection.hasSpoken = true;
-    if (this.#line.countOf(connection.network) > 0) this.#stop(connection);
-  }
-
   #hasRoomFor(network: string): boolean {
     const { network: maxOfNetwork, together } = MAX_WAITING_CONNECTIONS;
     return this.#line.countOf(network) < maxOfNetwork && this.#line.count < together;
@@ -169,24 +148,22 @@ export class ReadingTurns {
     if (!handle) return;
     const goOn = () => {
       this.#reading.add(connection);
-      connection.hasSpoken = false;
       const goesOnByItself = isHttp2 && handle.writeQueueSize > 0;
       if (handle.reading && !goesOnByItself) handle.readStart();
     };
-    const connection: Connection = { network, handle, goOn, hasSpoken: false };
+    const connection: Connection = { network, handle, goOn };
     this.#connections.set(socket, connection);
     this.#reading.add(connection);
     socket.once('close', () => {
       this.#reading.delete(connection);
       this.#line.remove(connection);
-      this.#quietLine.remove(connection);
     });
   }
 
   #stop(connection: Connection): void {
     // HTTP/2 goes on after a write also when it is in line.
     connection.handle.readStop();
-    if (this.#reading.delete(connection)) (connection.hasSpoken ? this.#line : this.#quietLine).add(connection);
+    if (this.#reading.delete(connection)) this.#line.add(connection);
   }
 
   #count(): void {
@@ -195,25 +172,17 @@ export class ReadingTurns {
     setImmediate(() => this.#onTurnEnd());
   }
 
-  get #hasMore(): boolean {
-    return !this.#line.isEmpty || !this.#quietLine.isEmpty || this.#longWork.length > 0;
-  }
-
   #onTurnEnd(): void {
-    const nowMs = this.clock.monotonicMs();
-    if (this.#isGoingOn) this.#wentOnUntilMs = nowMs;
-    const isAccepting = (this.#acceptedInLastTurn = this.#hasAccepted);
-    const mayGoOn = !isAccepting || nowMs - this.#wentOnUntilMs >= ACCEPTING_MS;
-    this.#isCounting = this.#hasAccepted = false;
+    const isAccepting = this.#hasAccepted;
+    this.#isCounting = false;
+    this.#hasAccepted = false;
     this.#beganAtMs = undefined;
-    this.#isGoingOn = this.#hasMore && mayGoOn;
-    if (this.#hasMore || isAccepting) this.#count();
-    if (this.#isGoingOn) this.#goOn(isAccepting ? Math.min(this.#line.networks, GO_ON) : GO_ON);
-  }
-
-  #goOn(count: number): void {
-    for (const waiting of this.#quietLine.take(QUIET_GO_ON)) waiting.goOn();
-    for (const waiting of this.#line.take(count)) waiting.goOn();
+    if (this.#line.isEmpty && this.#longWork.length === 0) return;
+    this.#count();
+    const nowMs = this.clock.monotonicMs();
+    if (isAccepting && nowMs - this.#wentOnAtMs < ACCEPTING_MS) return;
+    this.#wentOnAtMs = nowMs;
+    for (const waiting of this.#line.take(isAccepting ? Math.min(this.#line.networks, GO_ON) : GO_ON)) waiting.goOn();
     this.#longWork.shift()?.();
   }
 }

@@ -202,7 +202,7 @@ describe('a turn that lasts long', () => {
     const many = crowd(100);
     await lineEnds();
     const [alone] = (await reading('10.0.0.2')) as [FakeConnection];
-    for (const connection of [...many, alone]) onWork(connection);
+    onWork(many[0] as FakeConnection);
     clock.advance(9);
     onWork(many[1] as FakeConnection);
     expect(many.every(({ isRead }) => isRead)).toBe(true);
@@ -214,31 +214,6 @@ describe('a turn that lasts long', () => {
     expect(many.filter(({ isRead }) => isRead).length).toBe(15);
     await lineEnds();
     expect(many.every(({ isRead }) => isRead)).toBe(true);
-  });
-
-  it('is soon over for those who had nothing to say, however many have', async () => {
-    const many = crowd(100);
-    await lineEnds();
-    const quiet = await reading(...Array.from({ length: 300 }, () => '10.0.0.2'));
-    for (const connection of many) onWork(connection);
-    clock.advance(10);
-    onWork(many[0] as FakeConnection);
-    expect([...many, ...quiet].some(({ isRead }) => isRead)).toBe(false);
-    await nextTurn();
-    expect(many.filter(({ isRead }) => isRead).length).toBe(16);
-    expect(quiet.filter(({ isRead }) => isRead).length).toBe(256);
-    await nextTurn();
-    expect(quiet.every(({ isRead }) => isRead)).toBe(true);
-  });
-
-  it('is forgotten with the connection that had nothing to say', async () => {
-    const many = await reading(...Array.from({ length: 20 }, () => '10.0.0.2'));
-    onWork(many[0] as FakeConnection);
-    clock.advance(10);
-    onWork(many[0] as FakeConnection);
-    server.sockets.get(many[1] as FakeConnection)?.emit('close');
-    await lineEnds();
-    expect(many.map(({ isRead }) => isRead)).toEqual(many.map((_, n) => n !== 1));
   });
 
   it('stops none of a few, who would all go on in the next one: it is not they who take long', async () => {
