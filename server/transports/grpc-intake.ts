@@ -282,7 +282,9 @@ function lengthOf(metadata: Metadata): number {
   let bytes = 0;
   const headers = metadata.toHttp2Headers();
   for (const name in headers) {
-    for (const value of [headers[name]].flat()) bytes += name.length + String(value).length + 32;
+    const value = headers[name];
+    if (Array.isArray(value)) for (const each of value) bytes += name.length + each.length + 32;
+    else bytes += name.length + String(value).length + 32;
   }
   return bytes;
 }

@@ -12,8 +12,19 @@ export function metadataOf(headers: Headers): Metadata {
   return metadata;
 }
 
+/** Of errors that many calls end with at once. */
+const statuses = new WeakMap<ConnectError, StatusObject & Error>();
+
 /** A failure (Connect numbers its codes as gRPC does): code, sentence, and the details as google.rpc.Status. */
-export function statusOf(error: ConnectError, responseTrailer = new Headers()): StatusObject & Error {
+export function statusOf(error: ConnectError, responseTrailer?: Headers): StatusObject & Error {
+  const known = responseTrailer ? undefined : statuses.get(error);
+  if (known) return known;
+  const status = makeStatus(error, responseTrailer ?? new Headers());
+  if (!responseTrailer) statuses.set(error, status);
+  return status;
+}
+
+function makeStatus(error: ConnectError, responseTrailer: Headers): StatusObject & Error {
   const trailer = new Headers();
   setTrailerStatus(trailer, error);
   const metadata = metadataOf(responseTrailer);

@@ -7,9 +7,9 @@
  *
  * - Accepting goes first, as it costs next to nothing: what has been accepted gets in line as the system gives it, before Node
  *   makes a socket of it. While each turn accepts one, only one of each network goes on, and only now and then.
- * - A turn is short. When it has lasted too long, nothing more is read in it: all connections get in line, and some of the
- *   line go on in each of the next turns. Where there are no more than these, nothing is stopped. Work that takes long by
- *   itself, as making a long answer, waits for a turn of its own.
+ * - A turn is short. When it has lasted too long, nothing more is read in it: all connections get in line, those behind whom
+ *   something was done last, and some of the line go on in each of the next turns. Work that takes long by itself, as making
+ *   a long answer, waits for a turn of its own.
  * - In the line networks take turns: whoever comes alone is next, however many others somebody else has. While a network
  *   waits, it goes on with one piece at a time of each of its connections; nobody else is held up by that. A piece may take
  *   all of a turn, so that those of a network go on together, and another network is the first each time.
@@ -77,6 +77,7 @@ interface Connection extends Waiting {
 
 export class ReadingTurns {
   readonly #connections = new WeakMap<Socket, Connection>();
+  /** Those for whom something was done last come last. */
   readonly #reading = new Set<Connection>();
   readonly #line = new Line();
   #longWork: (() => void)[] = [];
@@ -123,13 +124,18 @@ export class ReadingTurns {
   /** Something came over a connection and is about to be worked on. */
   onWork(socket: Socket | undefined): void {
     const connection = socket && this.#connections.get(socket);
-    if (connection && this.#line.countOf(connection.network) > 0) this.#stop(connection);
+    if (connection) this.#worksFor(connection);
     const nowMs = this.clock.monotonicMs();
     this.#beganAtMs ??= nowMs;
     this.#count();
-    // So few would all go on in the next turn: whatever takes long, it is not they.
-    if (nowMs - this.#beganAtMs < TURN_MS || this.#reading.size <= GO_ON) return;
+    if (nowMs - this.#beganAtMs < TURN_MS) return;
     for (const each of this.#reading) this.#stop(each);
+  }
+
+  #worksFor(connection: Connection): void {
+    if (this.#line.countOf(connection.network) > 0) this.#stop(connection);
+    // Whoever has been read is the last to get in line.
+    else if (this.#reading.delete(connection)) this.#reading.add(connection);
   }
 
   /** Resolves when it is the turn of work that takes some milliseconds, in the order in which it came. */

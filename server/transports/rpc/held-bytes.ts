@@ -52,6 +52,8 @@ interface Group {
   /** Of these and of those that are settled. */
   count: number;
   bytes: number;
+  /** What those are told that have to go: made once, as many may have to at once. */
+  refusal: ConnectError | undefined;
 }
 
 /** How often late ones are looked for. */
@@ -66,6 +68,7 @@ export class HeldBytes {
   readonly #all = new Set<Entry>();
   readonly #settled = new Set<Entry>();
   #bytes = 0;
+  #refusalOfAll: ConnectError | undefined;
   #sweep: Timer | undefined;
 
   constructor(
@@ -110,15 +113,14 @@ export class HeldBytes {
   crowded({ connection, address }: Peer): ConnectError | undefined {
     const groups = [this.#connections.get(connection), this.#addresses.get(networkOf(address))];
     const full = groups.find((group) => group && group.bytes > group.maxBytes * LEFT_WHEN_FULL);
-    return full && this.options.tooMuch(full.words, full.maxBytes);
+    return full && this.#refusalOf(full);
   }
 
   #hold(entry: Entry, bytes: number): void {
     if (!this.#all.has(entry)) return;
     this.#add(entry, bytes - entry.bytes);
     for (const group of entry.groups) {
-      while (group.bytes > group.maxBytes && group.entries.size > 0)
-        this.#refuseOldest(group, group.words, group.maxBytes);
+      while (group.bytes > group.maxBytes && group.entries.size > 0) this.#refuseOldest(group, this.#refusalOf(group));
     }
     if (this.#bytes > this.options.max.together) this.#makeRoom();
   }
@@ -143,18 +145,23 @@ export class HeldBytes {
   /** Those go who have most, so that nobody takes the room of others. */
   #makeRoom(): void {
     const { together } = this.options.max;
+    this.#refusalOfAll ??= this.options.tooMuch('All callers together', together);
     const largestFirst = [...this.#addresses.values()].sort((one, other) => other.bytes - one.bytes);
     for (const group of largestFirst) {
       while (group.entries.size > 0) {
         if (this.#bytes <= together * LEFT_WHEN_FULL) return;
-        this.#refuseOldest(group, 'All callers together', together);
+        this.#refuseOldest(group, this.#refusalOfAll);
       }
     }
   }
 
-  #refuseOldest({ entries }: Group, who: string, maxBytes: number): void {
+  #refusalOf(group: Group): ConnectError {
+    return (group.refusal ??= this.options.tooMuch(group.words, group.maxBytes));
+  }
+
+  #refuseOldest({ entries }: Group, refusal: ConnectError): void {
     const [oldest] = entries;
-    if (oldest) this.#refuse(oldest, this.options.tooMuch(who, maxBytes));
+    if (oldest) this.#refuse(oldest, refusal);
   }
 
   #refuseLate(): void {
@@ -196,7 +203,7 @@ export class HeldBytes {
 function groupOf(of: Map<unknown, Group>, key: unknown, maxBytes: number, words: string): Group {
   const known = of.get(key);
   if (known) return known;
-  const group: Group = { key, of, maxBytes, words, entries: new Set(), count: 0, bytes: 0 };
+  const group: Group = { key, of, maxBytes, words, entries: new Set(), count: 0, bytes: 0, refusal: undefined };
   of.set(key, group);
   return group;
 }
