@@ -28,6 +28,8 @@ export interface Figures {
   /** The longest time that the server's event loop was late, the attack apart and during it. */
   readonly longestTurnBeforeMs: number;
   readonly longestTurnMs: number;
+  /** The same of the good client, which shares the machine. */
+  readonly clientsLongestTurnMs: number;
   readonly before: number;
   readonly during: number;
   readonly worstSecond: number;
@@ -81,6 +83,7 @@ async function play(attack: AttackName, databaseUrl: string, undo: (() => Promis
     healthP99BeforeMs: before.healthP99Ms,
     longestTurnBeforeMs,
     longestTurnMs: await longestTurnMs(server.ready),
+    clientsLongestTurnMs: during.latestMs,
     before: before.callsPerSecond,
     during: during.callsPerSecond,
     worstSecond: during.worstSecond,
