@@ -37,6 +37,8 @@ export interface User {
   readonly id: string;
   readonly administrator: boolean;
   readonly memberships: ReadonlyMap<string, Role>;
+  /** They may change their password, and nothing else until they have. */
+  readonly mustChangePassword?: true;
 }
 
 /** Somebody with access to the database itself, at the command line. */

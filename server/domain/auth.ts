@@ -8,7 +8,8 @@
  * - What a credential stands for is remembered for two seconds, so that watches that look again and services that call
  *   often do not become queries. What this node ends, it knows at once. Credentials that are made up are kept apart from
  *   those that stand for somebody, or did, and have few queries: credential-cache.ts.
- * - Whoever still has to change the password is nobody's administrator and in no group until they have.
+ * - Whoever still has to change the password is nobody's administrator and in no group until they have. They are looked up
+ *   at every call, so that the change, which may be made at another node, opens everything at once.
  */
 import type { Principal, User } from './access.js';
 import { checkPassword, invalid, isName, MAX_PASSWORD_LENGTH } from './account-rules.js';
@@ -272,7 +273,8 @@ export class Auth implements Authenticator {
     const user = await this.store.findUser(session.userId);
     if (!user || user.disabled) return undefined;
     if (isStale(session.lastUsedAt, now)) this.#latestUse.note('session', idHash, now);
-    const validForMs = Math.min(this.options.cacheMs, session.expiresAt.getTime() - now.getTime());
+    const cacheMs = user.mustChangePassword ? 0 : this.options.cacheMs;
+    const validForMs = Math.min(cacheMs, session.expiresAt.getTime() - now.getTime());
     return { value: principalOf(user), validForMs };
   }
 
@@ -304,7 +306,8 @@ export class Auth implements Authenticator {
 
 function principalOf(user: UserRecord): User {
   const { id, administrator, memberships } = user;
-  if (user.mustChangePassword) return { kind: 'user', id, administrator: false, memberships: new Map() };
+  if (user.mustChangePassword)
+    return { kind: 'user', id, administrator: false, memberships: new Map(), mustChangePassword: true };
   return { kind: 'user', id, administrator, memberships };
 }
 

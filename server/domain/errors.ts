@@ -135,6 +135,12 @@ export const ERROR_CATALOGUE = {
     message: 'There were too many failed logins.',
     hint: 'Wait as long as the answer says, then try again.',
   },
+  PASSWORD_CHANGE_REQUIRED: {
+    kind: 'PERMISSION_DENIED',
+    errid: 1003,
+    message: 'The password has to be changed before anything else.',
+    hint: 'Change it in the page, or by AuthService.ChangePassword; what the user may do is theirs again at once.',
+  },
   CROSS_SITE_REFUSED: {
     kind: 'PERMISSION_DENIED',
     errid: 1003,

@@ -246,7 +246,8 @@ describe('a password that has to be changed', () => {
     expect(user.mustChangePassword).toBe(true);
     const own = { bearer: token, address: '' };
     const before = await auth.authenticate(own);
-    expect(before).toEqual({ kind: 'user', id: 'ssx', administrator: false, memberships: new Map() });
+    const nothing = { administrator: false, memberships: new Map(), mustChangePassword: true };
+    expect(before).toEqual({ kind: 'user', id: 'ssx', ...nothing });
     if (before?.kind !== 'user') throw new Error('not logged in');
     expect(await auth.describe(before)).toMatchObject({ mustChangePassword: true, administrator: true });
     await auth.changePassword(before, own, PASSWORD, 'a quite new one');
@@ -254,6 +255,19 @@ describe('a password that has to be changed', () => {
       administrator: true,
       memberships: new Map([['mx', 'member']]),
     });
+  });
+
+  it('opens everything at once at other nodes, too', async () => {
+    const record = await store.findUser('ssx');
+    await store.saveUser({ ...(record as NonNullable<typeof record>), mustChangePassword: true });
+    const { token } = await auth.login('ssx', PASSWORD, ORIGIN);
+    const own = { bearer: token, address: '' };
+    const elsewhere = new Auth(store, hasher, judge, clock, silentLog);
+    const before = await elsewhere.authenticate(own);
+    if (before?.kind !== 'user') throw new Error('not logged in');
+    expect(before.mustChangePassword).toBe(true);
+    await auth.changePassword(before, own, PASSWORD, 'a quite new one');
+    expect(await elsewhere.authenticate(own)).toMatchObject({ memberships: new Map([['mx', 'member']]) });
   });
 
   it('is not changed to itself, to the user name, or beyond the lengths', async () => {

@@ -17,7 +17,7 @@ import {
   credentialsOf,
   principalOrNobody,
   refuseCrossSite,
-  requirePrincipal,
+  requireSomebody,
   setSessionCookie,
 } from './guard.js';
 
@@ -62,7 +62,7 @@ export function createAuthHandlers(options: { auth: Authenticator; calls: Calls 
 
     changePassword: (request, context) =>
       calls.unary(context, async () => {
-        const principal = await requirePrincipal(auth, context);
+        const principal = await requireSomebody(auth, context);
         if (principal.kind !== 'user')
           throw new TaskDashError('PERMISSION_DENIED', { message: 'Only people have passwords.' });
         await auth.changePassword(principal, credentialsOf(context), request.currentPassword, request.newPassword);

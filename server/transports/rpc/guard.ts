@@ -69,8 +69,18 @@ export async function principalOrNobody(
   return auth.authenticate(credentials);
 }
 
-/** The principal of a call. Throws NOT_LOGGED_IN, CROSS_SITE_REFUSED. */
+/** The principal of a call. Throws NOT_LOGGED_IN, PASSWORD_CHANGE_REQUIRED, CROSS_SITE_REFUSED. */
 export async function requirePrincipal(
+  auth: Pick<Authenticator, 'authenticate'>,
+  context: HandlerContext,
+): Promise<Principal> {
+  const principal = await requireSomebody(auth, context);
+  if (principal.kind === 'user' && principal.mustChangePassword) throw new TaskDashError('PASSWORD_CHANGE_REQUIRED');
+  return principal;
+}
+
+/** The same, also of a user who has to change the password first. Throws NOT_LOGGED_IN, CROSS_SITE_REFUSED. */
+export async function requireSomebody(
   auth: Pick<Authenticator, 'authenticate'>,
   context: HandlerContext,
 ): Promise<Principal> {

@@ -1,5 +1,6 @@
 import type { Browser } from '@playwright/test';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { hashOf } from '../../../server/domain/secrets.js';
 import { TEST_PASSWORD, type TestApp } from '../../support/app.js';
 import { launchChromium } from '../../support/chromium.js';
 import { startCuttableProxy, type CuttableProxy } from '../../support/cuttable-proxy.js';
@@ -13,7 +14,8 @@ let open: OpenPage;
 beforeAll(async () => {
   [app, browser] = await Promise.all([startWebTestApp(), launchChromium()]);
   proxy = await startCuttableProxy(app.http);
-  await Promise.all(['ssx', 'forgetful', 'mover', 'chooser', 'newbie'].map((id) => app.addUser(id, { mx: 'member' })));
+  const ids = ['ssx', 'forgetful', 'mover', 'chooser', 'newbie', 'renewer'];
+  await Promise.all(ids.map((id) => app.addUser(id, { mx: 'member' })));
   const newbie = await app.storage.identity.findUser('newbie');
   await app.storage.identity.setPassword('newbie', newbie?.passwordHash ?? '', true);
 });
@@ -165,6 +167,22 @@ describe('the password', () => {
     await fill(TEST_PASSWORD, 'another good one', 'another good one');
     await waitUntilLive(page);
     expect(new URL(page.url()).pathname).toBe('/tasks');
+  });
+
+  it('that is to be changed while somebody looks leads to the form, and from there back', async () => {
+    const { page } = open;
+    await logIn(page, 'renewer', '/tasks?sort=name');
+    await waitUntilLive(page);
+    const renewer = await app.storage.identity.findUser('renewer');
+    const keepSession = hashOf((await open.context.cookies())[0]?.value ?? '');
+    await app.storage.identity.setPassword('renewer', renewer?.passwordHash ?? '', true, { keepSession });
+    await page.waitForURL('**/password**');
+    await page.getByText('This password was set by somebody else').waitFor();
+    await page.getByLabel('Password so far').fill(TEST_PASSWORD);
+    await page.getByLabel('New password', { exact: true }).fill('another good one');
+    await page.getByLabel('New password again').fill('another good one');
+    await page.getByRole('button', { name: 'Change password' }).click();
+    await page.waitForURL('**/tasks?sort=name');
   });
 
   it('is told how strong it is while it is typed, and why it must not be', async () => {

@@ -75,6 +75,7 @@ export const en = {
   'failure.LOGIN_THROTTLED.now': 'You can try again now.',
   'failure.NOT_LOGGED_IN': 'Your login has ended. Log in again.',
   'failure.PERMISSION_DENIED': 'You may not do this. An administrator can give you the role that it needs.',
+  'failure.PASSWORD_CHANGE_REQUIRED': 'Your password has to be changed first.',
   'failure.CROSS_SITE_REFUSED':
     'The server took this for a request of another site. Open TaskDash under its own address and try again.',
   'failure.TASK_NOT_FOUND': 'There is no such task, or it is none that you may see.',

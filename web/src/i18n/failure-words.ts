@@ -12,6 +12,7 @@ export function failureWords(failure: Failure): string {
     case 'LOGIN_FAILED':
     case 'NOT_LOGGED_IN':
     case 'PERMISSION_DENIED':
+    case 'PASSWORD_CHANGE_REQUIRED':
     case 'CROSS_SITE_REFUSED':
     case 'TASK_NOT_FOUND':
     case 'NOT_PROTECTING':

@@ -71,6 +71,7 @@ export const zh: Messages = {
   'failure.LOGIN_THROTTLED.now': '现在可以重试了。',
   'failure.NOT_LOGGED_IN': '登录已失效，请重新登录。',
   'failure.PERMISSION_DENIED': '您没有此操作的权限。管理员可以授予所需的角色。',
+  'failure.PASSWORD_CHANGE_REQUIRED': '请先修改密码。',
   'failure.CROSS_SITE_REFUSED': '服务器认为该请求来自其他网站。请通过 TaskDash 自己的地址打开后重试。',
   'failure.TASK_NOT_FOUND': '没有这个任务，或者您无权查看。',
   'failure.REQUEST_INVALID': ({ detail }) => `服务器未接受该请求：${detail}`,

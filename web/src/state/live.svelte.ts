@@ -1,10 +1,10 @@
 /** The one stream of changes of the page, and how fresh that makes what is shown. */
 import type { TaskChange } from '../../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import * as api from '../api/api.js';
-import { watchFailureOf } from '../api/failure.js';
+import { failureOf, watchFailureOf } from '../api/failure.js';
 import { browserTime } from './browser-time.js';
 import { session } from './session.svelte.js';
-import { WatchLoop, type WatchListener, type WatchState } from './watch-loop.js';
+import { WatchLoop, type WatchFailure, type WatchListener, type WatchState } from './watch-loop.js';
 
 /** Somebody who shows tasks. */
 export interface LiveViewer {
@@ -52,7 +52,7 @@ class Live {
   /** Opens the stream, if it is not open. */
   start(): void {
     if (this.#loop) return;
-    const door = { open: api.watchTasks, explain: watchFailureOf };
+    const door = { open: api.watchTasks, explain };
     const loop: WatchLoop = new WatchLoop(
       door,
       this.#listener(() => this.#loop === loop),
@@ -120,6 +120,12 @@ class Live {
     if (!isFirst) void session.refresh();
     for (const viewer of this.#viewers) viewer.onRestart();
   }
+}
+
+/** Whoever has to change the password first is shown where, as soon as the page knows. */
+function explain(thrown: unknown): WatchFailure {
+  if (failureOf(thrown).reason === 'PASSWORD_CHANGE_REQUIRED') void session.refresh();
+  return watchFailureOf(thrown);
 }
 
 /** The one stream of the page. */
