@@ -16,14 +16,14 @@ export class ConfigError extends Error {
 const MAX_DURATION_MS = 24 * 3_600_000;
 const ANY = 'any';
 
-/** A duration such as "30s", "1500ms" or "2m", in milliseconds. */
+/** A duration such as "30s", "1500ms" or "2m", in whole milliseconds: timers and the database take no others. */
 function duration(minMs: number, maxMs = MAX_DURATION_MS) {
   const examples = (['500ms', '30s', '2m'] as const).filter((text) => ms(text) >= minMs && ms(text) <= maxMs);
   const allowed = `a duration from ${ms(minMs)} to ${ms(maxMs)}, such as ${examples.join(', ').replace(/, (?=\w+$)/, ' or ')}`;
   return z
     .string()
     .regex(/^\d+(\.\d+)?(ms|s|m|h)$/, allowed)
-    .transform((text) => ms(text as ms.StringValue))
+    .transform((text) => Math.round(ms(text as ms.StringValue)))
     .refine((value) => value >= minMs && value <= maxMs, allowed);
 }
 

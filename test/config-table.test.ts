@@ -79,6 +79,16 @@ describe('readConfig', () => {
     expect(() => readConfig(env)).toThrow(new ConfigError(message));
   });
 
+  const durations = SETTING_NAMES.filter((name) => SETTINGS[name].schema.safeParse('1s').data === 1000);
+
+  it.each(durations)('takes no duration for %s that a timer or the database does not take', (name) => {
+    const texts = ['300000y', '1e400', '9e15', '9e15ms', '9000000000000000ms', '2147483648ms', `${'9'.repeat(120)}s`];
+    for (const text of [...texts, 'NaN', 'Infinity', '-1s', '1s ', '']) {
+      expect(() => readConfig({}, { [name]: text })).toThrow(`"${text}" is not allowed; it must be a duration from`);
+    }
+    expect(readConfig({}, { [name]: '1000.4ms' })[name]).toBe(1000);
+  });
+
   it('names the flag when a flag is wrong', () => {
     expect(() => readConfig({}, { tcpPort: 'x' })).toThrow('--tcp-port: "x" is not allowed');
   });

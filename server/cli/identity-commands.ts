@@ -16,6 +16,8 @@ import { print, printAside, printPrompt } from './print.js';
 import { withStorage, withStorageMade } from './with-storage.js';
 
 const ROLES: readonly string[] = ['member', 'viewer', 'manager'] satisfies Role[];
+/** What is to last longer need not end at all. */
+const MAX_LIFE = '100y';
 const SCOPES: readonly string[] = ['register', 'read'] satisfies TokenScope[];
 
 function usersOf(storage: Storage): Users {
@@ -95,10 +97,11 @@ function parseScope(text: string): TokenScope {
 }
 
 function parseLife(text: string): number {
-  const lifeMs: number | undefined = /^\d+(s|m|h|d|w|y)$/.test(text) ? ms(text as ms.StringValue) : undefined;
-  if (lifeMs !== undefined && lifeMs > 0) return lifeMs;
+  const lifeMs = /^\d{1,15}(s|m|h|d|w|y)$/.test(text) ? ms(text as ms.StringValue) : NaN;
+  if (lifeMs > 0 && lifeMs <= ms(MAX_LIFE)) return lifeMs;
   throw new ConfigError(
-    `--expires: ${JSON.stringify(text)} is not allowed; it must be a duration such as 12h, 90d or 1y.`,
+    `--expires: ${JSON.stringify(text)} is not allowed; it must be a duration from 1s to ${MAX_LIFE}, such as 12h, 90d or 1y. ` +
+      'Without it the token never ends.',
   );
 }
 

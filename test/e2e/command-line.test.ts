@@ -62,6 +62,8 @@ describe('the command line', () => {
     const { stdout } = await taskdash(['token', 'create', 'ci', '--group', 'mx', '--scope', 'register']);
     expect(stdout).toMatch(/^tdt_[\w-]{43}\n$/);
     await app.client(TaskService, 'grpc', stdout.trim()).registerTask({ task: { id: 'by-token', groupId: 'mx' } });
+    const long = await taskdash(['token', 'create', 'ci', '--group', 'mx', '--expires', '100y']);
+    expect(long.stdout).toMatch(/^tdt_[\w-]{43}\n$/);
   });
 
   it('lists tasks and sessions as a table or as JSON', async () => {
@@ -175,6 +177,11 @@ describe('the command line', () => {
       ['tasks', 'list', '--limit', '0'],
       'taskdash: --limit: "0" is not allowed; it must be a whole number from 1 to 10000.\n',
     ],
+    ...['300000y', '101y', '0d', '1e400s', `${'9'.repeat(120)}s`].map((life): [string[], string] => [
+      ['token', 'create', 'x', '--group', 'mx', '--expires', life],
+      `taskdash: --expires: "${life}" is not allowed; it must be a duration from 1s to 100y, such as 12h, 90d or 1y. ` +
+        'Without it the token never ends.\n',
+    ]),
     [['serve', '--nonsense'], "taskdash: unknown option '--nonsense'\n"],
     [['nonsense'], "taskdash: unknown command 'nonsense'\n"],
     [['token', 'create', 'x'], "taskdash: required option '--group <group>' not specified\n"],
