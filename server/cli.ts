@@ -55,6 +55,11 @@ function helpOf({ meaning, fallback, fallbackWords, schema }: DescribedSetting):
   return `${meaning} (${choices}default: ${fallback ?? fallbackWords})`;
 }
 
+/** Of an option that may be repeated, what was said before and now. */
+function add(value: string, before: readonly string[] = []): string[] {
+  return [...before, value];
+}
+
 function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Command {
   const program = new Command('taskdash')
     .description('A registry that services report their tasks to, and the page where people see which are alive.')
@@ -100,7 +105,7 @@ function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Com
         .command('add <id>')
         .description('add a user, or replace what an existing one may do; asks for the password unless it is piped in')
         .option('--name <name>', 'the name that people read')
-        .option('--group <group:role...>', 'a group and the role in it: member, viewer or manager; may be repeated')
+        .option('--group <group:role>', 'a group and the role in it: member, viewer or manager; may be repeated', add)
         .option('--administrator', 'sees and does everything')
         .option('--generate', 'make up a password and print it'),
       addUser,
@@ -120,7 +125,7 @@ function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Com
         .command('create <name>')
         .description('make a service token and print its secret, once')
         .requiredOption('--group <group>', 'the group that it is bound to')
-        .option('--scope <scope...>', 'register, read; may be repeated', ['register', 'read'])
+        .option('--scope <scope>', 'register or read; may be repeated; both by default', add)
         .option('--expires <duration>', 'when it ends, such as 90d; never by default'),
       createToken,
     );
@@ -142,9 +147,9 @@ function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Com
       tasks
         .command('list')
         .description('print the tasks')
-        .option('--status <status...>', 'only these statuses')
-        .option('--group <group...>', 'only these groups')
-        .option('--user <user...>', 'only these users')
+        .option('--status <status>', 'only this status; may be repeated', add)
+        .option('--group <group>', 'only this group; may be repeated', add)
+        .option('--user <user>', 'only this user; may be repeated', add)
         .option('--text <words>', 'only tasks in which these words occur')
         .option('--limit <number>', 'how many at most', '50')
         .option('--json', 'one JSON object a line'),

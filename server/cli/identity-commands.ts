@@ -30,7 +30,7 @@ export async function addUser(
   options: { name?: string; group?: string[]; administrator?: boolean; generate?: boolean },
   [id = '']: string[],
 ): Promise<number> {
-  const memberships = new Map((options.group ?? []).map(parseMembership));
+  const memberships = parseMemberships(options.group ?? []);
   const password = await passwordFor(options);
   return withStorageMade(config, async (storage) => {
     await usersOf(storage).add({
@@ -66,10 +66,10 @@ export async function setPassword(
 /** Makes a service token. */
 export async function createToken(
   config: Config,
-  options: { group: string; scope: string[]; expires?: string },
+  options: { group: string; scope?: string[]; expires?: string },
   [name = '']: string[],
 ): Promise<number> {
-  const scopes = options.scope.map(parseScope);
+  const scopes = (options.scope ?? SCOPES).map(parseScope);
   const lifeMs = options.expires === undefined ? undefined : parseLife(options.expires);
   return withStorageMade(config, async (storage) => {
     const expiresAt = lifeMs === undefined ? null : new Date(systemClock.now().getTime() + lifeMs);
@@ -80,6 +80,22 @@ export async function createToken(
     );
     return 0;
   });
+}
+
+/** What is said twice alike counts once. */
+function parseMemberships(texts: readonly string[]): Map<string, Role> {
+  const memberships = new Map<string, Role>();
+  for (const [groupId, role] of texts.map(parseMembership)) {
+    const other = memberships.get(groupId) ?? role;
+    if (other !== role) throw contradiction(`${groupId}:${other}`, `${groupId}:${role}`);
+    memberships.set(groupId, role);
+  }
+  return memberships;
+}
+
+function contradiction(one: string, other: string): ConfigError {
+  const both = [one, other].map((text) => JSON.stringify(text)).join(' and ');
+  return new ConfigError(`--group: ${both} contradict each other; a user has one role in a group.`);
 }
 
 function parseMembership(text: string): [string, Role] {

@@ -51,6 +51,9 @@ describe('the command line', () => {
       await taskdash(['user', 'add', 'cli', '--group', 'mx:member', '--name', 'C'], `${TEST_PASSWORD}\n`),
     ).toMatchObject({ code: 0 });
     expect((await login(TEST_PASSWORD)).user?.memberships).toHaveLength(1);
+    const groups = ['--group', 'mx:viewer', '--group', 'b:manager', '--group', 'mx:viewer', '--name', 'C'];
+    expect(await taskdash(['user', 'add', ...groups, 'cli'], `${TEST_PASSWORD}\n`)).toMatchObject({ code: 0 });
+    expect((await login(TEST_PASSWORD)).user?.memberships).toHaveLength(2);
     const set = await taskdash(['user', 'set-password', 'cli'], 'another good one\n');
     expect(set).toMatchObject({ code: 0 });
     expect(set.stdout).toBe('The password of "cli" is set; their sessions are ended. Its strength: strong (4 of 4).\n');
@@ -172,6 +175,22 @@ describe('the command line', () => {
     [
       ['user', 'add', 'x', '--group', 'mx:king'],
       'taskdash: --group: "mx:king" is not allowed; it must be group:role with the role member, viewer, manager.\n',
+    ],
+    [
+      ['user', 'add', 'x', '--group', 'mx:member', '--group', 'mx:viewer', '--generate'],
+      'taskdash: --group: "mx:member" and "mx:viewer" contradict each other; a user has one role in a group.\n',
+    ],
+    [
+      ['user', 'add', 'x', '--group', 'mx:viewer', 'mx:member'],
+      "taskdash: too many arguments for 'add'. Expected 1 argument but got 2.\n",
+    ],
+    [
+      ['token', 'create', 'x', '--group', 'mx', '--scope', 'read', 'register'],
+      "taskdash: too many arguments for 'create'. Expected 1 argument but got 2.\n",
+    ],
+    [
+      ['tasks', 'list', '--status', 'running', 'finish'],
+      "taskdash: too many arguments for 'list'. Expected 0 arguments but got 1.\n",
     ],
     [
       ['tasks', 'list', '--limit', '0'],
