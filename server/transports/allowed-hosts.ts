@@ -2,10 +2,11 @@
  * For which hosts the HTTP door answers. A page of another site can let its own name lead to this server (DNS rebinding), and
  * would then be taken by browsers for this server's page. So only names that lead here by their owners' will are answered:
  * those of this machine itself, what the door listens on, and what the operator says. Addresses are nobody's name: where the
- * door listens on all of the machine's, any is answered.
+ * door listens on all of the machine's, any is answered. An address counts however it is written: "::0" as "::", "0" as "0.0.0.0".
  */
 import { hostname } from 'node:os';
 import { isIP } from 'node:net';
+import { systemSpelling } from './client-address.js';
 
 const ALL_ADDRESSES = ['0.0.0.0', '::'];
 
@@ -14,7 +15,7 @@ export type HostCheck = (host: string) => boolean;
 
 /** `listensOn`: the address or name that was set; `publicUrls`: by which people reach the server. */
 export function allowedHosts(listensOn: string, publicUrls: readonly string[]): HostCheck {
-  const listensOnAll = ALL_ADDRESSES.includes(listensOn);
+  const listensOnAll = ALL_ADDRESSES.includes(plainHost(listensOn));
   const names = new Set([listensOn, ...publicUrls.map((url) => new URL(url).hostname)].map(plainHost));
   if (listensOnAll) names.add(plainHost(hostname()));
   return (header) => {
@@ -28,10 +29,17 @@ function hostOf(header: string): string {
   return header.replace(/:\d*$/, '');
 }
 
-/** Lower case, an IPv6 address without its brackets, a name without the dot of the root. */
+/** A name in lower case without the dot of the root; an address without brackets, in the spelling of the system. */
 function plainHost(host: string): string {
   const plain = host.toLowerCase().replace(/\.$/, '');
-  return plain.startsWith('[') ? plain.slice(1, -1) : plain;
+  const bare = plain.startsWith('[') ? plain.slice(1, -1) : plain;
+  return systemSpelling(bare) ?? withoutShortCuts(bare);
+}
+
+/** "127.1" and "0x7f000001" are addresses, too, for systems and URLs: 127.0.0.1. */
+function withoutShortCuts(host: string): string {
+  const url = `http://${host}`;
+  return /^[0-9a-fx.]+$/.test(host) && URL.canParse(url) ? new URL(url).hostname : host;
 }
 
 function isLoopback(host: string): boolean {

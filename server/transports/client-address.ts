@@ -27,12 +27,17 @@ export function forwardedAddress(
 }
 
 /**
- * The address that a hop tells, in the one spelling that the system has for it: some proxies tell the port too, which is
- * another one for each connection, and a zone means nothing here. undefined: it is no address.
+ * The address that a hop tells: some proxies tell the port too, which is another one for each connection, and a zone means
+ * nothing here. undefined: it is no address.
  */
 function addressIn(hop: string): string | undefined {
   const host = /^\[([^\]]*)\](?::\d*)?$/.exec(hop)?.[1] ?? /^([^:]*):\d*$/.exec(hop)?.[1] ?? hop;
-  const [address = ''] = host.split('%');
+  return systemSpelling(host);
+}
+
+/** An address without its zone, in the one spelling that the system has for it; undefined: it is none. */
+export function systemSpelling(text: string): string | undefined {
+  const [address = ''] = text.split('%');
   const version = isIP(address);
   if (version === 0) return undefined;
   return plainAddress(new SocketAddress({ address, family: version === 6 ? 'ipv6' : 'ipv4' }).address);

@@ -52,6 +52,37 @@ describe('a door', () => {
     }
   });
 
+  it.each(['::0', '0:0:0:0:0:0:0:0', '::0.0.0.0', '::ffff:0.0.0.0', '::FFFF:0:0', '0', '0.0', '0x0', '00.0.0.0'])(
+    'takes %s for all addresses',
+    (listensOn) => {
+      const answersFor = allowedHosts(listensOn, []);
+      const hosts = ['203.0.113.9', '[2001:db8::9]:8080', `${hostname()}:8080`, 'evil.example'];
+      expect(hosts.map(answersFor)).toEqual([true, true, true, false]);
+    },
+  );
+
+  it.each([
+    ['2001:DB8:0:0::5', '[2001:db8::5]'],
+    ['2001:db8::5', '[2001:0DB8:0:0:0:0:0:5]'],
+    ['::ffff:10.0.0.5', '10.0.0.5'],
+    ['10.0.0.5', '[::ffff:10.0.0.5]'],
+    ['::ffff:a00:5', '10.0.0.5'],
+    ['10.5', '10.0.0.5'],
+    ['0x0a.0.0.5', '10.0.0.5'],
+  ])('on %s answers for %s, which is the same address, and for no other', (listensOn, host) => {
+    const answersFor = allowedHosts(listensOn, []);
+    expect([host, `${host}:8080`].map(answersFor)).toEqual([true, true]);
+    const others = ['10.0.0.6', '[2001:db8::6]', 'a@10.0.0.5', '10.0.0.5/', '[fe80::1%eth0]', '10.0.0.5.example'];
+    expect(others.filter(answersFor)).toEqual([]);
+  });
+
+  it('answers for loopback however it is written', () => {
+    const answersFor = allowedHosts('10.0.0.5', []);
+    expect(['[0:0:0:0:0:0:0:1]', '[::ffff:127.0.0.1]:8080', '127.1', 'localhost.:1'].map(answersFor)).toEqual([
+      ...[true, true, true, true],
+    ]);
+  });
+
   it('answers for the names that the operator says', () => {
     const answersFor = allowedHosts('127.0.0.1', ['https://tasks.example.com/path', 'http://taskdash:8080']);
     expect(['tasks.example.com', 'tasks.example.com:443', 'TASKDASH:8080', 'example.com'].map(answersFor)).toEqual([
