@@ -176,6 +176,12 @@ describe.each(taskStoreBenches)('a task store on %s', (_name, open) => {
         ['130', '132', 'B'],
       ],
       ['by what started before an instant', { startedUntil: new Date('2020-07-16T00:00:00Z') }, ['130', 'B']],
+      [
+        'by what started before the end of all times',
+        { startedUntil: new Date('+010000-01-01T00:00:00Z') },
+        ['130', '132', 'B'],
+      ],
+      ['by what started at or after it', { startedFrom: new Date('+010000-01-01T00:00:00Z') }, []],
       ['by who has a live session', { connected: true }, ['\u{ff5e}']],
       ['by who has none', { connected: false, groupIds: ['zz'] }, ['B', '\u{1f600}']],
     ];

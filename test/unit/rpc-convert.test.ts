@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { timestampFromMs, TimestampSchema } from '@bufbuild/protobuf/wkt';
 import { describe, expect, it } from 'vitest';
 import { TaskEventSchema, TaskMark, TaskSchema, TaskStatus } from '../../proto/gen/taskdash/task/v1/task_pb.js';
 import { TaskFilterSchema, TaskOrderField } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
@@ -187,6 +187,22 @@ describe('a filter', () => {
     ]);
     const inside = ms < 0 ? ms + 1 : ms - 1;
     expect(filter({ startedUntil: timestampFromMs(inside) })()).toEqual({ startedUntil: new Date(inside) });
+  });
+
+  it('takes every instant of those years, to the nanosecond, as the next millisecond', () => {
+    const last = create(TimestampSchema, { seconds: 253_402_300_799n, nanos: 999_999_999 });
+    const next = new Date(253_402_300_800_000);
+    expect(filter({ startedFrom: last, startedUntil: last })()).toEqual({ startedFrom: next, startedUntil: next });
+    const odd = create(TimestampSchema, { seconds: -1n, nanos: 1 });
+    expect(filter({ startedFrom: odd, startedUntil: odd })()).toEqual({
+      startedFrom: new Date(-999),
+      startedUntil: new Date(-999),
+    });
+  });
+
+  it.each([-1, 1_000_000_000])('refuses an instant with %i nanoseconds', (nanos) => {
+    const odd = create(TimestampSchema, { seconds: 0n, nanos });
+    expect(violationsOf(filter({ startedUntil: odd }))).toHaveLength(1);
   });
 
   it('of nothing means everything', () => {

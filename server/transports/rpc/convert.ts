@@ -1,6 +1,6 @@
 /** Between the contract's messages and the domain. */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import { durationFromMs, timestampDate, timestampFromDate, type Timestamp } from '@bufbuild/protobuf/wkt';
+import { durationFromMs, timestampFromDate, type Timestamp } from '@bufbuild/protobuf/wkt';
 import {
   BatchRegisterTasksResultSchema,
   TaskOrderField as OrderField,
@@ -252,9 +252,11 @@ export function requestInvalid(violations: readonly FieldViolation[]): TaskDashE
   return new TaskDashError('REQUEST_INVALID', { message: `The request is not valid: ${words}.`, violations });
 }
 
-function dateOf(timestamp: Timestamp, field: string): Date {
-  const date = timestampDate(timestamp);
-  if (hasTimestamp(date)) return date;
+/** Tasks start at whole milliseconds: whether they do so before or after an instant, they do before or after the next of those. */
+function dateOf({ seconds, nanos }: Timestamp, field: string): Date {
+  const secondsMs = Number(seconds) * 1000;
+  if (hasTimestamp(new Date(secondsMs)) && nanos >= 0 && nanos < 1e9)
+    return new Date(secondsMs + Math.ceil(nanos / 1e6));
   throw requestInvalid([{ field, description: 'must be an instant between the years 1 and 9999' }]);
 }
 
