@@ -11,7 +11,7 @@ import { missingAdministrator } from './administrators.js';
 import type { Principal } from './domain/access.js';
 import { TaskDashError } from './domain/errors.js';
 import { ConfigError, defaultNodeName, SETTINGS, type Config } from './config.js';
-import { acquireDatabase } from './database.js';
+import { acquireDatabase, openDatabase } from './database.js';
 import { doorPlaces, requireDoors } from './doors.js';
 import { Auth, AUTH_DEFAULTS, type AuthOptions } from './domain/auth.js';
 import { systemClock, type Clock } from './domain/clock.js';
@@ -31,7 +31,7 @@ import { Argon2Hasher } from './identity/argon2-hasher.js';
 import { ZxcvbnJudge } from './identity/zxcvbn-judge.js';
 import { Metrics } from './metrics.js';
 import { connectionsADoor, openFilesLimit } from './open-files.js';
-import { openStorage, type Storage } from './storage/storage.js';
+import type { Storage } from './storage/storage.js';
 import { allowOnly } from './transports/client-address.js';
 import { HttpServer } from './transports/connect-server.js';
 import { GrpcServer } from './transports/grpc-server.js';
@@ -132,12 +132,7 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   const database = await acquireDatabase(config, log, reportLost);
   undo.add(() => database.release());
   await requireDoors(doorPlaces(config));
-  const opened = await openStorage({
-    url: database.url,
-    nodeId: nodeName,
-    poolSize: config.databasePoolSize,
-    log,
-  });
+  const opened = await openDatabase(config, database, { nodeId: nodeName, poolSize: config.databasePoolSize, log });
   undo.add(() => opened.close());
   const patience = new Patience(clock, { deadlineMs: config.writeDeadline, maxWaiting: 10_000 });
   const storage = withPatience(opened, patience);

@@ -6,6 +6,7 @@
 import { hostname } from 'node:os';
 import ms from 'ms';
 import { z } from 'zod';
+import { DATABASE_URL_RULE, isDatabaseUrl } from './database-url.js';
 import { isAddressOrRange } from './transports/client-address.js';
 
 /** A setting that is not allowed. */
@@ -158,7 +159,10 @@ export const SETTINGS = {
     fallback: null,
     fallbackWords: 'the embedded PostgreSQL',
     meaning: 'A PostgreSQL 14 or newer, as postgres://user:password@host:port/database.',
-    schema: z.string().regex(/^postgres(ql)?:\/\/.+/, 'a URL that begins with postgres://'),
+    schema: z
+      .string()
+      .regex(/^postgres(ql)?:\/\/.+/, 'a URL that begins with postgres://')
+      .refine(isDatabaseUrl, DATABASE_URL_RULE),
     secret: true,
   }),
   databasePoolSize: setting({

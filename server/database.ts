@@ -1,6 +1,8 @@
 /** Which database a command works on: the one of TASKDASH_DATABASE_URL, or the embedded one in the data folder. */
 import type { Config } from './config.js';
+import { explainDatabase } from './database-url.js';
 import { attachEmbeddedPostgres, startEmbeddedPostgres } from './storage/embedded/embedded-postgres.js';
+import { openStorage, type Storage, type StorageSettings } from './storage/storage.js';
 import type { Log } from './domain/ports.js';
 
 /** A database that is there, and how to let go of it. */
@@ -34,4 +36,17 @@ export async function borrowDatabase(
   const running = config.databaseUrl ? undefined : await attachEmbeddedPostgres(config.dataDir);
   if (running) return { url: running.connectionString, release: () => Promise.resolve() };
   return acquireDatabase(config, log, () => {});
+}
+
+/** Storage on the database of the settings. Throws what openStorage throws; of an outside one that cannot be had, DatabaseUrlError. */
+export async function openDatabase(
+  config: Pick<Config, 'databaseUrl'>,
+  { url }: Database,
+  settings: Omit<StorageSettings, 'url'>,
+): Promise<Storage> {
+  try {
+    return await openStorage({ ...settings, url });
+  } catch (thrown) {
+    throw explainDatabase(config, thrown);
+  }
 }

@@ -9,6 +9,7 @@
  */
 import { resolve } from 'node:path';
 import { defaultNodeName, type Config } from '../config.js';
+import { explainDatabase } from '../database-url.js';
 import { delay, systemClock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { ChangeHints, FeedEvent, FeedPosition } from '../domain/ports.js';
@@ -65,7 +66,8 @@ class Watch {
         else await this.#followAt(url);
       } catch (thrown) {
         const isFirst = this.#position === undefined && this.config.databaseUrl !== undefined;
-        if (isFirst || TaskDashError.from(thrown).code !== 'STORAGE_UNAVAILABLE') throw thrown;
+        if (isFirst || TaskDashError.from(thrown).code !== 'STORAGE_UNAVAILABLE')
+          throw explainDatabase(this.config, thrown);
         this.#wait(causeOf(thrown));
       }
       await delay(systemClock, LOOK_AGAIN_MS, this.signal);

@@ -1,10 +1,10 @@
 /** What every command on the database needs: the database, storage on it, and letting go of both at the end. */
 import { resolve } from 'node:path';
 import { defaultNodeName, type Config } from '../config.js';
-import { borrowDatabase } from '../database.js';
+import { borrowDatabase, openDatabase } from '../database.js';
 import { createLog } from '../logging.js';
 import { dataFolderAt, statIfThere } from '../storage/embedded/data-folder.js';
-import { openStorage, type Storage } from '../storage/storage.js';
+import type { Storage } from '../storage/storage.js';
 import { printAside } from './print.js';
 
 type Work = (storage: Storage) => Promise<number>;
@@ -57,7 +57,7 @@ async function runOn(config: Config, work: Work): Promise<number> {
   const database = await borrowDatabase(config, log);
   try {
     const nodeId = `cli-${defaultNodeName()}`;
-    const storage = await openStorage({ url: database.url, nodeId, poolSize: 2, log });
+    const storage = await openDatabase(config, database, { nodeId, poolSize: 2, log });
     try {
       return await work(storage);
     } finally {
