@@ -213,8 +213,10 @@ async function startCore({ config, storage, patience, nodeName, log, clock, undo
     metrics.onBatch(report);
     if (report.failed) liveness.onWritesFailed();
   });
+  const node = { id: randomUUID(), name: nodeName };
+  metrics.node.set(node, 1);
   const liveness = new Liveness({
-    node: { id: randomUUID(), name: nodeName },
+    node,
     lapses: storage.tasks,
     writes: batcher,
     nodes: storage.nodes,

@@ -1,6 +1,6 @@
 /**
  * What operators measure, in Prometheus' form at /metrics. Names and labels: docs/operations.md. Labels have few values:
- * never an id, a user or an address.
+ * never an id, a user or an address, but for the id and the name of the node itself.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 import type { LivenessEvents } from './domain/liveness.js';
@@ -99,6 +99,13 @@ export class Metrics {
   readonly protectionActive = new Gauge({
     name: 'taskdash_protection_active',
     help: '1 while this node expires nothing silent because many sessions fell silent at once.',
+    registers: [this.registry],
+  });
+
+  readonly node = new Gauge({
+    name: 'taskdash_node_info',
+    help: 'Which node this is: its id, new at every start, and its name; always 1.',
+    labelNames: ['id', 'name'],
     registers: [this.registry],
   });
 

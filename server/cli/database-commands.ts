@@ -17,20 +17,34 @@ export function migrate(config: Config): Promise<number> {
   });
 }
 
+/** A TaskDash that answers where these settings have theirs. */
+interface FoundServer {
+  readonly url: string;
+  /** What it says of itself; undefined: nothing. */
+  readonly node: { readonly id: string; readonly name: string } | undefined;
+}
+
+/** What is known of the settings and of a server that was found. */
+interface Findings {
+  /** What is wrong with the administrators. */
+  advice?: string | undefined;
+  /** Whether the server works on this database; undefined: that cannot be known. */
+  isOurs?: boolean | undefined;
+}
+
 /** Checks what a start needs or, where a server of these settings runs, whether it is well: one line each. */
 export async function doctor(config: Config): Promise<number> {
-  let advice: string | undefined;
-  const checks = [
-    await check('Node.js', () => Promise.resolve(requireNode())),
-    await check('database', () => describeDatabase(config, (missing) => (advice = missing))),
-  ];
-  if (advice !== undefined) print(`warn  administrator: ${advice}`);
   const places = doorPlaces(config);
   const server = await findServer(places);
-  if (server !== undefined) checks.push(await check('server', () => describeServer(server)));
-  for (const place of places) {
-    checks.push(await check(`${place.door} port`, () => (server === undefined ? describeFree : describeOpen)(place)));
-  }
+  const findings: Findings = {};
+  const checks = [
+    await check('Node.js', () => Promise.resolve(requireNode())),
+    await check('database', () => describeDatabase(config, server, findings)),
+  ];
+  if (findings.advice !== undefined) print(`warn  administrator: ${findings.advice}`);
+  if (server) checks.push(await check('server', () => describeServer(server, findings.isOurs)));
+  const describePort = server && findings.isOurs !== false ? describeOpen : describeFree;
+  for (const place of places) checks.push(await check(`${place.door} port`, () => describePort(place)));
   return checks.every(Boolean) ? 0 : 1;
 }
 
@@ -51,12 +65,13 @@ function requireNode(): string {
   return process.version;
 }
 
-async function describeDatabase(config: Config, warn: (advice: string | undefined) => void): Promise<string> {
+async function describeDatabase(config: Config, server: FoundServer | undefined, findings: Findings): Promise<string> {
   let found = '';
   await withStorage(config, async (storage) => {
     await storage.health.check();
     found = `answers, schema ${storage.schemaVersion}`;
-    warn(await missingAdministrator(storage.identity));
+    findings.advice = await missingAdministrator(storage.identity);
+    findings.isOurs = server?.node && (await storage.knownNodes.has(server.node.id));
     return 0;
   });
   return found;
@@ -68,22 +83,31 @@ async function describeFree(place: DoorPlace): Promise<string> {
 }
 
 /** Where a running TaskDash answers over HTTP, as its metrics tell; undefined: nothing does, or something else. */
-async function findServer(places: readonly DoorPlace[]): Promise<string | undefined> {
+async function findServer(places: readonly DoorPlace[]): Promise<FoundServer | undefined> {
   const http = places.find(({ door }) => door === 'HTTP');
   if (!http || http.port === 0) return undefined;
   const url = `http://${http.host.includes(':') ? `[${http.host}]` : http.host}:${http.port}`;
   try {
-    return (await ask(`${url}/metrics`)).body.includes('taskdash_') ? url : undefined;
+    const { body } = await ask(`${url}/metrics`);
+    const [, id, name] = /^taskdash_node_info\{id="(.*)",name="(.*)"\} 1$/m.exec(body) ?? [];
+    const node = id === undefined || name === undefined ? undefined : { id, name };
+    return body.includes('taskdash_') ? { url, node } : undefined;
   } catch {
     // Nobody is there, which is what a start needs.
     return undefined;
   }
 }
 
-async function describeServer(url: string): Promise<string> {
+async function describeServer({ url, node }: FoundServer, isOurs: boolean | undefined): Promise<string> {
+  if (isOurs === false)
+    throw new Error(
+      `another TaskDash (node ${node?.name}) runs at ${url}, on another database than this one. Run this with its settings ` +
+        'to look at it, or set other ports.',
+    );
   const { isWell, body } = await ask(`${url}/readyz`);
-  if (isWell) return `runs and is ready at ${url}`;
-  throw new Error(`runs at ${url}, but is not ready: ${body.trim()}`);
+  const doubt = isOurs ? '' : '; whether it works on this database cannot be known';
+  if (isWell) return `runs and is ready at ${url}${doubt}`;
+  throw new Error(`runs at ${url}, but is not ready: ${body.trim()}${doubt}`);
 }
 
 async function ask(url: string): Promise<{ isWell: boolean; body: string }> {

@@ -4,6 +4,7 @@ import { systemClock, type Clock } from '../domain/clock.js';
 import type { Log, StorageHealth } from '../domain/ports.js';
 import { AddressQuestionChannel } from './address-question-channel.js';
 import { ChangeListener } from './change-listener.js';
+import { KnownNodes } from './known-nodes.js';
 import { LeaseBeatChannel } from './lease-beat-channel.js';
 import { LockedRows } from './locked-rows.js';
 import { NotificationListener } from './notification-listener.js';
@@ -48,6 +49,7 @@ export interface Storage {
   readonly settings: SettingsStore;
   readonly identity: PostgresIdentityStore;
   readonly nodes: PostgresNodeStore;
+  readonly knownNodes: KnownNodes;
   readonly sessions: PostgresSessionStore;
   readonly dataSource: DataSource;
   readonly postgres: Postgres;
@@ -113,6 +115,7 @@ async function openStores(
     settings,
     identity: new PostgresIdentityStore(postgres),
     nodes: new PostgresNodeStore(new Postgres(leases, connection.log), lockedRows),
+    knownNodes: new KnownNodes(postgres),
     sessions: new PostgresSessionStore(postgres, lockedRows),
     dataSource,
     postgres,

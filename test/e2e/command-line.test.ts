@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
 import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
 import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { createTestDatabase } from '../support/database.js';
 import { TcpxClient } from '../support/tcpx-client.js';
 
 const run = promisify(execFile);
@@ -295,6 +296,22 @@ describe('the command line', () => {
     const closed = await taskdash(['doctor', ...flags, '--tcp-port', '1']);
     expect(closed.stdout).toContain('wrong TCP port: connect ECONNREFUSED 127.0.0.1:1');
     expect(closed.code).toBe(1);
+  });
+
+  it('says of a server that runs on another database that it does, and that its ports are taken', async () => {
+    const other = await createTestDatabase();
+    const ports = [app.http, `tcp://${app.grpc}`, `tcp://${app.tcp}`].map((address) => new URL(address).port);
+    const flags = ['--http-port', '--grpc-port', '--tcp-port'].flatMap((flag, n) => [flag, ports[n] ?? '']);
+    const { code, stdout } = await taskdash(['doctor', ...flags, '--database-url', other.url]);
+    expect(stdout).toMatch(
+      /^wrong server: another TaskDash \(node \S+\) runs at http:\S+, on another database than this one\./m,
+    );
+    expect(stdout).toMatch(/^wrong HTTP port: .*the port is in use/m);
+    expect(code).toBe(1);
+    const unknown = await taskdash(['doctor', ...flags, '--database-url', 'postgres://u@127.0.0.1:1/x']);
+    expect(unknown.stdout).toMatch(/^ok {4}server: .*; whether it works on this database cannot be known$/m);
+    expect(unknown.code).toBe(1);
+    await other.drop();
   });
 
   it('is a program that is there before the build, as `npx taskdash` expects', async () => {
