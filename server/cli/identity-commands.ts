@@ -31,7 +31,7 @@ export async function addUser(
   [id = '']: string[],
 ): Promise<number> {
   const memberships = parseMemberships(options.group ?? []);
-  const password = await passwordFor(options);
+  const { password, tell } = await passwordFor(options);
   return withStorageMade(config, async (storage) => {
     await usersOf(storage).add({
       id,
@@ -40,6 +40,7 @@ export async function addUser(
       administrator: options.administrator ?? false,
       memberships,
     });
+    tell();
     print(`User ${JSON.stringify(id)} can log in now.`);
     const missing = await missingAdministrator(storage.identity);
     if (missing !== undefined) printAside(missing);
@@ -53,9 +54,10 @@ export async function setPassword(
   options: { generate?: boolean },
   [id = '']: string[],
 ): Promise<number> {
-  const password = await passwordFor(options);
+  const { password, tell } = await passwordFor(options);
   return withStorage(config, async (storage) => {
     const strength = await usersOf(storage).setPassword(id, password);
+    tell();
     print(
       `The password of ${JSON.stringify(id)} is set; their sessions are ended. Its strength: ${strengthWords(strength)}.`,
     );
@@ -121,11 +123,11 @@ function parseLife(text: string): number {
   );
 }
 
-async function passwordFor(options: { generate?: boolean }): Promise<string> {
-  if (!options.generate) return readPassword();
+/** The password that is wanted, and how it is told once it is one: only a password that was made up is. */
+async function passwordFor(options: { generate?: boolean }): Promise<{ password: string; tell: () => void }> {
+  if (!options.generate) return { password: await readPassword(), tell: () => {} };
   const password = randomBytes(15).toString('base64url');
-  printAside(`Password: ${password} (shown only now)`);
-  return password;
+  return { password, tell: () => printAside(`Password: ${password} (shown only now)`) };
 }
 
 /** From the terminal without showing it, or the first line of what is piped in. */

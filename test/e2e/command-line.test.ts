@@ -55,10 +55,13 @@ describe('the command line', () => {
     const groups = ['--group', 'mx:viewer', '--group', 'b:manager', '--group', 'mx:viewer', '--name', 'C'];
     expect(await taskdash(['user', 'add', ...groups, 'cli'], `${TEST_PASSWORD}\n`)).toMatchObject({ code: 0 });
     expect((await login(TEST_PASSWORD)).user?.memberships).toHaveLength(2);
+    const made = await taskdash(['user', 'set-password', 'cli', '--generate']);
+    const password = /^Password: (\S+) \(shown only now\)\n$/.exec(made.stderr)?.[1] ?? '';
+    expect((await login(password)).user?.id).toBe('cli');
     const set = await taskdash(['user', 'set-password', 'cli'], 'another good one\n');
     expect(set).toMatchObject({ code: 0 });
     expect(set.stdout).toBe('The password of "cli" is set; their sessions are ended. Its strength: strong (4 of 4).\n');
-    await expect(login(TEST_PASSWORD)).rejects.toThrow('unauthenticated');
+    await expect(login(password)).rejects.toThrow('unauthenticated');
     expect((await login('another good one')).user?.displayName).toBe('C');
   });
 
@@ -212,6 +215,12 @@ describe('the command line', () => {
 
   it.each([
     [['user', 'set-password', 'nobody'], 'long enough', 'taskdash: The id names no user: "nobody".\n'],
+    [['user', 'set-password', 'nobody', '--generate'], '', 'taskdash: The id names no user: "nobody".\n'],
+    [
+      ['user', 'add', '', '--generate'],
+      '',
+      'taskdash: The id must have 1 to 256 characters and no control characters.\n',
+    ],
     [['user', 'add', 'x'], 'short', 'taskdash: The new password must have 8 to 1024 characters.\n'],
     [
       ['user', 'set-password', 'admin'],
