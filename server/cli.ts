@@ -104,7 +104,7 @@ function buildProgram(env: NodeJS.ProcessEnv, done: (code: number) => void): Com
       user
         .command('add <id>')
         .description('add a user, or replace what an existing one may do; asks for the password unless it is piped in')
-        .option('--name <name>', 'the name that people read')
+        .option('--name <name>', 'the name that people read; the id, or what it was, by default')
         .option('--group <group:role>', 'a group and the role in it: member, viewer or manager; may be repeated', add)
         .option('--administrator', 'sees and does everything')
         .option('--generate', 'make up a password and print it'),

@@ -6,6 +6,7 @@ import ms from 'ms';
 import { missingAdministrator } from '../administrators.js';
 import { ConfigError, type Config } from '../config.js';
 import type { Role, TokenScope } from '../domain/access.js';
+import type { UserRecord } from '../domain/ports.js';
 import { strengthWords } from '../domain/account-rules.js';
 import { systemClock } from '../domain/clock.js';
 import { Users } from '../domain/users.js';
@@ -24,7 +25,7 @@ function usersOf(storage: Storage): Users {
   return new Users(storage.identity, new Argon2Hasher(), new ZxcvbnJudge(), systemClock);
 }
 
-/** Adds a user, or replaces one. */
+/** Adds a user, or replaces one, but for a name that is not given. */
 export async function addUser(
   config: Config,
   options: { name?: string; group?: string[]; administrator?: boolean; generate?: boolean },
@@ -33,19 +34,45 @@ export async function addUser(
   const memberships = parseMemberships(options.group ?? []);
   const { password, tell } = await passwordFor(options);
   return withStorageMade(config, async (storage) => {
-    await usersOf(storage).add({
-      id,
-      displayName: options.name ?? id,
-      password,
-      administrator: options.administrator ?? false,
-      memberships,
-    });
+    const before = await storage.identity.findUser(id);
+    const displayName = options.name ?? before?.displayName ?? id;
+    const user = { id, displayName, administrator: options.administrator ?? false, memberships };
+    await usersOf(storage).add({ ...user, password });
     tell();
-    print(`User ${JSON.stringify(id)} can log in now.`);
+    print(before ? changeWords(before, user) : `User ${JSON.stringify(id)} can log in now.`);
     const missing = await missingAdministrator(storage.identity);
     if (missing !== undefined) printAside(missing);
     return 0;
   });
+}
+
+/** 'User "ssx" was there already and is changed: a new password; groups mx:member → mx:viewer. Their sessions are ended.' */
+function changeWords(
+  before: UserRecord,
+  now: Omit<UserRecord, 'passwordHash' | 'mustChangePassword' | 'disabled'>,
+): string {
+  const changes = [
+    'a new password',
+    ...change('name', JSON.stringify(before.displayName), JSON.stringify(now.displayName)),
+    ...change('administrator', yesOrNo(before.administrator), yesOrNo(now.administrator)),
+    ...change('groups', groupWords(before), groupWords(now)),
+    ...change('disabled', yesOrNo(before.disabled), 'no'),
+  ];
+  return `User ${JSON.stringify(now.id)} was there already and is changed: ${changes.join('; ')}. Their sessions are ended.`;
+}
+
+function change(what: string, before: string, now: string): string[] {
+  return before === now ? [] : [`${what} ${before} → ${now}`];
+}
+
+function yesOrNo(is: boolean): string {
+  return is ? 'yes' : 'no';
+}
+
+/** "a:viewer, mx:member" */
+function groupWords({ memberships }: Pick<UserRecord, 'memberships'>): string {
+  const words = [...memberships].map(([groupId, role]) => `${groupId}:${role}`).sort();
+  return words.join(', ') || 'none';
 }
 
 /** Sets a password. */

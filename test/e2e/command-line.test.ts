@@ -53,8 +53,14 @@ describe('the command line', () => {
     ).toMatchObject({ code: 0 });
     expect((await login(TEST_PASSWORD)).user?.memberships).toHaveLength(1);
     const groups = ['--group', 'mx:viewer', '--group', 'b:manager', '--group', 'mx:viewer', '--name', 'C'];
-    expect(await taskdash(['user', 'add', ...groups, 'cli'], `${TEST_PASSWORD}\n`)).toMatchObject({ code: 0 });
+    const changed =
+      'User "cli" was there already and is changed: a new password; groups mx:member → b:manager, mx:viewer. ' +
+      'Their sessions are ended.\n';
+    expect(await taskdash(['user', 'add', ...groups, 'cli'], `${TEST_PASSWORD}\n`)).toMatchObject({ stdout: changed });
     expect((await login(TEST_PASSWORD)).user?.memberships).toHaveLength(2);
+    expect((await taskdash(['user', 'add', 'cli', '--administrator'], `${TEST_PASSWORD}\n`)).stdout).toContain(
+      'a new password; administrator no → yes; groups b:manager, mx:viewer → none. Their',
+    );
     const made = await taskdash(['user', 'set-password', 'cli', '--generate']);
     const password = /^Password: (\S+) \(shown only now\)\n$/.exec(made.stderr)?.[1] ?? '';
     expect((await login(password)).user?.id).toBe('cli');
