@@ -5,7 +5,7 @@ import { borrowDatabase, openDatabase } from '../database.js';
 import { createLog } from '../logging.js';
 import { dataFolderAt, statIfThere } from '../storage/embedded/data-folder.js';
 import type { Storage } from '../storage/storage.js';
-import { printAside } from './print.js';
+import { printAside, sentenceOf } from './print.js';
 
 type Work = (storage: Storage) => Promise<number>;
 
@@ -24,8 +24,9 @@ export function withStorageMade(config: Config, work: Work): Promise<number> {
 export async function requireDatabase(config: Config): Promise<void> {
   const folder = await folderWithoutDatabase(config);
   if (folder === undefined) return;
+  const isFile = (await statIfThere(folder))?.isDirectory() === false;
   throw new Error(
-    `There is no database in ${folder}. Run this in the folder of the server, or name the database in ` +
+    `There is no database in ${folder}${isFile ? ', which is no folder' : ''}. Run this in the folder of the server, or name the database in ` +
       'TASKDASH_DATA_DIR or TASKDASH_DATABASE_URL; "taskdash serve" makes a new one.',
   );
 }
@@ -48,7 +49,14 @@ export async function tellingOfNewDatabase<T>(config: Config, work: () => Promis
 async function folderWithoutDatabase({ databaseUrl, dataDir }: Config): Promise<string | undefined> {
   if (databaseUrl !== undefined) return undefined;
   const { root, cluster } = dataFolderAt(resolve(dataDir));
-  return (await statIfThere(cluster)) ? undefined : root;
+  try {
+    return (await statIfThere(cluster)) ? undefined : root;
+  } catch (error) {
+    // A folder above it is closed, or it has no name that can be.
+    throw new Error(`The data folder ${root} cannot be looked into: ${sentenceOf(error)}. Mend TASKDASH_DATA_DIR.`, {
+      cause: error,
+    });
+  }
 }
 
 /** Logs only warnings, so that the output stays the command's own. */

@@ -2,7 +2,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -75,6 +75,40 @@ describe('a folder without a database', () => {
         'TASKDASH_DATA_DIR or TASKDASH_DATABASE_URL; "taskdash serve" makes a new one.\n',
     );
     expect(existsSync(dataDir)).toBe(false);
+  });
+
+  it.each([
+    ['a file', ''],
+    ['below a file', '/data'],
+  ])('that is %s is told of as such, by every command', async (_what, below) => {
+    const file = newDataDir();
+    await writeFile(file, 'mine');
+    const dataDir = `${file}${below}`;
+    for (const args of [
+      ['tasks', 'list'],
+      ['tasks', 'watch'],
+      ['user', 'set-password', 'x', '--generate'],
+    ]) {
+      const { code, stderr } = await taskdash(dataDir, ...args);
+      const words = below === '' ? ', which is no folder. Run this' : '. Run this';
+      expect([code, stderr]).toEqual([1, expect.stringContaining(`There is no database in ${dataDir}${words}`)]);
+    }
+    for (const args of [['migrate'], ['token', 'create', 'x', '--group', 'mx'], ['serve', ...NO_PORTS]]) {
+      const { code, stderr } = await taskdash(dataDir, ...args);
+      expect([code, stderr]).toEqual([
+        1,
+        expect.stringMatching(/^taskdash: The data folder .* cannot be used by user/),
+      ]);
+    }
+    expect(await readFile(file, 'utf8')).toBe('mine');
+  });
+
+  it('that cannot be looked into is told of by its setting', async () => {
+    const { code, stderr } = await taskdash(`${folder}/${'x'.repeat(300)}`, 'tasks', 'list');
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^taskdash: The data folder .* Mend TASKDASH_DATA_DIR\.\n$/),
+    ]);
   });
 
   it('gets one by a command that writes, which says so once', { timeout: 2 * MINUTES }, async () => {

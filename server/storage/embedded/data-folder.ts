@@ -120,12 +120,12 @@ export async function renameDurably(from: string, to: string): Promise<void> {
   }
 }
 
-/** What the path holds, or undefined when nothing is there. */
+/** What the path holds, or undefined when nothing is there: a file has nothing in it. */
 export async function statIfThere(path: string): Promise<Awaited<ReturnType<typeof stat>> | undefined> {
   try {
     return await stat(path);
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined;
+    if (['ENOENT', 'ENOTDIR'].includes(codeOf(error))) return undefined;
     throw error;
   }
 }
