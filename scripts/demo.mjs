@@ -4,4 +4,10 @@ import { register } from 'tsx/esm/api';
 
 if (!build()) process.exit(1);
 register();
-await import('./demo/demo.ts');
+try {
+  await import('./demo/demo.ts');
+} catch (error) {
+  const { sentenceOf } = await import('../server/cli/print.ts');
+  process.stderr.write(`taskdash: ${sentenceOf(error)}\n`);
+  process.exit(1);
+}

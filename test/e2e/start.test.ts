@@ -1,7 +1,9 @@
-/** `npm start` as people and supervisors use it: what ends it, and with which code. */
-import { spawn, type ChildProcess } from 'node:child_process';
+/** `npm start` and `npm run demo` as people and supervisors use them: what ends them, and with which code. */
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
@@ -80,4 +82,18 @@ describe('npm start', () => {
     expect(lines.at(-1)).toContain('"msg":"stopped"');
     expect(await answers(http)).toBe(false);
   });
+});
+
+it('the demo says in a line that a port is taken', async () => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const { port } = taken.address() as AddressInfo;
+  const ports = { TASKDASH_HTTP_PORT: String(port), TASKDASH_GRPC_PORT: '0', TASKDASH_TCP_PORT: '0' };
+  const env = { ...process.env, TASKDASH_DATABASE_URL: database.url, ...ports };
+  await expect(promisify(execFile)(process.execPath, ['scripts/demo.mjs'], { env })).rejects.toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringMatching(/^taskdash: The HTTP door cannot listen on .*: the port is in use, .*\n$/) as string,
+  });
+  taken.close();
 });
