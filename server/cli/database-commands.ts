@@ -12,7 +12,9 @@ const ANSWER_MS = 3_000;
 /** Brings the schema up to date; opening the storage does it. */
 export function migrate(config: Config): Promise<number> {
   return withStorageMade(config, (storage) => {
-    print(`The database has the schema ${storage.schemaVersion}.`);
+    const { schemaVersion, migrated } = storage;
+    const ran = migrated.length > 0 ? `ran ${migrated.length}: ${migrated.join(', ')}` : 'there was nothing to do';
+    print(`The database has the schema ${schemaVersion}; ${ran}.`);
     return Promise.resolve(0);
   });
 }

@@ -4,6 +4,7 @@
  */
 import { MigrationExecutor, type DataSource, type QueryRunner } from 'typeorm';
 import { delay, systemClock } from '../domain/clock.js';
+import type { Log } from '../domain/ports.js';
 import { connect, createDataSource, MIGRATIONS_TABLE, type DataSourceSettings } from './data-source.js';
 import { asStorageError } from './postgres-errors.js';
 
@@ -20,14 +21,14 @@ export class SchemaError extends Error {
 }
 
 /**
- * Runs what is missing and returns the names of the migrations that it ran. Throws SchemaError where this version must
+ * Runs what is missing, says in one line of the log what that was, and returns its names. Throws SchemaError where this version must
  * not run on the database, STORAGE_UNAVAILABLE.
  */
 export async function migrate(settings: Omit<DataSourceSettings, 'poolSize'>): Promise<string[]> {
   const dataSource = createDataSource({ ...settings, poolSize: 1, statementTimeoutMs: MIGRATION_TIMEOUT_MS });
   try {
     await connect(dataSource);
-    return await underLock(dataSource, (queryRunner) => migrateLocked(dataSource, queryRunner));
+    return await underLock(dataSource, (queryRunner) => migrateLocked(dataSource, queryRunner, settings.log));
   } catch (error) {
     throw error instanceof SchemaError ? error : asStorageError(error);
   } finally {
@@ -59,13 +60,16 @@ async function acquireLock(queryRunner: QueryRunner): Promise<void> {
   );
 }
 
-async function migrateLocked(dataSource: DataSource, queryRunner: QueryRunner): Promise<string[]> {
+async function migrateLocked(dataSource: DataSource, queryRunner: QueryRunner, log: Log): Promise<string[]> {
   await requireServer(queryRunner);
   await requireKnownSchema(dataSource, queryRunner);
   const executor = new MigrationExecutor(dataSource, queryRunner);
   executor.transaction = 'each';
-  const executed = await executor.executePendingMigrations();
-  return executed.map((migration) => migration.name);
+  const startedMs = systemClock.monotonicMs();
+  const migrations = (await executor.executePendingMigrations()).map(({ name }) => name);
+  const tookMs = Math.round(systemClock.monotonicMs() - startedMs);
+  if (migrations.length > 0) log.info({ migrations, tookMs }, `migrated the database in ${migrations.length} steps`);
+  return migrations;
 }
 
 async function requireServer(queryRunner: QueryRunner): Promise<void> {

@@ -55,6 +55,8 @@ export interface Storage {
   readonly postgres: Postgres;
   /** The name of the latest migration. */
   readonly schemaVersion: string;
+  /** The migrations that this opening ran, in order. */
+  readonly migrated: readonly string[];
   /** Closes every connection; idempotent. */
   close(): Promise<void>;
 }
@@ -66,7 +68,7 @@ export interface Storage {
 export async function openStorage(settings: StorageSettings): Promise<Storage> {
   const { url, nodeId, log } = settings;
   const connection = await settle({ url, applicationName: `taskdash ${nodeId}`, log });
-  await migrate(connection);
+  const migrated = await migrate(connection);
   const dataSource = createDataSource({ ...connection, poolSize: settings.poolSize });
   // Leases have a connection of their own: a crowd at the others must not cost the node its lease.
   const leases = createDataSource({ ...connection, poolSize: 1, statementTimeoutMs: LEASE_TIMEOUT_MS });
@@ -76,7 +78,7 @@ export async function openStorage(settings: StorageSettings): Promise<Storage> {
   try {
     await connect(dataSource);
     await connect(leases);
-    return await openStores(settings, connection, { dataSource, leases, closePools });
+    return { ...(await openStores(settings, connection, { dataSource, leases, closePools })), migrated };
   } catch (error) {
     await closePools();
     throw asStorageError(error);
@@ -93,7 +95,7 @@ async function openStores(
   { clock, nodeId }: StorageSettings,
   connection: Omit<DataSourceSettings, 'poolSize'>,
   { dataSource, leases, closePools }: Pools,
-): Promise<Storage> {
+): Promise<Omit<Storage, 'migrated'>> {
   const postgres = new Postgres(dataSource, connection.log);
   const settings = new SettingsStore(postgres);
   const unicodeCollation = await findUnicodeCollation(postgres);

@@ -40,6 +40,16 @@ describe('migrating', () => {
     expect(await migrate(settingsOf(database))).toEqual([]);
   });
 
+  it('is told in one line of the log, if there was something to do', async () => {
+    const database = await newDatabase('empty');
+    const told: unknown[] = [];
+    const log = { ...silentLog, info: (...line: unknown[]) => void told.push(line) };
+    const migrations = await migrate({ ...settingsOf(database), log });
+    await migrate({ ...settingsOf(database), log });
+    const tookMs = expect.any(Number) as number;
+    expect(told).toEqual([[{ migrations, tookMs }, `migrated the database in ${migrations.length} steps`]]);
+  });
+
   it('of many nodes that start at once runs every migration once', async () => {
     const database = await newDatabase('empty');
     const runs = await Promise.all(Array.from({ length: 6 }, () => migrate(settingsOf(database))));

@@ -329,6 +329,14 @@ describe('the command line', () => {
     await other.drop();
   });
 
+  it('says which migrations it ran', async () => {
+    const empty = await createTestDatabase('empty');
+    const migrate = async () => (await taskdash(['migrate', '--database-url', empty.url])).stdout;
+    expect(await migrate()).toMatch(/^The database has the schema (\w+); ran \d+: Tasks0000000000001, .*, \1\.\n$/);
+    expect(await migrate()).toMatch(/^The database has the schema \w+; there was nothing to do\.\n$/);
+    await empty.drop();
+  });
+
   it('is a program that is there before the build, as `npx taskdash` expects', async () => {
     const { bin } = JSON.parse(await readFile('package.json', 'utf8')) as { bin: { taskdash: string } };
     expect((await run(bin.taskdash, ['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
