@@ -16,6 +16,7 @@ import { doorPlaces, requireDoors } from './doors.js';
 import { Auth, AUTH_DEFAULTS, type AuthOptions } from './domain/auth.js';
 import { systemClock, type Clock } from './domain/clock.js';
 import { Liveness } from './domain/liveness.js';
+import type { NodeIdentity } from './domain/liveness-ports.js';
 import type { Log } from './domain/ports.js';
 import { Patience } from './domain/patience.js';
 import { withPatience } from './domain/patient-stores.js';
@@ -30,6 +31,7 @@ import { WriteBatcher } from './domain/write-batcher.js';
 import { Argon2Hasher } from './identity/argon2-hasher.js';
 import { ZxcvbnJudge } from './identity/zxcvbn-judge.js';
 import { Metrics } from './metrics.js';
+import { watchForNamesakes } from './namesakes.js';
 import { connectionsADoor, openFilesLimit } from './open-files.js';
 import type { Storage } from './storage/storage.js';
 import { allowOnly } from './transports/client-address.js';
@@ -138,7 +140,9 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   const storage = withPatience(opened, patience);
 
   const identity = await startIdentity(config, storage, log, clock, undo);
-  const core = await startCore({ config, storage, patience, nodeName, log, clock, undo });
+  const node = { id: randomUUID(), name: nodeName };
+  const core = await startCore({ config, storage, patience, node, log, clock, undo });
+  undo.add(watchForNamesakes(node, { nodes: opened.knownNodes, clock, log, leaseMs: config.nodeLease }));
   const addresses = await openDoors(config, { storage, log, clock, auth: identity.auth, ...core }, undo);
   // Before the doors wait for their calls to end: watches end with the feed, and no closing connection is judged any more.
   undo.add(() => core.feed.stop());
@@ -194,14 +198,15 @@ interface CoreParts {
   readonly config: Config;
   readonly storage: Storage;
   readonly patience: Patience;
-  readonly nodeName: string;
+  readonly node: NodeIdentity;
   readonly log: Log;
   readonly clock: Clock;
   readonly undo: Undo;
 }
 
-async function startCore({ config, storage, patience, nodeName, log, clock, undo }: CoreParts) {
+async function startCore({ config, storage, patience, node, log, clock, undo }: CoreParts) {
   const metrics = new Metrics();
+  metrics.node.set({ ...node }, 1);
   const feed = new TaskFeed(storage.feed, storage.hints, clock, FEED_OPTIONS, log);
   const options = {
     maxBatch: MAX_WRITE_BATCH,
@@ -213,8 +218,6 @@ async function startCore({ config, storage, patience, nodeName, log, clock, undo
     metrics.onBatch(report);
     if (report.failed) liveness.onWritesFailed();
   });
-  const node = { id: randomUUID(), name: nodeName };
-  metrics.node.set(node, 1);
   const liveness = new Liveness({
     node,
     lapses: storage.tasks,
