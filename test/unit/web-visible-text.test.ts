@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { visible, visibleJson, visibleLines } from '../../web/src/i18n/visible-text.js';
-import { registerExample } from '../../web/src/tasks/register-example.js';
+import { registerExample, tokenCommand } from '../../web/src/tasks/register-example.js';
 
 /** Written as numbers: nobody could read them otherwise. */
 const text = (...codes: number[]) => String.fromCodePoint(...codes);
@@ -104,5 +104,17 @@ describe('JSON with a form for every character', () => {
     expect(registerExample('http://taskdash.test', text(0x202e), text(0x9b))).toContain(
       '"user":"\\u202e","groupId":"\\u009b"',
     );
+  });
+});
+
+describe('the command that makes a token', () => {
+  it.each([
+    ['mx', 'mx'],
+    ['夜间 导入', "'夜间 导入'"],
+    ["a'b; c", "'a'\\''b; c'"],
+    ['', "''"],
+    [text(0x202e), "'\\u202e'"],
+  ])('names the group %j in a form that shells take and people read', (groupId, shown) => {
+    expect(tokenCommand(groupId)).toBe(`npx taskdash token create example --group ${shown}`);
   });
 });

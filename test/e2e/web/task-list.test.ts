@@ -293,6 +293,7 @@ describe('an empty list says why', () => {
     await context.grantPermissions(['clipboard-read', 'clipboard-write']);
     await logIn(page, 'newcomer');
     await page.getByRole('heading', { name: 'No task has registered yet' }).waitFor();
+    await page.getByText('npx taskdash token create example --group empty').waitFor();
     await page.getByRole('button', { name: 'Copy the example' }).click();
     const example = await inBrowser<string>(page, 'navigator.clipboard.readText()');
     await waitUntilLive(page);

@@ -178,7 +178,7 @@ export const en = {
   'empty.nothing': 'No task has registered yet',
   'empty.nothing.how': 'A service registers a task by sending it here, for example:',
   'empty.nothing.example': 'the example',
-  'empty.nothing.token': 'An administrator makes the token:',
+  'empty.nothing.token': 'An administrator makes the token, in the folder of TaskDash:',
   'empty.nothing.later': 'It appears here by itself.',
   'empty.nothing.member':
     'As a member of a group you see the tasks there whose user is you. None of your services has registered one yet.',

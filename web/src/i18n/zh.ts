@@ -168,7 +168,7 @@ export const zh: Messages = {
   'empty.nothing': '还没有任务注册',
   'empty.nothing.how': '服务把任务发送到这里即完成注册，例如：',
   'empty.nothing.example': '示例',
-  'empty.nothing.token': '令牌由管理员创建：',
+  'empty.nothing.token': '令牌由管理员在 TaskDash 所在文件夹中创建：',
   'empty.nothing.later': '注册后会自动出现在这里。',
   'empty.nothing.member': '作为组成员，您能看到组内属于您本人的任务。您的服务还没有注册任何任务。',
   'empty.noMatch': '没有匹配的任务',

@@ -1,4 +1,4 @@
-import { visibleJson } from '../i18n/visible-text.js';
+import { visible, visibleJson } from '../i18n/visible-text.js';
 
 /** How any service registers a task over HTTP: a command to copy. */
 export function registerExample(origin: string, user: string, groupId: string): string {
@@ -7,6 +7,17 @@ export function registerExample(origin: string, user: string, groupId: string): 
     `curl ${origin}/taskdash.task.v1.TaskService/RegisterTask \\`,
     `  -H 'content-type: application/json' \\`,
     `  -H "authorization: Bearer $TASKDASH_TOKEN" \\`,
-    `  -d '${visibleJson(JSON.stringify({ task })).replaceAll("'", `'\\''`)}'`,
+    `  -d ${quoted(visibleJson(JSON.stringify({ task })))}`,
   ].join('\n');
+}
+
+/** How an administrator makes the token for it. */
+export function tokenCommand(groupId: string): string {
+  const group = visible(groupId);
+  return `npx taskdash token create example --group ${/^[\w.@%+:,/-]+$/.test(group) ? group : quoted(group)}`;
+}
+
+/** A text as shells take it. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
 }
