@@ -1,6 +1,6 @@
 /**
  * The composition root: the only file that knows all parts. Everything long-lived is started top to bottom and stopped
- * in reverse, each with a deadline.
+ * in reverse, by one deadline (stop.ts).
  *
  *   database → storage → identity → feed → liveness → doors (gRPC, HTTP, legacy TCP)
  */
@@ -33,6 +33,7 @@ import { ZxcvbnJudge } from './identity/zxcvbn-judge.js';
 import { Metrics } from './metrics.js';
 import { watchForNamesakes } from './namesakes.js';
 import { connectionsADoor, openFilesLimit } from './open-files.js';
+import { StopDeadline, Undo } from './stop.js';
 import type { Storage } from './storage/storage.js';
 import { allowOnly } from './transports/client-address.js';
 import { HttpServer } from './transports/connect-server.js';
@@ -60,8 +61,8 @@ export interface App {
   readonly firstPassword: string | undefined;
   /** Resolves when the app can no longer do its work, with the reason. */
   readonly lost: Promise<string>;
-  /** Stops gracefully; idempotent. */
-  stop(): Promise<void>;
+  /** Stops gracefully by a deadline, by default that of the settings; idempotent. */
+  stop(deadline?: StopDeadline): Promise<void>;
 }
 
 /**
@@ -89,40 +90,15 @@ const PAGE_FOLDER =
     .map((url) => fileURLToPath(url))
     .find((folder) => existsSync(`${folder}/assets`)) ?? fileURLToPath(new URL('../dist/web', import.meta.url));
 
-/** Undoes what has been started, latest first. Goes on after a failure, and throws the first one at the end. */
-class Undo {
-  readonly #steps: (() => Promise<void> | void)[] = [];
-  #running: Promise<void> | undefined;
-
-  add(step: () => Promise<void> | void): void {
-    this.#steps.push(step);
-  }
-
-  run(): Promise<void> {
-    this.#running ??= this.#runAll();
-    return this.#running;
-  }
-
-  async #runAll(): Promise<void> {
-    const failures: unknown[] = [];
-    for (const step of this.#steps.reverse()) {
-      try {
-        await step();
-      } catch (failure) {
-        failures.push(failure);
-      }
-    }
-    if (failures.length > 0) throw failures[0];
-  }
-}
-
 /** Starts everything, or throws and leaves nothing running. */
 export async function startApp(config: Config, log: Log, clock: Clock = systemClock): Promise<App> {
   const undo = new Undo();
   try {
     return await start(config, log, clock, undo);
   } catch (failure) {
-    await undo.run().catch((error: unknown) => log.warn({ err: error }, 'could not undo the start completely'));
+    await undo
+      .run(new StopDeadline(clock, config.stopTimeout))
+      .catch((error: unknown) => log.warn({ err: error }, 'could not undo the start completely'));
     throw failure;
   }
 }
@@ -135,7 +111,7 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   undo.add(() => database.release());
   await requireDoors(doorPlaces(config));
   const opened = await openDatabase(config, database, { nodeId: nodeName, poolSize: config.databasePoolSize, log });
-  undo.add(() => opened.close());
+  undo.add((deadline) => deadline.holds(opened.close()));
   const patience = new Patience(clock, { deadlineMs: config.writeDeadline, maxWaiting: 10_000 });
   const storage = withPatience(opened, patience);
 
@@ -147,12 +123,15 @@ async function start(config: Config, log: Log, clock: Clock, undo: Undo): Promis
   // Before the doors wait for their calls to end: watches end with the feed, and no closing connection is judged any more.
   undo.add(() => core.feed.stop());
   undo.add(() => core.liveness.beginStop());
+  undo.add(({ answers }) => {
+    for (const part of [patience, core.batcher, core.reader]) part.endBy(answers);
+  });
   return {
     addresses,
     nodeName,
     firstPassword: identity.firstPassword,
     lost,
-    stop: () => undo.run(),
+    stop: (deadline = new StopDeadline(clock, config.stopTimeout)) => undo.run(deadline),
   };
 }
 
@@ -165,7 +144,7 @@ async function startIdentity(config: Config, storage: Storage, log: Log, clock: 
   if (missing !== undefined) log.warn({}, missing);
   const auth = new Auth(storage.identity, hasher, judge, clock, log, authOptions(config));
   auth.start();
-  undo.add(() => auth.stop());
+  undo.add((deadline) => deadline.holds(auth.stop()));
   return { auth, firstPassword: first.password };
 }
 
@@ -245,7 +224,7 @@ async function startCore({ config, storage, patience, node, log, clock, undo }: 
   undo.add(() => feed.stop());
   undo.add(() => batcher.stop());
   await liveness.start();
-  undo.add(() => liveness.stop());
+  undo.add((deadline) => liveness.stop(deadline));
   const sealer = new TokenSealer(await storage.settings.secret('token-sealer', 32));
   const turns = new ReadingTurns(clock);
   const nextTurn = () => turns.forLongWork();
@@ -314,7 +293,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     await door.start({ host: host ?? config.host, port });
   }
   // All doors close at once: together they have the time that each would have.
-  undo.add(async () => void (await Promise.all([grpc, http, tcp].map((door) => door.stop(config.stopTimeout)))));
+  undo.add(({ doors }) => Promise.all([grpc, http, tcp].map((door) => door.stop(doors.leftMs))));
   return { http: http.address, grpc: grpc.address, tcp: tcp.address };
 }
 

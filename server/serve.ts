@@ -8,6 +8,7 @@ import type { Log } from './domain/ports.js';
 import { createLog } from './logging.js';
 import { QuietLog } from './quiet-log.js';
 import { nextSignal } from './signals.js';
+import { StopDeadline } from './stop.js';
 
 /** Why a server ends, and the exit code that says so. */
 interface Ending {
@@ -15,8 +16,9 @@ interface Ending {
   readonly code: 0 | 1;
 }
 
-/** What a graceful stop takes beside the time of its doors, at most: last writes, the lease, the embedded database. */
-const STOP_BESIDE_DOORS_MS = 45_000;
+/** How much later than its deadline a stop may come to its end, and what the embedded database may take for its own after that. */
+const SLACK_MS = 1_000;
+const EMBEDDED_END_MS = 30_000;
 
 /** Runs the server until SIGTERM or SIGINT (exit code 0), or until its database is lost or a defect shows (1). */
 export async function serve(config: Config, env: NodeJS.ProcessEnv): Promise<number> {
@@ -43,17 +45,18 @@ async function defect(log: Log): Promise<Ending> {
   return { reason: 'a defect', code: 1 };
 }
 
-/** Stops in order; what does not come to an end is left behind at a deadline. */
+/** Stops in order, by a deadline. A start that is still under way then, and what else does not heed it, is left behind. */
 async function stopApp(starting: Promise<App>, ending: Ending, config: Config, log: Log): Promise<number> {
   const { reason, code } = ending;
+  const deadline = new StopDeadline(systemClock, config.stopTimeout);
   log[code === 0 ? 'info' : 'error']({ reason }, 'stopping');
-  const lateMs = config.stopTimeout + STOP_BESIDE_DOORS_MS;
+  const lateMs = deadline.leftMs + SLACK_MS + (config.databaseUrl === undefined ? EMBEDDED_END_MS : 0);
   const late = setTimeout(() => {
     log.error({ afterMs: lateMs }, 'the stop did not come to an end; the process ends all the same');
     process.exit(1);
   }, lateMs);
   try {
-    await (await starting).stop();
+    await (await starting).stop(deadline);
     log.info({}, 'stopped');
     return code;
   } finally {

@@ -18,6 +18,8 @@
 import type { Principal } from './access.js';
 import { AddressVisits } from './address-visits.js';
 import type { Clock, Timer } from './clock.js';
+import type { Deadline } from './deadline.js';
+import { sayGoodbye } from './goodbye.js';
 import type {
   AddressQuestions,
   LeaseBeats,
@@ -252,18 +254,24 @@ export class Liveness implements SessionHost {
     this.#engine.freeze();
   }
 
-  /** Writes down what there is and gives the lease up, so that others take the sessions over at once. Idempotent. */
-  stop(): Promise<void> {
-    this.#stopping ??= this.#stop();
+  /**
+   * Says goodbye: writes down what there is and gives the lease up, so that others take the sessions over at once. What the
+   * database does not take by the deadline is left to them as after a crash. Idempotent.
+   */
+  stop(deadline: Deadline): Promise<void> {
+    this.#stopping ??= this.#stop(deadline);
     return this.#stopping;
   }
 
-  async #stop(): Promise<void> {
+  async #stop(deadline: Deadline): Promise<void> {
     this.#purge?.cancel();
-    await this.#engine.stop();
-    await Promise.all([this.#resumption.stop(), this.#takeover.stop()]);
-    await this.#journal.stop();
-    await this.#lease.stop();
+    const work = [this.#engine, this.#resumption, this.#takeover];
+    const farewells = [
+      { what: 'work under way', say: async () => void (await Promise.all(work.map((part) => part.stop()))) },
+      { what: 'sessions', say: () => this.#journal.stop() },
+      { what: 'lease', say: () => this.#lease.stop() },
+    ];
+    await sayGoodbye(farewells, deadline, this.options.log);
   }
 
   // ── Sessions of connections ────────────────────────────────────────────────────────────────────────────────────────

@@ -63,18 +63,14 @@ export class NodeLease {
     this.#arm(this.#renewEveryMs);
   }
 
-  /** Renews no more and gives the lease up, so that others need not wait for it to run out. */
+  /** Renews no more and gives the lease up, so that others need not wait for it to run out. Throws when they have to. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
     this.#watch?.cancel();
     await this.#renewing;
     this.#heldUntilMs = -Infinity;
-    try {
-      await this.options.store.release(this.options.node.id);
-    } catch (error) {
-      this.options.log.warn({ err: error }, 'the lease could not be given up; others wait until it has run out');
-    }
+    await this.options.store.release(this.options.node.id);
   }
 
   get isHeld(): boolean {

@@ -6,6 +6,7 @@
  * Bounded: when too many wait already, an attempt that fails is the last.
  */
 import { delay, type Clock } from './clock.js';
+import type { Deadline } from './deadline.js';
 import { TaskDashError } from './errors.js';
 
 /** Settings of a patience. */
@@ -21,6 +22,10 @@ const RETRY_MAX_MS = 500;
 
 export class Patience {
   #waiting = 0;
+  /** Nothing is tried beyond. */
+  #endsAtMs = Infinity;
+  /** Each makes an end of something that is being tried. */
+  readonly #trying = new Set<AbortController>();
 
   constructor(
     private readonly clock: Clock,
@@ -34,17 +39,28 @@ export class Patience {
 
   /** Tries until there is an answer. Throws STORAGE_UNAVAILABLE at the deadline, and what an attempt throws otherwise. */
   async keepTrying<T>(attempt: () => Promise<T>): Promise<T> {
-    const deadlineAtMs = this.clock.monotonicMs() + this.options.deadlineMs;
+    const nowMs = this.clock.monotonicMs();
+    const deadlineAtMs = Math.min(nowMs + this.options.deadlineMs, this.#endsAtMs);
     const late = new AbortController();
-    const end = delay(this.clock, this.options.deadlineMs, late.signal).then(() => {
+    this.#trying.add(late);
+    const end = delay(this.clock, Math.max(0, deadlineAtMs - nowMs), late.signal).then(() => {
       throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
     });
     try {
       return await Promise.race([this.#tryUntil(deadlineAtMs, attempt, late.signal), end]);
     } finally {
       end.catch(() => {}); // Nobody waits for it any more.
+      this.#trying.delete(late);
       late.abort();
     }
+  }
+
+  /** Nothing is tried beyond this deadline, whether it has begun already or not. */
+  endBy(deadline: Deadline): void {
+    this.#endsAtMs = deadline.endsAtMs;
+    this.clock.schedule(deadline.leftMs, () => {
+      for (const late of this.#trying) late.abort();
+    });
   }
 
   async #tryUntil<T>(deadlineAtMs: number, attempt: () => Promise<T>, stop: AbortSignal): Promise<T> {

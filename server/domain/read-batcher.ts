@@ -17,6 +17,7 @@
  */
 import type { Scope } from './access.js';
 import { delay, nextTurn, type Clock, type Timer } from './clock.js';
+import type { Deadline } from './deadline.js';
 import { TaskDashError } from './errors.js';
 import type { TaskStore } from './ports.js';
 import { textsLengthOf, type Task } from './task.js';
@@ -45,7 +46,7 @@ interface Asked {
   readonly id: string;
   readonly resolve: (task: Task | undefined) => void;
   readonly reject: (error: TaskDashError) => void;
-  readonly deadlineAtMs: number;
+  deadlineAtMs: number;
 }
 
 export class ReadBatcher {
@@ -59,6 +60,8 @@ export class ReadBatcher {
   #answeredLength = 0;
   #nextTurn: Promise<void> | undefined;
   #stopping = false;
+  /** Nothing waits beyond. */
+  #endsAtMs = Infinity;
   #expiry: Timer | undefined;
   #roomWaiters: (() => void)[] = [];
   #idleWaiters: (() => void)[] = [];
@@ -96,13 +99,22 @@ export class ReadBatcher {
     if (this.#stopping) return Promise.reject(new TaskDashError('STOPPING'));
     if (!this.hasRoom) return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 200 }));
     return new Promise((resolve, reject) => {
-      const deadlineAtMs = this.clock.monotonicMs() + this.#options.deadlineMs;
+      const deadlineAtMs = Math.min(this.clock.monotonicMs() + this.#options.deadlineMs, this.#endsAtMs);
       const asked = { id, resolve, reject, deadlineAtMs };
       this.#open.add(asked);
       this.#queue.push(asked);
       this.#armExpiry();
       if (this.#busyLanes < this.#options.lanes) void this.#run();
     });
+  }
+
+  /** Has every find, whether it has come already or not, answered by this deadline too; before `stop`. */
+  endBy({ endsAtMs }: Deadline): void {
+    this.#endsAtMs = endsAtMs;
+    for (const asked of this.#open) asked.deadlineAtMs = Math.min(asked.deadlineAtMs, endsAtMs);
+    this.#expiry?.cancel();
+    this.#expiry = undefined;
+    this.#armExpiry();
   }
 
   /** Takes no more finds, answers those it has, and resolves; none waits beyond its own deadline. */

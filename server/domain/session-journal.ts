@@ -67,11 +67,15 @@ export class SessionJournal {
     await this.flush();
   }
 
-  /** Writes what is noted for a last time; what the database does not take now is left to those who take over. */
-  async stop(): Promise<void> {
+  /**
+   * Writes what is noted for a last time. False: the database did not take all of it, and the rest is left to those who take
+   * over.
+   */
+  async stop(): Promise<boolean> {
     this.#stopped = true;
     this.#timer?.cancel();
     await this.settled();
+    return this.#changed.size === 0;
   }
 
   #arm(delayMs: number): void {
@@ -96,7 +100,8 @@ export class SessionJournal {
           if (locked.has(session.id) && !this.#changed.has(session.id)) this.#changed.set(session.id, session);
       } catch (error) {
         for (const session of chunk) if (!this.#changed.has(session.id)) this.note(session);
-        this.options.log.warn({ err: error, sessions: this.#changed.size }, 'sessions could not be written down yet');
+        const level = this.#stopped ? 'debug' : 'warn';
+        this.options.log[level]({ err: error, sessions: this.#changed.size }, 'sessions could not be written down yet');
         return;
       }
     }

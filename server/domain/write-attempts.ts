@@ -8,7 +8,7 @@ export interface Waiting {
   readonly write: TaskWrite;
   readonly resolve: (result: TaskWriteResult) => void;
   readonly reject: (error: TaskDashError) => void;
-  readonly deadlineAtMs: number;
+  deadlineAtMs: number;
   answered: boolean;
   /** Why it could not be written the last time, for the log. */
   trouble: TaskDashError | undefined;

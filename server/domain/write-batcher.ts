@@ -20,7 +20,8 @@
  *   the second run wrote nothing at all: the first one may still arrive, when the task is there or the database accepts it.
  *   What never was sent is no run: it is sent as if for the first time.
  * - Nothing is written after its caller was told that the outcome is unknown: each batch says until when it may be written,
- *   which is the earliest deadline in it. What the store comes to later is sent again where there is time left.
+ *   which is the earliest deadline in it. What the store comes to later is sent again where there is time left. Only what is in
+ *   flight when a stop makes the deadlines earlier (`endBy`) may still be written until its first one, as after a crash.
  * - No more than `capacity` writes wait, and no more than `capacityPerId` of one id, so that nobody holds up the others by
  *   one id; beyond that `submit` refuses with OVERLOADED. Doors that can push back ask `hasRoom` and `hasRoomFor` first and
  *   resume on `whenRoom` and `whenRoomFor`; they leave some room to doors that cannot.
@@ -38,6 +39,7 @@
 import { BatchLane, type BatchId } from './batch-id.js';
 import type { Clock, Timer } from './clock.js';
 import { delay } from './clock.js';
+import type { Deadline } from './deadline.js';
 import { TaskDashError } from './errors.js';
 import { LockedIds, type LockKind } from './locked-ids.js';
 import type { TaskStore, TaskWrite, TaskWriteResult } from './ports.js';
@@ -115,6 +117,8 @@ export class WriteBatcher {
   readonly #open = new Set<Waiting>();
   #starting = false;
   #stopping = false;
+  /** Nothing waits beyond. */
+  #endsAtMs = Infinity;
   #expiry: Timer | undefined;
   readonly #room = new RoomWaiters();
   #idleWaiters: (() => void)[] = [];
@@ -167,7 +171,7 @@ export class WriteBatcher {
       return Promise.reject(new TaskDashError('OVERLOADED', { retryAfterMs: 200 }));
     if (!this.hasRoomFor(write.id)) return Promise.reject(tooManyOf(write.id));
     return new Promise((resolve, reject) => {
-      const deadlineAtMs = this.clock.monotonicMs() + this.options.deadlineMs;
+      const deadlineAtMs = Math.min(this.clock.monotonicMs() + this.options.deadlineMs, this.#endsAtMs);
       const waiting = { write, resolve, reject, deadlineAtMs, answered: false, trouble: undefined };
       this.#open.add(waiting);
       this.#armExpiry();
@@ -180,6 +184,14 @@ export class WriteBatcher {
         this.#startSoon();
       }
     });
+  }
+
+  /** Has every write, whether it has come already or not, answered by this deadline too; before `stop`. */
+  endBy({ endsAtMs }: Deadline): void {
+    this.#endsAtMs = endsAtMs;
+    for (const waiting of this.#open) waiting.deadlineAtMs = Math.min(waiting.deadlineAtMs, endsAtMs);
+    this.#disarmExpiry();
+    this.#armExpiry();
   }
 
   /** Takes no more writes, finishes those it has, and resolves; none waits beyond its own deadline. */

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../server/domain/clock.js';
+import { Deadline } from '../../server/domain/deadline.js';
 import type { NodeReport, SessionRecord } from '../../server/domain/liveness-ports.js';
 import { Liveness } from '../../server/domain/liveness.js';
 import { Patience } from '../../server/domain/patience.js';
@@ -262,7 +263,7 @@ it('a lease that had lapsed is used again after a moment, though a task of it is
   await expect.poll(() => statusOf('free')).toBe('running');
   await free();
   await expect.poll(() => statusOf('locked'), { timeout: 5000 }).toBe('running');
-  await Promise.all([liveness.stop(), writes.stop()]);
+  await Promise.all([liveness.stop(new Deadline(systemClock, 5000)), writes.stop()]);
 });
 
 describe('the sessions of a dead server', () => {

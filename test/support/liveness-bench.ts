@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock, Timer } from '../../server/domain/clock.js';
+import { Deadline } from '../../server/domain/deadline.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { Liveness, type LivenessOptions } from '../../server/domain/liveness.js';
 import { Patience } from '../../server/domain/patience.js';
@@ -104,7 +105,7 @@ export class LivenessBench {
   async stop(): Promise<void> {
     const running = this.nodes.filter(({ isKilled }) => !isKilled);
     for (const node of running) node.mend();
-    await Promise.all(running.map((node) => node.liveness.stop()));
+    await Promise.all(running.map((node) => node.stop()));
   }
 }
 
@@ -145,6 +146,11 @@ export class TestNode {
       events: { onProtection: ({ kind }) => this.heard.push(`protection ${kind}`) },
       ...options,
     });
+  }
+
+  /** Stops in order. */
+  stop(withinMs = 60_000): Promise<void> {
+    return this.liveness.stop(new Deadline(this.bench.clock, withinMs));
   }
 
   /** A connection. */

@@ -5,6 +5,7 @@ import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } f
 import type { Role, TokenScope } from '../../server/domain/access.js';
 import { Auth } from '../../server/domain/auth.js';
 import { systemClock, type Clock } from '../../server/domain/clock.js';
+import { Deadline } from '../../server/domain/deadline.js';
 import { Liveness } from '../../server/domain/liveness.js';
 import { Patience } from '../../server/domain/patience.js';
 import type { ChangeHints, Log, PasswordHasher } from '../../server/domain/ports.js';
@@ -219,7 +220,7 @@ export class RpcRig {
   async stop(): Promise<void> {
     this.feed.stop();
     await Promise.all([this.grpc.stop(1_000), this.http.stop(1_000)]);
-    await this.#liveness.stop();
+    await this.#liveness.stop(new Deadline(systemClock, 5_000));
     await this.#batcher.stop();
     await this.#auth.stop();
   }

@@ -290,7 +290,7 @@ describe('a restart of the only server', () => {
     before.liveness.beginStop();
     session.close();
     await bench.pass(500);
-    await before.liveness.stop();
+    await before.stop();
     expect(lapsed()).toEqual([]);
     const after = await bench.startNode({ reconnectGraceMs: 0 });
     await bench.pass(TAKEN_OVER_MS);

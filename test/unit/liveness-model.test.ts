@@ -273,7 +273,7 @@ class Life {
   async stop(node: TestNode, connected: readonly Service[]): Promise<void> {
     node.liveness.beginStop();
     for (const { session, leaseId } of connected) if (leaseId === undefined) session?.close();
-    await node.liveness.stop();
+    await node.stop();
     node.kill();
   }
 

@@ -494,7 +494,7 @@ describe('a task that somebody keeps locked', () => {
     const free = lock('locked');
     await bench.passBeating(4000, [node.open()]);
     let isStopped = false;
-    void node.liveness.stop().then(() => (isStopped = true));
+    void node.stop().then(() => (isStopped = true));
     await bench.pass(1500);
     expect(isStopped).toBe(true);
     free();

@@ -461,3 +461,35 @@ describe('a verdict on locked tasks', () => {
     expect(node.expired).toEqual([]);
   });
 });
+
+describe('a goodbye', () => {
+  it('ends in time where the database says nothing, and is told in one line', async () => {
+    node = await bench.startNode();
+    await node.openWith('a');
+    const { sessions, nodes } = node.connection;
+    const never = () => new Promise<never>(() => {});
+    Object.assign(sessions, { save: never, end: never });
+    Object.assign(nodes, { release: never });
+    node.open('10.0.0.2');
+    await node.openWith('b');
+    const before = node.log.lines.length;
+    let isStopped = false;
+    void node.stop(2000).then(() => (isStopped = true));
+    await bench.pass(1950);
+    expect(isStopped).toBe(false);
+    await bench.pass(50);
+    expect(isStopped).toBe(true);
+    expect(node.log.lines.slice(before)).toMatchObject([{ level: 'warn', details: { unsaid: ['sessions', 'lease'] } }]);
+  });
+
+  it('gives the lease up also where sessions cannot be written down', async () => {
+    node = await bench.startNode();
+    await node.openWith('a');
+    Object.assign(node.connection.sessions, { save: () => Promise.reject(new TaskDashError('STORAGE_UNAVAILABLE')) });
+    await node.openWith('b');
+    await node.stop();
+    expect(bench.database.nodes.get(node.id)?.leaseUntilMs).toBeLessThanOrEqual(bench.clock.monotonicMs());
+    const warnings = node.log.lines.filter(({ level }) => level !== 'debug');
+    expect(warnings).toMatchObject([{ level: 'warn', details: { unsaid: ['sessions'] } }]);
+  });
+});

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { Deadline } from '../../server/domain/deadline.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { Patience, patient } from '../../server/domain/patience.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -70,6 +71,20 @@ describe('a read', () => {
     await pass(5000);
     expect(outcome.now).toBe('STORAGE_UNAVAILABLE');
     expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('fails when the time of all is over, whether it began before that was known or after', async () => {
+    const silent = () => new Promise(() => {});
+    const first = outcomeOf(patience.keepTrying(silent));
+    patience.endBy(new Deadline(clock, 1000));
+    const second = outcomeOf(patience.keepTrying(silent));
+    await pass(990);
+    expect([first.now, second.now]).toEqual([undefined, undefined]);
+    await pass(10);
+    expect([first.now, second.now]).toEqual(['STORAGE_UNAVAILABLE', 'STORAGE_UNAVAILABLE']);
+    const third = outcomeOf(patience.keepTrying(silent));
+    await pass(10);
+    expect([third.now, patience.waiting, clock.pendingTimers]).toEqual(['STORAGE_UNAVAILABLE', 0, 0]);
   });
 
   it('that is refused fails at once', async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { Deadline } from '../../server/domain/deadline.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { ReadBatcher, type ReadBatcherOptions } from '../../server/domain/read-batcher.js';
 import type { Task } from '../../server/domain/task.js';
@@ -169,6 +170,17 @@ describe('the read batcher', () => {
     expect(await room).toBe(true);
     await Promise.all(answers);
     await reader.whenRoom();
+  });
+
+  it('has all answered by a deadline for all, what still comes too', async () => {
+    const { clock, find, reader } = bench();
+    const waiting = find('a');
+    reader.endBy(new Deadline(clock, 1000));
+    const late = find('b');
+    clock.advance(1000);
+    await expect(waiting).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+    await expect(late).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+    await reader.stop();
   });
 
   it('stops when all is answered, and takes nothing more', async () => {

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { BatchId } from '../../server/domain/batch-id.js';
+import { Deadline } from '../../server/domain/deadline.js';
 import { TaskDashError } from '../../server/domain/errors.js';
 import type { TaskWrite, TaskWriteResult } from '../../server/domain/ports.js';
 import { WriteBatcher, type BatchReport, type WriteBatcherOptions } from '../../server/domain/write-batcher.js';
@@ -558,6 +559,52 @@ describe('stopping', () => {
     clock.advance(5000);
     await turns();
     expect([seen.outcome, isStopped]).toEqual(['STORAGE_UNAVAILABLE', true]);
+  });
+});
+
+describe('a deadline for all', () => {
+  it('ends what waits, what is in flight, and what still comes, whatever time they had', async () => {
+    const batcher = open({ maxBatch: 1 });
+    const [inFlight, waiting] = [submit(batcher, 'a'), submit(batcher, 'b')];
+    await turns();
+    batcher.endBy(new Deadline(clock, 1000));
+    await advance(500);
+    const late = submit(batcher, 'c');
+    await advance(499);
+    expect([inFlight, waiting, late]).toEqual([{}, {}, {}]);
+    await advance(1);
+    const failed = { outcome: 'STORAGE_UNAVAILABLE' };
+    expect([inFlight, waiting, late]).toEqual([failed, failed, failed]);
+    await batcher.stop();
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('tells the store until when it may write what it is sent from then on', async () => {
+    const batcher = open();
+    batcher.endBy(new Deadline(clock, 1000));
+    const written = submit(batcher, 'a');
+    await turns();
+    expect(store.batches.map(({ withinMs }) => withinMs)).toEqual([1000]);
+    await store.answer();
+    expect(written.outcome).toBe('written');
+  });
+
+  it('gives nobody more time than they had', async () => {
+    const batcher = open();
+    const seen = submit(batcher, 'a');
+    await turns();
+    batcher.endBy(new Deadline(clock, 60_000));
+    await advance(5000);
+    expect(seen.outcome).toBe('STORAGE_UNAVAILABLE');
+  });
+
+  it('that is over lets nothing be sent', async () => {
+    const batcher = open();
+    batcher.endBy(new Deadline(clock, 0));
+    const seen = submit(batcher, 'a');
+    await turns();
+    await advance(1);
+    expect([seen.outcome, store.ids]).toEqual(['STORAGE_UNAVAILABLE', []]);
   });
 });
 
