@@ -26,10 +26,11 @@ import { createConnectCalls, type Handler } from './connect-calls.js';
 import { ConnectionGate } from './connection-gate.js';
 import { nameOf } from './connection-name.js';
 import { HttpConnections } from './connect-connections.js';
+import { HttpEnding } from './connect-ending.js';
 import { feedInPieces } from './connect-pieces.js';
 import { Kept } from './kept.js';
 import type { Readiness } from './readiness.js';
-import type { ReadingTurns } from './reading-turns.js';
+import type { Gate, ReadingTurns } from './reading-turns.js';
 import type { Arrivals } from './rpc/arrivals.js';
 import { describeError } from './rpc/errors.js';
 import { callerKey, credentialsIn, hangUpKey, type Caller } from './rpc/guard.js';
@@ -117,6 +118,7 @@ export class HttpServer {
   readonly #quickTurns = new TurnQueue(QUICK_A_TURN);
   readonly #metrics: Kept<{ contentType: string; body: string }>;
   readonly #connections = new HttpConnections();
+  readonly #ending: HttpEnding;
   readonly #shutdown = new AbortController();
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -140,6 +142,7 @@ export class HttpServer {
         this.#guard(request, response, () => this.#begin(request, response)),
       );
     }
+    this.#ending = new HttpEnding({ server: this.#server, connections: this.#connections, turns: options.turns });
     this.#server.maxHeadersCount = MAX_HEADERS.count + 1;
     this.#server.prependListener('connection', (socket) => this.#connections.onOpen(socket));
     // Where Node's parser has begun to listen to what comes.
@@ -185,9 +188,10 @@ export class HttpServer {
     return this.#starting;
   }
 
-  #gate(): ConnectionGate {
-    const { maxConnections = MAX_CONNECTIONS } = this.options;
-    return new ConnectionGate({ together: maxConnections, network: MAX_HTTP_CONNECTIONS, isProxy: this.#isProxy });
+  #gate(): Gate {
+    const { maxConnections: together = MAX_CONNECTIONS } = this.options;
+    const gate = new ConnectionGate({ together, network: MAX_HTTP_CONNECTIONS, isProxy: this.#isProxy });
+    return this.#ending.counting(gate);
   }
 
   /** Where the door listens, as a URL; empty while it does not. */
@@ -199,25 +203,25 @@ export class HttpServer {
   }
 
   /**
-   * Accepts nothing more, ends streams with STOPPING, lets calls end, and waits a moment for requests that are arriving; cuts
-   * what is left after `deadlineMs`. Idempotent.
+   * Ends streams with STOPPING, answers what was asked before, and waits a moment for requests that are arriving; cuts what is
+   * left after `deadlineMs`. Idempotent.
    */
   stop(deadlineMs: number): Promise<void> {
-    this.#stopping ??= new Promise((resolve) => {
-      this.#shutdown.abort(describeError(new TaskDashError('STOPPING')));
-      if (!this.#server.listening) return resolve();
-      const { clock } = this.options;
-      const cuts = [
-        clock.schedule(Math.min(deadlineMs, MAX_REFUSED_MS), () => this.#connections.closeUnfinished()),
-        clock.schedule(deadlineMs, () => this.#server.closeAllConnections()),
-      ];
-      this.#server.close(() => {
-        for (const cut of cuts) cut.cancel();
-        resolve();
-      });
-      this.#connections.closeIdle();
-    });
+    this.#stopping ??= this.#stop(deadlineMs);
     return this.#stopping;
+  }
+
+  async #stop(deadlineMs: number): Promise<void> {
+    this.#shutdown.abort(describeError(new TaskDashError('STOPPING')));
+    if (!this.#server.listening) return;
+    const { clock } = this.options;
+    const cuts = [
+      clock.schedule(deadlineMs / 2, () => this.#ending.refuseNewcomers()),
+      clock.schedule(Math.min(deadlineMs, MAX_REFUSED_MS), () => this.#connections.closeUnfinished()),
+      clock.schedule(deadlineMs, () => this.#server.closeAllConnections()),
+    ];
+    await this.#ending.begin();
+    for (const cut of cuts) cut.cancel();
   }
 
   /** Keeps a defect in answering one request from ending the server. */
@@ -253,7 +257,7 @@ export class HttpServer {
     for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value);
     if (this.options.tls) response.setHeader('Strict-Transport-Security', STRICT_TRANSPORT);
     // A connection whose last answer went out while the door closes would wait for its keep-alive to end.
-    response.once('close', () => void (this.#stopping && setImmediate(() => this.#connections.closeIdle())));
+    response.once('close', () => this.#ending.look());
     response.once('close', () => leaveNothingWaiting(response));
     const path = request.url?.split('?', 1)[0]?.replace(/(?<=.)\/$/, '');
     const quick = this.#quickAnswer(path, request);

@@ -73,6 +73,8 @@ interface Waiting {
 /** An open connection. */
 interface Connection extends Waiting {
   readonly handle: Handle;
+  /** Counts how often it has begun to be read. */
+  spell: number;
 }
 
 export class ReadingTurns {
@@ -80,6 +82,8 @@ export class ReadingTurns {
   /** Those for whom something was done last come last. */
   readonly #reading = new Set<Connection>();
   readonly #line = new Line();
+  /** How many connections have been accepted so far, those too that were closed at once. */
+  accepted = 0;
   #longWork: (() => void)[] = [];
   /** When the present turn began to do something. */
   #beganAtMs: number | undefined;
@@ -101,6 +105,7 @@ export class ReadingTurns {
       if (!accepted) return connect.call(handle, error, accepted);
       // Also one that is closed at once: behind it others wait to be accepted.
       this.#hasAccepted = true;
+      this.accepted++;
       this.#count();
       const address = addressOf(accepted);
       const network = networkOf(address ?? '');
@@ -144,6 +149,12 @@ export class ReadingTurns {
     return new Promise((resolve) => this.#longWork.push(resolve));
   }
 
+  /** The spell for which a connection is being read without a break; undefined: it waits in line. */
+  readingSpell(socket: Socket): number | undefined {
+    const connection = this.#connections.get(socket);
+    return connection && this.#reading.has(connection) ? connection.spell : undefined;
+  }
+
   #hasRoomFor(network: string): boolean {
     const { network: maxOfNetwork, together } = MAX_WAITING_CONNECTIONS;
     return this.#line.countOf(network) < maxOfNetwork && this.#line.count < together;
@@ -154,10 +165,11 @@ export class ReadingTurns {
     if (!handle) return;
     const goOn = () => {
       this.#reading.add(connection);
+      connection.spell++;
       const goesOnByItself = isHttp2 && handle.writeQueueSize > 0;
       if (handle.reading && !goesOnByItself) handle.readStart();
     };
-    const connection: Connection = { network, handle, goOn };
+    const connection: Connection = { network, handle, goOn, spell: 0 };
     this.#connections.set(socket, connection);
     this.#reading.add(connection);
     socket.once('close', () => {

@@ -16,20 +16,25 @@ import { selfSigned } from '../support/tls-proxy.js';
 
 const STOP_MS = 60_000;
 const LIMITS = { maxMessageBytes: 1024 * 1024 };
+const HEALTH = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n';
 const HEAD =
   'POST /taskdash.auth.v1.AuthService/GetCurrentUser HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n';
 
+/** What the one call of the service answers. */
+let answer: Promise<object> = Promise.resolve({});
 let clock: ManualClock;
+let turns: ReadingTurns;
 let door: HttpServer;
 
 beforeEach(() => {
   clock = new ManualClock();
+  turns = new ReadingTurns(clock);
 });
 afterEach(() => door.stop(0));
 
 async function start(tls?: Awaited<ReturnType<typeof selfSigned>>): Promise<void> {
   door = new HttpServer({
-    services: [{ service: AuthService, implementation: {} }],
+    services: [{ service: AuthService, implementation: { getCurrentUser: () => answer } as never }],
     auth: { authenticate: () => Promise.resolve(undefined) },
     readiness: new Readiness({ check: () => Promise.resolve() }, clock),
     metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
@@ -38,7 +43,7 @@ async function start(tls?: Awaited<ReturnType<typeof selfSigned>>): Promise<void
     limits: LIMITS,
     arrivals: new Arrivals(clock, LIMITS),
     unsent: new Unsent(clock, LIMITS),
-    turns: new ReadingTurns(clock),
+    turns,
     pageFolder: '/nowhere',
     ...(tls && { tls }),
   });
@@ -90,11 +95,106 @@ describe('a request that has not arrived whole', () => {
     let hasStopped = false;
     const { address } = door;
     const stopped = door.stop(STOP_MS).then(() => (hasStopped = true));
+    const ask = () =>
+      fetch(`${address}/healthz`, { headers: { connection: 'close' } }).then(
+        () => 'answered',
+        () => 'refused',
+      );
+    await expect.poll(ask).toBe('refused');
     clock.advance(MAX_REFUSED_MS - 1);
     // A close would have been seen by then.
-    await expect(fetch(`${address}/healthz`)).rejects.toThrow();
+    expect(await ask()).toBe('refused');
     expect([hasStopped, socket.closed]).toEqual([false, false]);
     clock.advance(1);
     await Promise.all([stopped, closed]);
+  });
+});
+
+describe('a request that was sent before the door stops', () => {
+  /** Connections, and what each has been sent by its end. */
+  async function connectAll(count: number): Promise<{ sockets: Socket[]; answers: Promise<string[]> }> {
+    const port = Number(new URL(door.address).port);
+    const sockets = Array.from({ length: count }, () => connect(port, '127.0.0.1'));
+    const answers = Promise.all(sockets.map(textOf));
+    await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+    return { sockets, answers };
+  }
+
+  function textOf(socket: Socket): Promise<string> {
+    return new Promise((resolve) => {
+      let received = '';
+      socket.setEncoding('latin1').on('data', (chunk: string) => (received += chunk));
+      socket.on('error', (error) => (received += error.message));
+      socket.on('close', () => resolve(received));
+    });
+  }
+
+  const statusesIn = (text: string) => [...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status).join(' ');
+  const closesIn = (text: string) => [...text.matchAll(/^Connection: close\r$/gm)].length;
+
+  it('is answered where the connection was not accepted yet', async () => {
+    await start();
+    const { sockets, answers } = await connectAll(150);
+    for (const socket of sockets) socket.write(HEALTH);
+    await door.stop(STOP_MS);
+    const texts = await answers;
+    expect(new Set(texts.map(statusesIn))).toEqual(new Set(['200']));
+    expect(texts.filter((text) => closesIn(text) === 1).length).toBeGreaterThan(100);
+  });
+
+  it.each(['is being read', 'waits in line'])(
+    'is answered where it was not read yet: its connection %s',
+    async (how) => {
+      await start();
+      const { sockets, answers } = await connectAll(60);
+      for (const socket of sockets) socket.write(HEALTH);
+      await Promise.all(sockets.map((socket) => once(socket, 'data')));
+      if (how === 'waits in line') {
+        turns.onWork(undefined);
+        clock.skip(1_000);
+        turns.onWork(undefined);
+      }
+      for (const socket of sockets) socket.write(HEALTH);
+      await door.stop(STOP_MS);
+      const texts = await answers;
+      expect(new Set(texts.map(statusesIn))).toEqual(new Set(['200 200']));
+      expect(new Set(texts.map(closesIn))).toEqual(new Set([1]));
+    },
+  );
+
+  it('is answered before the connection closes, and so are those behind it; the last answer says that it closes', async () => {
+    await start();
+    let release: (value: object) => void = () => {};
+    answer = new Promise((resolve) => (release = resolve));
+    const { sockets, answers } = await connectAll(1);
+    const call = `${HEAD}Content-Length: 2\r\n\r\n{}`;
+    sockets[0]?.write(call + call);
+    await fetch(`${door.address}/healthz`, { headers: { connection: 'close' } });
+    const stopped = door.stop(STOP_MS);
+    sockets[0]?.write(HEALTH);
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+    release({});
+    await stopped;
+    const [text = ''] = await answers;
+    expect([statusesIn(text), closesIn(text)]).toEqual(['200 200 200', 1]);
+    expect(text.lastIndexOf('HTTP/1.1')).toBeLessThan(text.indexOf('Connection: close'));
+  });
+
+  it('does not keep the door open to those who come then, however many they are', async () => {
+    await start();
+    const port = Number(new URL(door.address).port);
+    let isOver = false;
+    const stopped = door.stop(STOP_MS).then(() => (isOver = true));
+    // Always somebody who waits to be accepted.
+    while (!isOver) {
+      for (let n = 0; n < 20; n++)
+        connect(port, '127.0.0.1')
+          .on('error', () => {})
+          .resume();
+      await new Promise((resolve) => setImmediate(resolve));
+      clock.advance(2_000);
+    }
+    await stopped;
+    expect(clock.monotonicMs()).toBeLessThanOrEqual(STOP_MS / 2 + 5_000);
   });
 });

@@ -13,6 +13,7 @@ import { silentLog } from '../support/silent-log.js';
 class FakeSocket extends EventEmitter {
   destroyed = false;
   bytesRead = 0;
+  isPaused = () => false;
   remoteAddress: string | undefined;
   remotePort: number | undefined;
 
@@ -47,7 +48,7 @@ describe('HTTP connections whose peers have gone', () => {
     expect(connections.takes(request(busy), response())).toBe(true);
     third.emit('close');
     expect(connections.takes(request(busy), response())).toBe(true);
-    connections.closeIdle();
+    for (const isStillOne of [true, false]) expect(connections.closeQuiet(() => 1)).toBe(isStillOne);
     expect([busy.destroyed, idle.destroyed, third.destroyed]).toEqual([false, true, false]);
   });
 });
