@@ -294,6 +294,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
   }
   // All doors close at once: together they have the time that each would have.
   undo.add(({ doors }) => Promise.all([grpc, http, tcp].map((door) => door.stop(doors.leftMs))));
+  undo.add(() => readiness.stop());
   return { http: http.address, grpc: grpc.address, tcp: tcp.address };
 }
 

@@ -120,7 +120,7 @@ export class Postgres {
     try {
       const { rows } = await client.query<{ transaction_read_only: string }>('SHOW transaction_read_only');
       if (rows[0]?.transaction_read_only === 'on')
-        throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000, nothingSent: true });
+        throw new TaskDashError('STORAGE_UNAVAILABLE', { cause: canOnlyRead(), retryAfterMs: 1000, nothingSent: true });
       this.#mayBeReadOnly = false;
       return client;
     } catch (error) {
@@ -159,6 +159,10 @@ function requireStorable(values: readonly unknown[]): void {
         message: 'A text of the request contains the character U+0000 or is not well-formed Unicode; leave that out.',
       });
   }
+}
+
+function canOnlyRead(): Error {
+  return Object.assign(new Error('the new connection can only read'), { code: READ_ONLY });
 }
 
 /** The pg pool inside a data source. */

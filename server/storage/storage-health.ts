@@ -1,6 +1,8 @@
 import { TaskDashError } from '../domain/errors.js';
 import type { StorageHealth } from '../domain/ports.js';
 import type { Postgres } from './postgres.js';
+import { causeInWords, causeOf } from './causes.js';
+import { READ_ONLY } from './postgres-errors.js';
 
 /**
  * A message in the log of changes, which needs no row: its commit waits for the disk, and for a standby where the database
@@ -13,7 +15,9 @@ const CHECK = {
 FROM (SELECT current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery() AS read_only) AS s`,
 };
 
-/** Whether the database answers, has the tables and takes a write. Throws STORAGE_UNAVAILABLE. */
+const NO_TABLE = '42P01';
+
+/** Whether the database answers, has the tables and takes a write. Throws STORAGE_UNAVAILABLE, with the cause in words. */
 export class PostgresHealth implements StorageHealth {
   /** One at a time: where commits hang, asking again would take connection after connection. */
   #underWay: Promise<void> | undefined;
@@ -26,12 +30,18 @@ export class PostgresHealth implements StorageHealth {
   }
 
   async #check(): Promise<void> {
-    const rows = await this.postgres.rows<{ migrated: boolean; read_only: boolean }>(CHECK, []);
-    if (!rows[0]?.migrated) throw unavailable('The database has no tables; run "taskdash migrate".');
-    if (rows[0].read_only) throw unavailable('The database takes no writes: it is a standby, or set to read-only.');
+    const rows = await this.#ask().catch((cause: unknown) => {
+      throw unavailable(causeInWords(cause), cause);
+    });
+    if (!rows[0]?.migrated) throw unavailable(causeOf(NO_TABLE));
+    if (rows[0].read_only) throw unavailable(causeOf(READ_ONLY));
+  }
+
+  #ask() {
+    return this.postgres.rows<{ migrated: boolean; read_only: boolean }>(CHECK, []);
   }
 }
 
-function unavailable(message: string): TaskDashError {
-  return new TaskDashError('STORAGE_UNAVAILABLE', { message });
+function unavailable(message: string, cause?: unknown): TaskDashError {
+  return new TaskDashError('STORAGE_UNAVAILABLE', { message, cause });
 }

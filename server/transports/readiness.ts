@@ -1,13 +1,17 @@
-/** Whether this server can serve: its database answers in time. */
+/** Whether this server can serve: its database answers in time, and it does not stop. */
 import { delay, type Clock } from '../domain/clock.js';
+import { TaskDashError } from '../domain/errors.js';
 import type { StorageHealth } from '../domain/ports.js';
 import { Kept } from './kept.js';
 
 const DEADLINE_MS = 2_000;
+/** What somebody else has thrown may name what is nobody's business. */
+const UNKNOWN = 'something is wrong with the database; the log of the server says what';
 
 export class Readiness {
   /** Everybody may ask, and asking must not become load on the database. */
   readonly #latest: Kept<string | undefined>;
+  #isStopping = false;
 
   constructor(
     private readonly health: StorageHealth,
@@ -16,9 +20,17 @@ export class Readiness {
     this.#latest = new Kept(() => this.#look(), clock);
   }
 
-  /** Undefined when ready, else the reason in one line. Never takes longer than two seconds, nor is older than that. */
+  /**
+   * Undefined when ready, else the reason in one line, for everybody's eyes. Never takes longer than two seconds, nor is older than
+   * that.
+   */
   problem(): Promise<string | undefined> {
-    return this.#latest.get();
+    return this.#isStopping ? Promise.resolve('the server is stopping') : this.#latest.get();
+  }
+
+  /** From now on the server is not ready, since it stops. */
+  stop(): void {
+    this.#isStopping = true;
   }
 
   async #look(): Promise<string | undefined> {
@@ -28,7 +40,7 @@ export class Readiness {
     );
     const checked = this.health.check().then(
       () => undefined,
-      (error: unknown) => (error instanceof Error ? error.message : String(error)),
+      (error: unknown) => (error instanceof TaskDashError ? error.message : UNKNOWN),
     );
     try {
       return await Promise.race([checked, late]);

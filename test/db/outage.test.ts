@@ -90,6 +90,7 @@ describe('storage', () => {
     await dataSource.initialize();
     await expect(new PostgresHealth(new Postgres(dataSource, silentLog)).check()).rejects.toMatchObject({
       code: 'STORAGE_UNAVAILABLE',
+      message: 'the database takes no writes: it is a standby, or set to read-only',
     });
     await dataSource.destroy();
   });

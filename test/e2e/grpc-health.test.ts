@@ -45,6 +45,11 @@ describe('a server with a database', () => {
       if (way === 'is gone') cable.goAway();
       else proxy.stall();
       await expect.poll(() => statusOf('/readyz'), { timeout: 6_000 }).toBe(503);
+      expect(await (await fetch(`${app.http}/readyz`)).text()).toMatch(
+        way === 'is gone'
+          ? /^not ready: (nothing takes connections where the database should be|the connection to the database broke)$/m
+          : /^not ready: the database did not answer within 2 s$/m,
+      );
       expect(await statusOf('/healthz')).toBe(200);
       expect((await app.client(Health, 'grpc').check({ service: TaskService.typeName })).status).toBe(
         Status.NOT_SERVING,

@@ -1,7 +1,8 @@
 /** How long a stop takes, whatever the database does: from the signal to the end of the process. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
+import { connect, createServer, type AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Health } from '../../proto/gen/grpc/health/v1/health_pb.js';
@@ -88,6 +89,24 @@ describe('a stop while a neighbour keeps every table locked', () => {
     const { rows } = await neighbour.query('SELECT lease_until < clock_timestamp() AS is_over FROM node');
     expect(rows).toEqual([{ is_over: true }]);
   });
+});
+
+it('a server that stops says so to whoever asks whether it is ready', async () => {
+  const app = await startTestApp({ database });
+  await lockTables('task');
+  const { hostname, port } = new URL(app.http);
+  const socket = connect(Number(port), hostname);
+  const answers = text(socket);
+  const body = JSON.stringify({ id: 'a' });
+  const head = `Host: ${hostname}\r\nAuthorization: Bearer ${await app.addToken('mx')}\r\nContent-Type: application/json`;
+  const call = 'POST /taskdash.task.v1.TaskService/GetTask HTTP/1.1';
+  socket.write(`${call}\r\n${head}\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+  await expect.poll(waiting).toBeGreaterThan(0);
+  const stopped = app.app.stop();
+  socket.write(`GET /readyz HTTP/1.1\r\n${head}\r\n\r\n`);
+  expect(await answers).toMatch(/^HTTP\/1.1 503 [^]*STORAGE_UNAVAILABLE[^]*not ready: the server is stopping\n/);
+  await stopped;
+  await app.storage.close();
 });
 
 it('a start that is asked to stop while the database says nothing is given up in time', async () => {

@@ -6,6 +6,7 @@ import type { Role, TokenScope } from '../../server/domain/access.js';
 import { Auth } from '../../server/domain/auth.js';
 import { systemClock, type Clock } from '../../server/domain/clock.js';
 import { Deadline } from '../../server/domain/deadline.js';
+import { TaskDashError } from '../../server/domain/errors.js';
 import { Liveness } from '../../server/domain/liveness.js';
 import { Patience } from '../../server/domain/patience.js';
 import type { ChangeHints, Log, PasswordHasher } from '../../server/domain/ports.js';
@@ -236,6 +237,9 @@ export class RpcRig {
 
   #checkHealth(): Promise<void> {
     this.healthChecks++;
-    return this.databaseProblem === undefined ? Promise.resolve() : Promise.reject(new Error(this.databaseProblem));
+    const message = this.databaseProblem;
+    return message === undefined
+      ? Promise.resolve()
+      : Promise.reject(new TaskDashError('STORAGE_UNAVAILABLE', { message }));
   }
 }
