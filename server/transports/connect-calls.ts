@@ -59,8 +59,9 @@ export function createConnectCalls(options: ConnectCallsOptions): Handler {
   };
 }
 
-/** Answers with an error in Connect's form; what has begun can only be cut off. */
-function refuse(response: ServerResponse, error: ConnectError): void {
+/** Answers with an error in Connect's form; what has begun can only be cut off, and what is whole stands. */
+export function refuse(response: ServerResponse, error: ConnectError): void {
+  if (response.writableEnded) return;
   if (response.headersSent || response.destroyed) return void response.destroy();
   const body = errorToJsonBytes(error, undefined);
   // Of the headers of an answer that failed some may be set.
@@ -96,6 +97,7 @@ async function answer(
   if (crowded) return refuse(response, crowded);
   const answered = await handler(judged);
   const described = await describedResponse(answered, log, handler.method.name);
+  if (response.writableEnded) return;
   const cut = () => {
     log.warn(
       { address: sender.address, method: handler.method.name },

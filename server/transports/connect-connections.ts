@@ -78,6 +78,12 @@ export class HttpConnections {
     return isOneOpen;
   }
 
+  /** The calls that have nothing of their answer yet. */
+  unanswered(): ServerResponse[] {
+    const all = [...this.#open.values()].flatMap(({ unanswered }) => [...unanswered]);
+    return all.filter(({ req, headersSent }) => req.method === 'POST' && !headersSent);
+  }
+
   /** Closes those whose requests have not arrived whole. */
   closeUnfinished(): void {
     for (const { socket, unanswered } of this.#open.values())

@@ -6,19 +6,30 @@
  *   door        listening ──a turn in which none was accepted, and none is in line──► takes no more connections
  *   connection  open ──nothing to answer, and a turn in which it was read and nothing came──► closed
  *
- * It looks for as long as there is something to find out in the next turn, and again after each answer; for all that there is
- * an end in time, which whoever stops the door sees to.
+ * It looks for as long as there is something to find out in the next turn, and again after each answer. All of that has its time:
+ * those who come while the door ends are let in for half of it at most, requests that are arriving have a moment, and shortly
+ * before it is over, calls without an answer are told so.
  */
 import type { Server } from 'node:http';
+import type { Clock } from '../domain/clock.js';
+import { TaskDashError } from '../domain/errors.js';
+import { refuse } from './connect-calls.js';
 import type { HttpConnections } from './connect-connections.js';
 import type { Gate, ReadingTurns } from './reading-turns.js';
+import { describeError } from './rpc/errors.js';
+import { MAX_REFUSED_MS } from './rpc/limits.js';
 
 /** What the end of a door is about. */
 export interface HttpEndingOptions {
   readonly server: Server;
   readonly connections: HttpConnections;
   readonly turns: ReadingTurns;
+  readonly clock: Clock;
 }
+
+/** Parts of the time. */
+const LETS_IN = 0.5;
+const LAST_WORD = 0.97;
 
 export class HttpEnding {
   /** Connections that are open or in line. */
@@ -46,8 +57,20 @@ export class HttpEnding {
     };
   }
 
-  /** Resolves when every connection is closed. */
-  begin(): Promise<void> {
+  /** Resolves when every connection is closed; what is left after `withinMs` is cut. */
+  async end(withinMs: number): Promise<void> {
+    const { server, connections, clock } = this.options;
+    const cuts = [
+      clock.schedule(withinMs * LETS_IN, () => this.#refuseNewcomers()),
+      clock.schedule(Math.min(withinMs, MAX_REFUSED_MS), () => connections.closeUnfinished()),
+      clock.schedule(withinMs * LAST_WORD, () => this.#refuseUnanswered()),
+      clock.schedule(withinMs, () => server.closeAllConnections()),
+    ];
+    await this.#begin();
+    for (const cut of cuts) cut.cancel();
+  }
+
+  #begin(): Promise<void> {
     this.#hasBegun = true;
     // Node would do so at once, whatever has come over them that was not read yet.
     this.options.server.closeIdleConnections = () => {};
@@ -69,15 +92,20 @@ export class HttpEnding {
   }
 
   /** Takes no more connections, those in line neither; idempotent. */
-  refuseNewcomers(): void {
+  #refuseNewcomers(): void {
     if (this.options.server.listening) this.options.server.close(() => this.#onClosed());
+  }
+
+  #refuseUnanswered(): void {
+    const stopping = describeError(new TaskDashError('STOPPING'));
+    for (const response of this.options.connections.unanswered()) refuse(response, stopping);
   }
 
   /** Whether there is something to find out in the next turn. */
   #look(): boolean {
     const { connections, turns } = this.options;
     const mayCome = this.#mayCome();
-    if (!mayCome) this.refuseNewcomers();
+    if (!mayCome) this.#refuseNewcomers();
     return connections.closeQuiet((socket) => turns.readingSpell(socket)) || mayCome;
   }
 

@@ -142,7 +142,8 @@ export class HttpServer {
         this.#guard(request, response, () => this.#begin(request, response)),
       );
     }
-    this.#ending = new HttpEnding({ server: this.#server, connections: this.#connections, turns: options.turns });
+    const [server, connections] = [this.#server, this.#connections];
+    this.#ending = new HttpEnding({ server, connections, turns: options.turns, clock: options.clock });
     this.#server.maxHeadersCount = MAX_HEADERS.count + 1;
     this.#server.prependListener('connection', (socket) => this.#connections.onOpen(socket));
     // Where Node's parser has begun to listen to what comes.
@@ -213,15 +214,7 @@ export class HttpServer {
 
   async #stop(deadlineMs: number): Promise<void> {
     this.#shutdown.abort(describeError(new TaskDashError('STOPPING')));
-    if (!this.#server.listening) return;
-    const { clock } = this.options;
-    const cuts = [
-      clock.schedule(deadlineMs / 2, () => this.#ending.refuseNewcomers()),
-      clock.schedule(Math.min(deadlineMs, MAX_REFUSED_MS), () => this.#connections.closeUnfinished()),
-      clock.schedule(deadlineMs, () => this.#server.closeAllConnections()),
-    ];
-    await this.#ending.begin();
-    for (const cut of cuts) cut.cancel();
+    if (this.#server.listening) await this.#ending.end(deadlineMs);
   }
 
   /** Keeps a defect in answering one request from ending the server. */
@@ -282,7 +275,7 @@ export class HttpServer {
   }
 
   #call(request: IncomingMessage, response: ServerResponse): void {
-    if (response.destroyed) return;
+    if (isOver(response)) return;
     if (request.method !== 'POST' || isSmall(request)) return handOver(this.#smallRpc, request, response);
     this.#admit(request, response).catch((defect: unknown) => this.#failed(defect, request, response));
   }
@@ -299,6 +292,7 @@ export class HttpServer {
       (principal) => principal !== undefined,
       () => false,
     );
+    if (isOver(response)) return;
     if (isKnown) return handOver(this.#rpc, request, response);
     if (Number(request.headers['content-length'] ?? 0) <= MAX_STRANGER_BYTES)
       return handOver(this.#smallRpc, request, response);
@@ -341,6 +335,11 @@ export class HttpServer {
       plain(response, 500, 'The metrics could not be read; the log says why.');
     }
   }
+}
+
+/** Whether there is nobody to be answered, or they have been. */
+function isOver({ destroyed, writableEnded }: ServerResponse): boolean {
+  return destroyed || writableEnded;
 }
 
 function handOver(handler: Handler, request: IncomingMessage, response: ServerResponse): void {

@@ -10,8 +10,8 @@ import { ReadingTurns } from '../../server/transports/reading-turns.js';
 import { Arrivals } from '../../server/transports/rpc/arrivals.js';
 import { MAX_REFUSED_MS } from '../../server/transports/rpc/limits.js';
 import { Unsent } from '../../server/transports/rpc/unsent.js';
+import { KeptLog } from '../support/liveness-bench.js';
 import { ManualClock } from '../support/manual-clock.js';
-import { silentLog } from '../support/silent-log.js';
 import { selfSigned } from '../support/tls-proxy.js';
 
 const STOP_MS = 60_000;
@@ -24,11 +24,13 @@ const HEAD =
 let answer: Promise<object> = Promise.resolve({});
 let clock: ManualClock;
 let turns: ReadingTurns;
+let log: KeptLog;
 let door: HttpServer;
 
 beforeEach(() => {
   clock = new ManualClock();
   turns = new ReadingTurns(clock);
+  log = new KeptLog();
 });
 afterEach(() => door.stop(0));
 
@@ -39,7 +41,7 @@ async function start(tls?: Awaited<ReturnType<typeof selfSigned>>): Promise<void
     readiness: new Readiness({ check: () => Promise.resolve() }, clock),
     metrics: () => Promise.resolve({ contentType: 'text/plain', body: '' }),
     clock,
-    log: silentLog,
+    log,
     limits: LIMITS,
     arrivals: new Arrivals(clock, LIMITS),
     unsent: new Unsent(clock, LIMITS),
@@ -178,6 +180,26 @@ describe('a request that was sent before the door stops', () => {
     const [text = ''] = await answers;
     expect([statusesIn(text), closesIn(text)]).toEqual(['200 200 200', 1]);
     expect(text.lastIndexOf('HTTP/1.1')).toBeLessThan(text.indexOf('Connection: close'));
+  });
+
+  it('is answered at the end of the time also where its call does not end, and that is the last of it', async () => {
+    await start();
+    let release: (value: object) => void = () => {};
+    answer = new Promise((resolve) => (release = resolve));
+    const { sockets, answers } = await connectAll(2);
+    const call = `${HEAD}Content-Length: 2\r\n\r\n{}`;
+    for (const socket of sockets) socket.write(call + call);
+    await fetch(`${door.address}/healthz`, { headers: { connection: 'close' } });
+    const stopped = door.stop(STOP_MS);
+    clock.advance(STOP_MS - 1);
+    const texts = await answers;
+    await stopped;
+    expect(texts.map(statusesIn)).toEqual(['503 503', '503 503']);
+    expect(texts.map((text) => text.match(/"The server is stopping."/g)?.length)).toEqual([2, 2]);
+    expect(texts.map(closesIn)).toEqual([1, 1]);
+    release({});
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(log.lines).toEqual([]);
   });
 
   it('does not keep the door open to those who come then, however many they are', async () => {
