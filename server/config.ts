@@ -312,7 +312,7 @@ export const SETTINGS = {
   stopTimeout: setting({
     env: 'TASKDASH_STOP_TIMEOUT',
     fallback: '10s',
-    meaning: 'How long a graceful stop may take before connections are cut.',
+    meaning: 'How long a graceful stop may take as a whole.',
     schema: duration(0, 600_000),
   }),
   logLevel: setting({
