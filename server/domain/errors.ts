@@ -279,3 +279,8 @@ export class TaskDashError extends Error {
     return thrown instanceof TaskDashError ? thrown : new TaskDashError('INTERNAL', { cause: thrown });
   }
 }
+
+/** There is no lease of this id for whoever asks. */
+export function leaseNotFound(id: string): TaskDashError {
+  return new TaskDashError('LEASE_NOT_FOUND', { message: `There is no lease with the id ${JSON.stringify(id)}.` });
+}

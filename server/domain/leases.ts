@@ -10,20 +10,20 @@
  */
 import { randomBytes } from 'node:crypto';
 import { doneWithin, type Clock } from './clock.js';
-import { TaskDashError } from './errors.js';
+import { leaseNotFound, TaskDashError } from './errors.js';
+import type { Farewells } from './farewells.js';
 import { LeaseInquiries } from './lease-inquiries.js';
 import type { LeaseMoves } from './lease-moves.js';
 import type { LeaseBeats, LeaseHolder, PeerNode, SessionStore } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
 import type { SessionEngine } from './session-engine.js';
-import type { TaskClaims } from './task-claims.js';
 
 /** What leases need. */
 export interface LeasesOptions {
   readonly engine: SessionEngine;
   readonly moves: Pick<LeaseMoves, 'fetch'>;
-  readonly claims: TaskClaims;
-  readonly store: Pick<SessionStore, 'tasksOf' | 'holderOf'>;
+  readonly farewells: Pick<Farewells, 'has' | 'isPending' | 'say' | 'sayAgain'>;
+  readonly store: Pick<SessionStore, 'holderOf'>;
   readonly beats: LeaseBeats;
   readonly clock: Clock;
   readonly nodeId: string;
@@ -39,8 +39,6 @@ export interface LeasesOptions {
   readonly onExceeded: (owner: string) => void;
   /** Resolves when a lease has been written down, if the database takes it now. */
   readonly onGranted: (session: LiveSession) => Promise<void>;
-  /** Resolves when the end of a lease has been written down, if the database takes it now. */
-  readonly onRevoked: () => Promise<void>;
 }
 
 /** A lease as its client is told of it. */
@@ -79,8 +77,6 @@ const MAX_GUESTS = 50_000;
 const BEATS_IN_A_TTL = 3;
 /** By how much a next beat may be hinted earlier, as a share. */
 const BEAT_SPREAD = 0.2;
-/** How often a goodbye is said to tasks that others change meanwhile. */
-const MAX_FAREWELLS = 10;
 
 export class Leases {
   /** In the order in which they were asked about. */
@@ -94,6 +90,7 @@ export class Leases {
     this.#inquiries = new LeaseInquiries({ engine, beats, clock, maxDoubtMs });
     beats.join(nodeId, {
       onBeats: (from, ids) => this.#onHeardElsewhere(from, ids),
+      onOver: (ids) => this.#onOverElsewhere(ids),
       onAsked: (from, id, question) => beats.answer(from, id, question, this.#heardAgoMs(id)),
       onAnswered: (from, id, question, agoMs) => this.#inquiries.onAnswered(from, id, question, agoMs),
     });
@@ -116,10 +113,11 @@ export class Leases {
 
   /** The leases of an owner. Throws OVERLOADED when they are as many as they may be. */
   #requireRoom(owner: string): Set<string> {
-    const { engine, maxPerOwner, onExceeded } = this.options;
+    const { engine, farewells, maxPerOwner, onExceeded } = this.options;
+    const isOver = (id: string) => !engine.get(id) && !farewells.isPending(id);
     const granted = this.#granted.get(owner) ?? new Set<string>();
     this.#granted.set(owner, granted);
-    if (granted.size >= maxPerOwner) for (const id of granted) if (!engine.get(id)) granted.delete(id);
+    if (granted.size >= maxPerOwner) for (const id of granted) if (isOver(id)) granted.delete(id);
     if (granted.size < maxPerOwner) return granted;
     onExceeded(owner);
     throw new TaskDashError('OVERLOADED', {
@@ -132,7 +130,7 @@ export class Leases {
 
   /** A sign of life on a lease, wherever it was until now. Throws LEASE_NOT_FOUND. */
   async renew(id: string, owner: string): Promise<LeaseTerms> {
-    if (!this.#isHere(id, owner)) {
+    if (!this.#isHere(id, owner) && !this.options.farewells.has(id)) {
       const guest = await this.#guestOf(id, owner);
       if (guest) {
         guest.heardAtMs = this.options.clock.monotonicMs();
@@ -197,6 +195,15 @@ export class Leases {
     }
   }
 
+  /** Leases that were revoked at another node: whoever uses one here asks the database first. */
+  #onOverElsewhere(ids: readonly string[]): void {
+    for (const id of ids) {
+      this.#guests.delete(id);
+      const session = this.options.engine.get(id);
+      if (session) session.isContested = true;
+    }
+  }
+
   /** What the last renewal told of other nodes is new. Leases that were last heard at one that died wait like its own. */
   onRenewed(): void {
     const { engine } = this.options;
@@ -217,7 +224,7 @@ export class Leases {
 
   /** The session of a lease, for a call on it, which is a sign of life. Throws LEASE_NOT_FOUND. */
   async sessionOf(id: string, owner: string): Promise<LiveSession> {
-    const { engine, moves } = this.options;
+    const { engine, moves, farewells } = this.options;
     const session = engine.get(id);
     if (session && this.#isHere(id, owner)) {
       session.beat();
@@ -225,30 +232,22 @@ export class Leases {
       engine.continue(session);
       return session;
     }
-    const fetched = isUuid(id) ? await moves.fetch(id, owner) : undefined;
-    if (!fetched) throw leaseNotFound(id);
+    const isLost = !isUuid(id) || farewells.has(id);
+    const fetched = isLost ? undefined : await moves.fetch(id, owner);
+    // It was on its way here when it was revoked.
+    if (fetched && farewells.has(id)) engine.revoke(fetched);
+    if (!fetched || fetched.isRevoked) throw leaseNotFound(id);
     return fetched;
   }
 
   /**
-   * Ends a lease with a goodbye: its tasks that still run become shutdown, as the client's word. Returns how many. The end is
-   * written down before the answer, since a record that is still open would let the lease be taken up again.
+   * Ends a lease with a goodbye: its tasks that still run become shutdown, as the client's word. Returns how many. Throws
+   * LEASE_NOT_FOUND; and STORAGE_UNAVAILABLE or STORAGE_LOCKED where that is not all done yet: it goes on, and may be asked for
+   * again here.
    */
   async revoke(id: string, owner: string): Promise<number> {
-    const { engine, claims, store } = this.options;
-    const session = await this.sessionOf(id, owner);
-    let ended = 0;
-    for (let tries = 1; ; tries++) {
-      const { claimed, changed, failure } = await claims.farewell(session, await store.tasksOf(id));
-      ended += claimed;
-      if (failure) throw failure;
-      if (changed === 0) break;
-      // Somebody changed them in between, and is done with that soon.
-      if (tries === MAX_FAREWELLS) throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
-    }
-    engine.forget(session);
-    await this.options.onRevoked();
-    return ended;
+    const { farewells } = this.options;
+    return farewells.sayAgain(id, owner) ?? farewells.say(await this.sessionOf(id, owner));
   }
 }
 
@@ -263,10 +262,6 @@ function checkTtl(ttlMs: number): number {
   if (Number.isInteger(ttlMs) && ttlMs >= min && ttlMs <= max) return ttlMs;
   const violation = { field: 'ttl', description: `must be ${min / 1000} to ${max / 1000} seconds, is ${ttlMs / 1000}` };
   throw new TaskDashError('REQUEST_INVALID', { message: `ttl ${violation.description}.`, violations: [violation] });
-}
-
-function leaseNotFound(id: string): TaskDashError {
-  return new TaskDashError('LEASE_NOT_FOUND', { message: `There is no lease with the id ${JSON.stringify(id)}.` });
 }
 
 function isUuid(text: string): boolean {

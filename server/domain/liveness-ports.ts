@@ -185,6 +185,8 @@ export interface LeaseBeats {
   ask(leaseId: string, question: number): void;
   /** Answers a question of another node, soon and until it is done; undefined: it was not heard here. */
   answer(nodeId: string, leaseId: string, question: number, heardAgoMs: number | undefined): void;
+  /** Tells the other nodes, soon and until it is done, that a lease has been revoked. */
+  tellOver(leaseId: string): void;
   /** Finds out whether anything is heard at all; if not, `heardForMs` begins anew. */
   probe(): void;
   /** Names this node to the others, and takes what they tell. Once, before `tell`. */
@@ -194,6 +196,7 @@ export interface LeaseBeats {
 /** What other nodes tell of leases. */
 export interface LeaseBeatsHooks {
   onBeats(fromNodeId: string, leaseIds: readonly string[]): void;
+  onOver(leaseIds: readonly string[]): void;
   onAsked(fromNodeId: string, leaseId: string, question: number): void;
   onAnswered(fromNodeId: string, leaseId: string, question: number, heardAgoMs: number | undefined): void;
 }
@@ -312,6 +315,13 @@ export interface SessionStore {
     onLocked?: OnLocked,
   ): Promise<(HeldTask & { sessionId: string })[]>;
   /**
+   * Writes a lease down as revoked, whoever holds it: no node takes it any more, and no write that begins later claims a task for
+   * it. False where somebody keeps its record locked.
+   */
+  revoke(nodeId: string, record: SessionRecord): Promise<boolean>;
+  /** Revoked leases that still have tasks: of these, and of dead nodes. */
+  leaving(ids: readonly string[]): Promise<{ id: string; owner: string; address: string }[]>;
+  /**
    * Takes over sessions of nodes whose lease ran out, as many as the limits allow; they become orphans. Several nodes may
    * do so at once and get different ones. None: there are no more.
    */
@@ -324,12 +334,12 @@ export interface SessionStore {
    */
   reclaim(nodeId: string, ids: readonly string[], onLocked?: OnLocked): Promise<MovedSession[]>;
   /**
-   * Takes one session from wherever it is, unless it said goodbye or its owner is another; at most one in the answer. One
+   * Takes one session from wherever it is, unless it was revoked or its owner is another; at most one in the answer. One
    * that is open at this node is answered as it stands, so that taking it twice is taking it once. Who else is at it is
    * waited for only for a moment: then it throws STORAGE_UNAVAILABLE, and may be tried again.
    */
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]>;
-  /** Who holds a lease of an owner. */
+  /** Who holds a lease of an owner; nobody where it was revoked. */
   holderOf(id: string, owner: string): Promise<LeaseHolder | undefined>;
   /** What lapsed for these sessions' sake and is still as it was then. */
   lapsedOf(ids: readonly string[]): Promise<ReadonlyMap<string, readonly TaskVersion[]>>;
@@ -354,7 +364,7 @@ export interface SessionStore {
   flapping(limit: number): Promise<ReadonlyMap<string, number>>;
   /** A page of sessions by id, those with a task in the scope; `everything` includes those without any. */
   list(scope: Scope, afterId: string | undefined, limit: number): Promise<ListedSession[]>;
-  /** Forgets ended sessions that nothing can be resumed from any more; returns how many. */
+  /** Forgets ended sessions that nothing can be resumed from any more, and leases that were revoked long ago; returns how many. */
   purge(): Promise<number>;
 }
 

@@ -76,6 +76,8 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   isReleased = false;
   /** Its tasks may have been set to shutdown by a verdict that was not carried out as far as we know. */
   isDoubtful = false;
+  /** It said goodbye, and is over for good. */
+  isRevoked = false;
   /** Another server says that it has it; who uses it here asks the database first. */
   isContested = false;
   /** The node that was the last to hear it, where that is another one. */
@@ -93,6 +95,8 @@ export class LiveSession implements Session, WheelEntry, Condemned {
   /** Until when it is awaited that a new connection turns out to be its return, in patient time; 0: it was never asked. */
   awaitedUntilMs = 0;
   #isClosed = false;
+  /** Writes of a lease that are on their way. */
+  #writes: Set<Promise<unknown>> | undefined;
   /** Made at the first claim: most connections of a crowd that only looks have none. */
   #tasks: Map<string, number> | undefined;
 
@@ -147,6 +151,23 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     // The session may be remembered for long, and what had opened it is not to be with it.
     this.onExpired = () => {};
     this.keeper.onClosed(this);
+  }
+
+  get isLease(): boolean {
+    return this.door === 'grpc';
+  }
+
+  began(write: Promise<unknown>): void {
+    if (!this.isLease) return;
+    const writes = (this.#writes ??= new Set());
+    const isOver = () => void writes.delete(write);
+    writes.add(write);
+    write.then(isOver, isOver);
+  }
+
+  /** Resolves when the writes of a lease that are on their way now are over. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([...(this.#writes ?? [])]);
   }
 
   claimed(taskId: string, epoch: number): void {

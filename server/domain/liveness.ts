@@ -11,7 +11,7 @@
  *   resumption       services that reconnect and only beat (with address-visits, address-inquiries)
  *   session-marks    suspect, unconfirmed, protected, flapping
  *   session-list     the live sessions as people see them
- *   leases           sessions without a connection of their own (with lease-inquiries, lease-moves)
+ *   leases           sessions without a connection of their own (with lease-inquiries, lease-moves, farewells)
  *
  * Every renewal of the lease drives what looks beyond this node: taking over, taking back, marks, orders.
  */
@@ -19,6 +19,7 @@ import type { Principal } from './access.js';
 import { AddressVisits } from './address-visits.js';
 import type { Clock, Timer } from './clock.js';
 import type { Deadline } from './deadline.js';
+import { Farewells } from './farewells.js';
 import { sayGoodbye } from './goodbye.js';
 import type {
   AddressQuestions,
@@ -132,6 +133,7 @@ export class Liveness implements SessionHost {
   readonly #lease: NodeLease;
   readonly #takeover: Takeover;
   readonly #leaseMoves: LeaseMoves;
+  readonly #farewells: Farewells;
   readonly #resumption: Resumption;
   readonly #claims: TaskClaims;
   readonly #list: SessionList;
@@ -175,8 +177,12 @@ export class Liveness implements SessionHost {
       ...{ nodeId: node.id, store: sessions, engine: this.#engine, takeover: this.#takeover, clock },
       ...{ patience: options.patience, atOnce: options.leaseMovesAtOnce },
     });
+    this.#farewells = new Farewells({
+      ...{ nodeId: node.id, store: sessions, engine: this.#engine, claims: this.#claims, clock, log },
+      onRevoked: (leaseId) => options.beats.tellOver(leaseId),
+    });
     this.leases = new Leases({
-      ...{ engine: this.#engine, moves: this.#leaseMoves, claims: this.#claims, store: sessions, ttlMs },
+      ...{ engine: this.#engine, moves: this.#leaseMoves, farewells: this.#farewells, store: sessions, ttlMs },
       ...{ nodeId: node.id, beats: options.beats, clock, peers: () => (this.#lease.isHeld ? this.#peers : []) },
       // A node that does not answer is missed within a lease, and that is known here with the next renewal.
       maxDoubtMs: Math.max(MIN_DOUBT_MS, 1.5 * leaseMs),
@@ -186,7 +192,6 @@ export class Liveness implements SessionHost {
         this.#journal.note(session);
         return this.#journal.settled();
       },
-      onRevoked: () => this.#journal.settled(),
     });
     this.#list = new SessionList({ store: sessions, engine: this.#engine, marks: this.marks, clock, nodeId: node.id });
   }
@@ -209,6 +214,7 @@ export class Liveness implements SessionHost {
         onChanged: (session) => this.#journal.note(session),
         onIdleHeartbeat: (session) => this.#onIdleHeartbeat(session),
         onStays: (session) => this.#resumption.looksAt(session.address) && this.#journal.note(session),
+        onLate: (session) => this.#farewells.onLate(session),
         onDoubtful: (session) => this.#takeover.repair(session),
         onLapsed: (cause, tasks) => this.#onLapsed(cause, tasks),
         onPaused: (pausedMs) => {
@@ -265,13 +271,13 @@ export class Liveness implements SessionHost {
 
   async #stop(deadline: Deadline): Promise<void> {
     this.#purge?.cancel();
-    const work = [this.#engine, this.#resumption, this.#takeover];
-    const farewells = [
+    const work = [this.#engine, this.#resumption, this.#takeover, this.#farewells];
+    const parts = [
       { what: 'work under way', say: async () => void (await Promise.all(work.map((part) => part.stop()))) },
       { what: 'sessions', say: () => this.#journal.stop() },
       { what: 'lease', say: () => this.#lease.stop() },
     ];
-    await sayGoodbye(farewells, deadline, this.options.log);
+    await sayGoodbye(parts, deadline, this.options.log);
   }
 
   // ── Sessions of connections ────────────────────────────────────────────────────────────────────────────────────────
@@ -397,6 +403,7 @@ export class Liveness implements SessionHost {
     void this.marks.onRenewed(renewal.peers);
     for (const { report } of renewal.peers) this.#leaseMoves.onTakenElsewhere(report.taken);
     this.#takeover.onRenewed(regained, wasAway);
+    void this.#farewells.onRenewed();
   }
 
   #onRegained(): void {

@@ -65,7 +65,9 @@ export const MANNERS: { readonly [Name in keyof Stores]: Manners<Stores[Name]> }
   },
   sessions: {
     save: { because: 'the journal writes again what it could not, and a grant waits for it only for a moment' },
-    end: { because: 'the journal writes again what it could not, and a revocation waits for one attempt only' },
+    end: { because: 'the journal writes again what it could not' },
+    revoke: 'patient',
+    leaving: PACED,
     adopt: PACED,
     unsettle: PACED,
     reclaim: PACED,

@@ -23,6 +23,8 @@ export interface TaskWrite {
   readonly addr: string | undefined;
   /** The session that claims the task; null: nobody vouches from now on; undefined: stays as it is. */
   readonly sessionId: string | null | undefined;
+  /** The session is a lease: where that has been revoked, nothing is written. */
+  readonly isLease?: boolean | undefined;
   /**
    * On whose word the session claims the task. Absent: the service named it, which ends every doubt. `made`: nobody's, it is
    * believed to be the session's by its address. `kept`: the registry's own, and a doubt remains one.
@@ -42,10 +44,11 @@ export interface TaskWrite {
  * What became of one write; `status` is the stored one. `raced`: this run did nothing, because another was at it at the same
  * moment. `unwritten`: an earlier run of the batch wrote others without it, and no run of it will write it any more: write it in a
  * new batch. `locked`: this run did nothing, because a transaction of somebody else keeps the task locked, perhaps for long.
+ * `revoked`: the lease that claims the task is over.
  */
 export type TaskWriteResult =
   | { outcome: 'written'; revision: number; epoch: number; status: string; task?: Task }
-  | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' | 'unwritten' | 'late' | 'locked' };
+  | { outcome: 'not_found' | 'forbidden' | 'changed' | 'raced' | 'unwritten' | 'late' | 'locked' | 'revoked' };
 
 /** What became of some verdicts: the tasks that are shut down now, and those that somebody keeps locked; the others are void. */
 export interface LapseResult {

@@ -17,7 +17,8 @@
  * closing    The connection is gone; the tasks wait for the reconnect grace, or for what was left of the TTL.
  * orphan     The server that held it died or stopped; the tasks wait for the failover grace.
  * condemned  Judged dead: its tasks are being set to shutdown, for as long as the database needs to take it.
- * ended      Forgotten. After silence the connection is closed too, so that its client notices.
+ * ended      Forgotten. After silence the connection is closed too, so that its client notices. A lease that was revoked is so for
+ *            good (farewells.ts).
  * A closing session or an orphan ends as soon as others have claimed its last task. A lease that is used again is open
  * again, whether it was closing, an orphan, or condemned by a verdict that the database has not taken yet.
  *
@@ -76,6 +77,8 @@ export interface SessionEngineHooks {
   onIdleHeartbeat(session: LiveSession): void;
   /** An open session that nobody has written down is still there: told some `staysAfterMs` after it came, and now and then. */
   onStays(session: LiveSession): void;
+  /** A write claimed a task for a lease that was revoked while it was on its way. */
+  onLate(session: LiveSession): void;
   /** A verdict on it may have been stored although it lives. */
   onDoubtful(session: LiveSession): void;
   onLapsed(cause: LapseCause, tasks: number): void;
@@ -304,6 +307,7 @@ export class SessionEngine implements SessionKeeper {
 
   onClaimed(claimant: LiveSession, taskId: string, epoch: number): void {
     const session = this.#latest(claimant);
+    if (session.isRevoked) return this.hooks.onLate(session);
     const isFirst = !session.hasClaimed;
     if (!this.#hold(session, taskId, epoch)) return;
     if (session.state === 'ended') this.#becomeClosing(session);
@@ -313,6 +317,7 @@ export class SessionEngine implements SessionKeeper {
   /** The task is taken from whoever had it, and kept for nobody: a session that lives long may end any number of tasks. */
   onConcluded(claimant: LiveSession, taskId: string, epoch: number): void {
     const session = this.#latest(claimant);
+    if (session.isRevoked) return;
     const isFirst = !session.hasClaimed;
     if (!this.#hold(session, taskId, epoch)) return;
     this.release(session, taskId, epoch);
@@ -415,6 +420,12 @@ export class SessionEngine implements SessionKeeper {
     this.#sessions.delete(session.id);
     for (const set of [this.#suspects, this.#closing, this.#orphans, this.#held, this.#holders]) set.delete(session);
     this.hooks.onChanged(session);
+  }
+
+  /** Ends a lease for good: whatever turns up of it later is no reason to judge it. */
+  revoke(session: LiveSession): void {
+    session.isRevoked = true;
+    this.forget(session);
   }
 
   // ── The sweep ──────────────────────────────────────────────────────────────────────────────────────────────────────

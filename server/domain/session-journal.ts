@@ -1,6 +1,6 @@
 /**
  * Writes sessions down in bulk: when they first claim a task, when they have been there for a moment, when they close, when
- * they end; never for a heartbeat.
+ * they end; never for a heartbeat. The end of a lease that is revoked is written at once (farewells.ts).
  *
  * A session whose record is out of date is noted once, however often it changes before the next write; what is written is
  * how it stands then. So the journal is never longer than the sessions that changed, and a session that came and went in
@@ -47,7 +47,8 @@ export class SessionJournal {
 
   /** Notes that a session's record is out of date. */
   note(session: LiveSession): void {
-    if (session.state === 'ended' && !session.isWrittenDown && !session.hasClaimed) this.#changed.delete(session.id);
+    const isNothingToSay = session.state === 'ended' && !session.isWrittenDown && !session.hasClaimed;
+    if (isNothingToSay || session.isRevoked) this.#changed.delete(session.id);
     else this.#changed.set(session.id, session);
     this.#arm(FLUSH_MS);
   }

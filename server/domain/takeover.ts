@@ -177,10 +177,22 @@ export class Takeover {
     try {
       for (const ids of this.#openAmong(this.#reclaimable)) {
         for (const moved of await store.reclaim(nodeId, ids, (id) => locked.push(id))) this.#takeBack(moved);
+        await this.#contestLeases(ids.filter((id) => !locked.includes(id)));
         for (const id of ids) this.#reclaimable.delete(id);
       }
     } finally {
       for (const id of locked) this.#reclaimable.add(id);
+    }
+  }
+
+  /** Leases that were not taken back are used elsewhere, or have been revoked there. */
+  async #contestLeases(ids: readonly string[]): Promise<void> {
+    const { store, nodeId, engine } = this.options;
+    const leases = ids.filter((id) => engine.get(id)?.isLease);
+    if (leases.length === 0) return;
+    for (const [id, { isElsewhere }] of await store.whereabouts(nodeId, leases)) {
+      const session = engine.get(id);
+      if (session && isElsewhere) session.isContested = true;
     }
   }
 

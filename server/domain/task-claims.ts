@@ -18,6 +18,9 @@ const CROWDED_MS = 200;
 /** How often a claim is tried again while other writes crowd it out. */
 const MAX_CROWDED = 50;
 
+/** A session that says goodbye. */
+export type Farer = Pick<LiveSession, 'id' | 'owner' | 'address'>;
+
 /** What became of some claims. */
 export interface ClaimReport {
   readonly claimed: number;
@@ -43,7 +46,7 @@ export class TaskClaims {
   async claim(session: LiveSession, tasks: readonly TaskVersion[]): Promise<ClaimReport> {
     const writeOf = (task: TaskVersion) => ({
       ...claimOf(session, task),
-      sessionId: session.id,
+      ...{ sessionId: session.id, isLease: session.isLease },
       guess: 'kept' as const,
     });
     return this.#submitAll(tasks, writeOf, session);
@@ -60,7 +63,7 @@ export class TaskClaims {
   }
 
   /** Sets versions of tasks to shutdown as the session's own word: it says goodbye. */
-  async farewell(session: LiveSession, tasks: readonly TaskVersion[]): Promise<ClaimReport> {
+  async farewell(session: Farer, tasks: readonly TaskVersion[]): Promise<ClaimReport> {
     const texts = { status: 'shutdown' };
     return this.#submitAll(tasks, (task) => ({ ...claimOf(session, task), texts, sessionId: null }), undefined);
   }
@@ -104,7 +107,7 @@ export class TaskClaims {
   }
 }
 
-function claimOf(session: LiveSession, task: TaskVersion): Omit<TaskWrite, 'sessionId'> {
+function claimOf(session: Farer, task: TaskVersion): Omit<TaskWrite, 'sessionId'> {
   return {
     kind: 'update',
     id: task.taskId,

@@ -18,7 +18,7 @@ import {
   type WriteGroups,
 } from './access.js';
 import { nextTurn } from './clock.js';
-import { TaskDashError } from './errors.js';
+import { leaseNotFound, TaskDashError } from './errors.js';
 import type {
   ChangeHints,
   TaskCounts,
@@ -46,6 +46,9 @@ import type { WriteBatcher } from './write-batcher.js';
 /** A session as the registry sees it: it vouches for the tasks that it claims. */
 export interface Claimant {
   readonly id: string;
+  readonly isLease: boolean;
+  /** Told when a write of this session is on its way. */
+  began(write: Promise<unknown>): void;
   /** Told after a write of this session is durable. */
   claimed(taskId: string, epoch: number): void;
   /** Told instead when the task has ended, by that write or before: nobody has to vouch for it any more. */
@@ -133,6 +136,7 @@ export class TaskRegistry {
       texts: full,
       addr: addressOf(principal),
       sessionId: options.claimant?.id,
+      isLease: options.claimant?.isLease,
       cause: causeOf(principal),
       actor: actorOf(principal),
       groups,
@@ -141,9 +145,11 @@ export class TaskRegistry {
     };
     if (!mayWrite(groups, full.group_id)) throw foreignGroup(principal, full.group_id, prefix);
     const { quota } = this;
-    const result = await (quota?.isFor(principal)
+    const writing = quota?.isFor(principal)
       ? this.#submitWithinQuota(quota, principal, write)
-      : this.batcher.submit(write));
+      : this.batcher.submit(write);
+    options.claimant?.began(writing);
+    const result = await writing;
     if (result.outcome === 'forbidden')
       throw new TaskDashError('TASK_ID_TAKEN', {
         message: `The id ${JSON.stringify(id)} belongs to a task that the caller may not change.`,
@@ -172,6 +178,7 @@ export class TaskRegistry {
       texts: withStatus(checkTexts(texts, prefix)),
       addr: options.claimant ? addressOf(principal) : undefined,
       sessionId: options.claimant?.id,
+      isLease: options.claimant?.isLease,
       cause: causeOf(principal),
       actor: actorOf(principal),
       groups,
@@ -181,7 +188,9 @@ export class TaskRegistry {
     if (texts.group_id !== undefined && !mayWrite(groups, texts.group_id)) {
       throw foreignGroup(principal, texts.group_id, prefix);
     }
-    const result = await this.batcher.submit(write);
+    const writing = this.batcher.submit(write);
+    options.claimant?.began(writing);
+    const result = await writing;
     if (isRefusal(result, groups)) throw await this.#refusedUpdate(principal, id, groups);
     return this.#written(write, result, options);
   }
@@ -259,6 +268,7 @@ export class TaskRegistry {
   #written(write: TaskWrite, result: TaskWriteResult, options: WriteOptions): Task | undefined {
     if (result.outcome === 'not_found') throw notFound(write.id);
     if (result.outcome === 'changed') throw new TaskDashError('TASK_CHANGED');
+    if (result.outcome === 'revoked') throw leaseNotFound(options.claimant?.id ?? '');
     if (result.outcome !== 'written')
       throw new TaskDashError('INTERNAL', { cause: `unexpected outcome ${result.outcome}` });
     if (options.claimant) tellClaimant(options.claimant, write.id, result);

@@ -49,7 +49,7 @@ export function hasWrites({ batch }: Attempt): boolean {
 const FENCING: ReadonlySet<string> = new Set(['written', 'unwritten']);
 const UNDECIDED: ReadonlySet<string> = new Set(['raced', 'unwritten', 'late']);
 /** What another run that is under way may make untrue, or may have made true by itself: the version has changed. */
-const MAY_BE_WRITTEN: ReadonlySet<string> = new Set(['not_found', 'forbidden', 'late', 'changed']);
+const MAY_BE_WRITTEN: ReadonlySet<string> = new Set(['not_found', 'forbidden', 'late', 'changed', 'revoked']);
 
 export function judge({ batch, repeats, mayArrive }: Attempt, results: readonly TaskWriteResult[]): Judgement {
   const isWritten = results.some(({ outcome }) => FENCING.has(outcome));

@@ -4,6 +4,7 @@
  *
  *   beats      <from> <lease> <lease> …
  *   questions  <from> <lease>:<question> …
+ *   ends       <from> <lease> <lease> …
  *   answers    <from> <to>:<lease>:<question>:<heard so many ms ago, or nothing> …
  */
 import type { Clock } from '../domain/clock.js';
@@ -13,10 +14,14 @@ import type { NotificationListener } from './notification-listener.js';
 import { NotificationQueue } from './notification-queue.js';
 import type { Postgres } from './postgres.js';
 
+/** How soon an end is told: until then another server goes on answering beats. */
+const END_AFTER_MS = 5;
+
 export class LeaseBeatChannel implements LeaseBeats {
   #nodeId = '';
   #hooks: LeaseBeatsHooks | undefined;
   readonly #beats: NotificationQueue;
+  readonly #ends: NotificationQueue;
   readonly #questions: NotificationQueue;
   readonly #answers: NotificationQueue;
 
@@ -26,14 +31,19 @@ export class LeaseBeatChannel implements LeaseBeats {
     clock: Clock,
     log: Log,
   ) {
-    const queue = (channel: string, take: (from: string, entries: readonly string[]) => void) => {
+    const queue = (
+      channel: string,
+      take: (from: string, entries: readonly string[]) => void,
+      firstAfterMs?: number,
+    ) => {
       notifications.on(channel, (payload) => {
         const [from = '', ...entries] = payload.split(' ');
         if (from !== this.#nodeId) take(from, entries);
       });
-      return new NotificationQueue(channel, () => this.#nodeId, postgres, clock, log);
+      return new NotificationQueue(channel, () => this.#nodeId, postgres, clock, log, firstAfterMs);
     };
     this.#beats = queue('taskdash_lease_beat', (from, ids) => this.#hooks?.onBeats(from, ids));
+    this.#ends = queue('taskdash_lease_over', (_from, ids) => this.#hooks?.onOver(ids), END_AFTER_MS);
     this.#questions = queue('taskdash_lease_question', (from, entries) => {
       for (const [id = '', question] of entries.map(partsOf)) this.#hooks?.onAsked(from, id, Number(question));
     });
@@ -56,6 +66,10 @@ export class LeaseBeatChannel implements LeaseBeats {
     this.#beats.add(leaseId, leaseId);
   }
 
+  tellOver(leaseId: string): void {
+    this.#ends.add(leaseId, leaseId);
+  }
+
   ask(leaseId: string, question: number): void {
     this.#questions.add(leaseId, `${leaseId}:${question}`);
   }
@@ -75,7 +89,7 @@ export class LeaseBeatChannel implements LeaseBeats {
 
   /** Tells no more; idempotent. */
   stop(): void {
-    for (const queue of [this.#beats, this.#questions, this.#answers]) queue.stop();
+    for (const queue of [this.#beats, this.#ends, this.#questions, this.#answers]) queue.stop();
   }
 }
 

@@ -4,7 +4,13 @@ import { beImpatient, lock, type AtLocked } from './locked-rows.js';
 import { RECORD } from './session-rows.js';
 
 /** A task that has not ended. Of one that has, a session keeps nothing but its name, until it ends itself. */
-const RUNS = `status NOT IN ('finish', 'shutdown')`;
+export const RUNS = `status NOT IN ('finish', 'shutdown')`;
+
+/** A session s that is neither over nor revoked. A revoked one stays on record, so that nobody writes it down anew. */
+const LIVES = `s.state NOT IN ('ended', 'revoked')`;
+
+/** A session s that somebody has to do something about: it lives, or was revoked and still has tasks. */
+const HAS_LEFT = `(${LIVES} OR s.state = 'revoked' AND EXISTS (SELECT FROM task t WHERE t.session_id = s.id AND t.${RUNS}))`;
 
 /** What lapsed for the sake of a session, and is as it was then. */
 const IS_LAPSED = `status = 'shutdown' AND status_before <> ''`;
@@ -73,7 +79,7 @@ ORDER BY r.id
 ON CONFLICT (id) DO UPDATE SET
   owner = excluded.owner, state = excluded.state, is_protected = excluded.is_protected, has_claimed = excluded.has_claimed,
   silent_since = excluded.silent_since, ended_at = NULL
-WHERE session.node_id = $1::uuid
+WHERE session.node_id = $1::uuid AND session.state <> 'revoked'
   AND (session.owner, session.state, session.is_protected, session.has_claimed)
     IS DISTINCT FROM (excluded.owner, excluded.state, excluded.is_protected, excluded.has_claimed)
 )
@@ -89,7 +95,7 @@ export const SAVE: Statement = { name: 'session_save', text: save('waits') };
 
 export const SAVE_FREE: Statement = { name: 'session_save_free', text: save('passes') };
 
-/** A task whose session, of this id, nobody knows: it is not on record, or is over. */
+/** A task whose session, of this id, nobody knows: it is not on record, or is over. What is left of a revoked one is found. */
 function isUnattended(sessionId: string): string {
   return `NOT EXISTS (SELECT FROM session s WHERE s.id = ${sessionId} AND s.state <> 'ended')`;
 }
@@ -132,7 +138,7 @@ WITH patience AS MATERIALIZED (
   SELECT s.id, ours.silent_ms,
     (${WAS_BESIDE}) OR EXISTS (SELECT FROM task t WHERE t.lapsed_session_id = s.id AND ${IS_LAPSED}) AS is_kept
   FROM session s JOIN ours ON ours.id = s.id
-  WHERE s.node_id = $1::uuid AND s.id NOT IN (SELECT session_id FROM leftover) ORDER BY s.id FOR UPDATE OF s ${skip}
+  WHERE s.node_id = $1::uuid AND s.state <> 'revoked' AND s.id NOT IN (SELECT session_id FROM leftover) ORDER BY s.id FOR UPDATE OF s ${skip}
 ), removed AS (
   DELETE FROM session s USING over WHERE s.id = over.id AND NOT over.is_kept
 ), kept AS (
@@ -143,7 +149,7 @@ WITH patience AS MATERIALIZED (
 SELECT id, session_id, epoch FROM leftover
 UNION ALL
 SELECT NULL, s.id, NULL FROM session s JOIN ours ON ours.id = s.id
-WHERE ${isPassed} AND s.node_id = $1::uuid AND s.state <> 'ended'
+WHERE ${isPassed} AND s.node_id = $1::uuid AND ${LIVES}
   AND s.id NOT IN (SELECT session_id FROM leftover UNION ALL SELECT id FROM over)`;
 }
 
@@ -204,7 +210,7 @@ export const ADOPT: Statement = {
   SELECT id, renewed_at FROM node WHERE lease_until < now() AND NOT is_settled FOR SHARE SKIP LOCKED
 ), free AS MATERIALIZED (
   SELECT s.id, d.renewed_at FROM session s JOIN dead d ON d.id = s.node_id
-  WHERE s.state <> 'ended' ORDER BY s.id LIMIT $2 FOR UPDATE OF s SKIP LOCKED
+  WHERE ${LIVES} ORDER BY s.id LIMIT $2 FOR UPDATE OF s SKIP LOCKED
 ), too_many AS MATERIALIZED (
   SELECT session_id AS id FROM task WHERE session_id = ANY (ARRAY(SELECT id FROM free)) AND ${RUNS}
   ORDER BY session_id OFFSET (SELECT $3::bigint) LIMIT 1
@@ -225,7 +231,7 @@ WITH free AS MATERIALIZED (
 (SELECT id, true AS is_node FROM node
   WHERE lease_until < now() AND NOT is_settled AND id NOT IN (SELECT id FROM free) LIMIT 100)
 UNION ALL
-(SELECT s.id, false FROM free JOIN session s ON s.node_id = free.id WHERE s.state <> 'ended' LIMIT 100)`,
+(SELECT s.id, false FROM free JOIN session s ON s.node_id = free.id WHERE ${LIVES} LIMIT 100)`,
 };
 
 /** $1 sessions. */
@@ -255,7 +261,7 @@ export const SETTLE: Statement = {
   name: 'session_settle',
   text: `UPDATE node SET is_settled = true
   WHERE id IN (SELECT id FROM node WHERE lease_until < now() AND NOT is_settled FOR NO KEY UPDATE SKIP LOCKED)
-  AND NOT EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')`,
+  AND NOT EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND ${HAS_LEFT})`,
 };
 
 /** A dead node that has something left after all is given to those who take over once more. */
@@ -263,14 +269,14 @@ export const UNSETTLE: Statement = {
   name: 'session_unsettle',
   text: `UPDATE node SET is_settled = false WHERE id IN (
   SELECT id FROM node WHERE is_settled AND lease_until < now() AND (
-    EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND s.state <> 'ended')
+    EXISTS (SELECT FROM session s WHERE s.node_id = node.id AND ${HAS_LEFT})
     OR EXISTS (SELECT FROM task t WHERE t.session_id BETWEEN ${idRange('node.id')}
       AND ${isUnattended('t.session_id')})
   ) FOR NO KEY UPDATE SKIP LOCKED)`,
 };
 
 /** What node $1 may take back of $2. A lease that another node does not merely wait for has gone there with its client. */
-const IS_RECLAIMABLE = `id = ANY ($2::uuid[]) AND node_id <> $1::uuid AND (door = 'tcp' OR state <> 'open')`;
+const IS_RECLAIMABLE = `id = ANY ($2::uuid[]) AND node_id <> $1::uuid AND (door = 'tcp' OR state NOT IN ('open', 'revoked'))`;
 
 /** $1 node, $2 ids. What somebody has locked is left alone. */
 export const RECLAIM: Statement = {
@@ -306,7 +312,9 @@ export const HELD_TASKS: Statement = {
 export const TAKE: Statement = {
   name: 'session_take',
   text: move(
-    `picked AS MATERIALIZED (SELECT id FROM session WHERE id = $2 AND owner = $3 AND door = 'grpc' FOR UPDATE)`,
+    `picked AS MATERIALIZED (
+  SELECT id FROM session WHERE id = $2 AND owner = $3 AND door = 'grpc' AND state <> 'revoked' FOR UPDATE
+)`,
     `state = 'open', silent_since = NULL`,
   ),
 };
@@ -314,7 +322,8 @@ export const TAKE: Statement = {
 /** $1 id, $2 owner. */
 export const HOLDER_OF: Statement = {
   name: 'session_holder_of',
-  text: `SELECT node_id, ttl_ms, state = 'open' AS is_open FROM session WHERE id = $1 AND owner = $2 AND door = 'grpc'`,
+  text: `SELECT node_id, ttl_ms, state = 'open' AS is_open FROM session
+WHERE id = $1 AND owner = $2 AND door = 'grpc' AND state <> 'revoked'`,
 };
 
 export const LAPSED_OF: Statement = {
@@ -343,7 +352,7 @@ export const STRAYS: Statement = {
   text: `SELECT s.id, s.address, (
   SELECT coalesce(jsonb_agg(jsonb_build_array(t.id, t.epoch)), '[]') FROM task t WHERE t.session_id = s.id AND t.${RUNS}
 ) AS tasks
-FROM session s WHERE s.node_id = $1 AND s.state <> 'ended' AND NOT (s.id = ANY ($2::uuid[])) ORDER BY s.id LIMIT $3`,
+FROM session s WHERE s.node_id = $1 AND ${LIVES} AND NOT (s.id = ANY ($2::uuid[])) ORDER BY s.id LIMIT $3`,
 };
 
 export const UNATTENDED: Statement = {
@@ -414,7 +423,7 @@ SELECT ${RECORD.replace(/^id/, 's.id')}, s.node_id, n.name AS node_name, counted
   round(extract(epoch FROM now() - n.renewed_at) * 1000)::float8 AS node_renewed_ago_ms
 FROM session s LEFT JOIN node n ON n.id = s.node_id
 ${counted}
-WHERE s.id > $1 AND s.state <> 'ended'
+WHERE s.id > $1 AND ${LIVES}
 ORDER BY s.id LIMIT $2`;
 }
 
@@ -440,5 +449,6 @@ export const LIST_SCOPED: Statement = {
 export const PURGE: Statement = {
   name: 'session_purge',
   text: `DELETE FROM session WHERE id IN (
-  SELECT id FROM session WHERE state = 'ended' AND ended_at < now() - $1 * interval '1 ms' FOR UPDATE SKIP LOCKED) RETURNING id`,
+  SELECT s.id FROM session s WHERE s.state IN ('ended', 'revoked') AND NOT ${HAS_LEFT}
+    AND s.ended_at < now() - $1 * interval '1 ms' FOR UPDATE OF s SKIP LOCKED) RETURNING id`,
 };

@@ -27,6 +27,7 @@ import {
   type Whereabouts,
 } from '../domain/liveness-ports.js';
 import type { TaskMark } from '../domain/task.js';
+import { LEAVING, REVOKE } from './farewell-statements.js';
 import { isLocked, type LockedRows } from './locked-rows.js';
 import { passLocked, type Passed } from './pass-locked.js';
 import type { Postgres, RunStatement, Statement } from './postgres.js';
@@ -118,6 +119,21 @@ export class PostgresSessionStore implements SessionStore {
       const released = await this.postgres.rows(sql.RELEASE, [JSON.stringify(tasks), ids]);
       mayBeMore = tasks.length === this.partSize && released.length > 0;
     }
+  }
+
+  async revoke(nodeId: string, record: SessionRecord): Promise<boolean> {
+    const { id, address, owner, ttlMs, openedAgoMs } = record;
+    const revoking = this.postgres.rows(REVOKE, [nodeId, id, address, owner, ttlMs, openedAgoMs]);
+    if (!(await isUnlocked(revoking))) {
+      this.lockedRows.tell([id], 'sessions');
+      return false;
+    }
+    await this.#releaseEnded(nodeId, [id]);
+    return true;
+  }
+
+  leaving(ids: readonly string[]): Promise<{ id: string; owner: string; address: string }[]> {
+    return this.postgres.rows(LEAVING, [ids]);
   }
 
   async adopt(nodeId: string, { sessions, tasks }: TakeoverLimits): Promise<MovedSession[]> {

@@ -27,6 +27,8 @@
  *   name of the same batch: of both, one at most gets past the fence. An ordinary batch pays for that with no round trip. A
  *   row that somebody has inserted and not committed cannot be seen: both fail by it. A third form, which hardly waits, is for
  *   whoever looks for that row by halving (write-batcher.ts).
+ * - What claims a task for a lease that is written down as revoked is left out before anything is locked. Only leases are asked for:
+ *   most sessions are not on record when they claim their first task, and never revoked.
  * - `ordered` (ordered-events.ts) comes after everything that can wait, and before the numbers of the events.
  */
 import { LAPSE_CAUSES } from '../domain/task.js';
@@ -58,11 +60,15 @@ function writing(answer: string, atLocked: AtLocked): string {
 WITH fence AS MATERIALIZED (
   SELECT NOT EXISTS (SELECT FROM task_event WHERE lane = $4::bigint AND batch = $5::bigint AND leads) AS is_open,
     ${beImpatient(atLocked)}
-), input AS MATERIALIZED (
+), given AS MATERIALIZED (
   SELECT i.* FROM fence CROSS JOIN json_to_recordset($1::json) AS i (n int, id text, registers bool, only_known bool, name text, url text, user_id text,
     group_id text, description text, status text, start_time text, stop_time text, started_at timestamptz,
-    stopped_at timestamptz, addr text, claims bool, guess text, session_id uuid, cause text, actor text, groups text[],
-    expected_revision bigint) WHERE fence.is_open
+    stopped_at timestamptz, addr text, claims bool, guess text, session_id uuid, is_lease bool, cause text, actor text,
+    groups text[], expected_revision bigint) WHERE fence.is_open
+), revoked AS MATERIALIZED (
+  SELECT s.id FROM session s WHERE s.id = ANY (ARRAY(SELECT session_id FROM given WHERE is_lease)) AND s.state = 'revoked'
+), input AS MATERIALIZED (
+  SELECT * FROM given WHERE (session_id IN (SELECT id FROM revoked)) IS NOT TRUE
 ), existing AS MATERIALIZED (
   SELECT i.*, n.at, r.restores, t.status AS old_status, t.user_id AS old_user_id, t.group_id AS old_group_id,
     CASE WHEN n.is_late THEN 'late'
@@ -134,6 +140,7 @@ SELECT n, 'written' AS outcome, ${answer} FROM changed
 UNION ALL SELECT n, 'written', ${answer} FROM fresh
 UNION ALL SELECT n, outcome, ${nothing} FROM existing WHERE outcome <> 'written'
 UNION ALL SELECT n, 'locked', ${nothing} FROM locked
+UNION ALL SELECT n, 'revoked', ${nothing} FROM given WHERE session_id IN (SELECT id FROM revoked)
 UNION ALL SELECT -1, 'repeated', ${nothing} FROM fence WHERE NOT is_open`;
 }
 

@@ -40,7 +40,7 @@ const WITNESSES = 4;
 type AnswerRow =
   | ({ readonly n: number; readonly outcome: 'written' } & Pick<TaskRow, 'revision' | 'epoch' | 'status'> &
       Partial<TaskRow>)
-  | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'late' | 'locked' | 'repeated' };
+  | { readonly n: number; readonly outcome: 'forbidden' | 'changed' | 'late' | 'locked' | 'revoked' | 'repeated' };
 
 /** A statement, and the one that is run where a row stays locked. */
 type Forms = readonly [statement: Statement, free?: Statement];
@@ -208,6 +208,7 @@ function inputOf(write: TaskWrite, index: number) {
     claims: write.sessionId !== undefined,
     guess: write.guess,
     session_id: write.sessionId,
+    is_lease: write.isLease,
     cause: write.cause,
     actor: write.actor,
     groups: write.groups === 'every' ? undefined : write.groups,

@@ -528,6 +528,92 @@ describe.each([
     });
   });
 
+  describe('a lease that is revoked', () => {
+    const OWNER = 'token:x';
+    const lease = (id: string) => recordOf(id, { door: 'grpc', owner: OWNER });
+
+    async function revoked(...tasks: readonly string[]) {
+      const [node, other] = [await startNode(bench), await startNode(bench)];
+      const session = sessionIdOf(node);
+      await bench.sessions.save(node.id, [lease(session)]);
+      for (const id of tasks) await bench.putTask(id, session);
+      expect(await bench.sessions.revoke(node.id, lease(session))).toBe(true);
+      return { node, other, session };
+    }
+
+    it('is nobody’s any more, and no server writes it down anew', async () => {
+      const { node, other, session } = await revoked('a');
+      await bench.sessions.save(node.id, [lease(session)]);
+      await bench.sessions.end(node.id, [{ id: session, silentMs: 1 }]);
+      for (const { id } of [node, other]) expect(await bench.sessions.take(id, session, OWNER)).toEqual([]);
+      expect(await bench.sessions.holderOf(session, OWNER)).toBeUndefined();
+      expect(await bench.sessions.reclaim(other.id, [session])).toEqual([]);
+      expect(await bench.sessions.list('everything', undefined, 10)).toEqual([]);
+      expect(await bench.sessions.strays(node.id, [])).toEqual([]);
+      expect(await bench.sessions.unattended(node.id)).toEqual([]);
+    });
+
+    it('is so wherever it was, and whether or not it was written down; twice is once', async () => {
+      const [holder, elsewhere] = [await startNode(bench), await startNode(bench)];
+      const [known, unknown] = [sessionIdOf(holder), sessionIdOf(holder)];
+      await bench.sessions.save(holder.id, [lease(known)]);
+      for (const id of [known, unknown, known]) expect(await bench.sessions.revoke(elsewhere.id, lease(id))).toBe(true);
+      await bench.sessions.save(holder.id, [lease(known)]);
+      await bench.sessions.save(elsewhere.id, [lease(unknown)]);
+      for (const id of [known, unknown]) expect(await bench.sessions.take(holder.id, id, OWNER)).toEqual([]);
+    });
+
+    it('is told while it has tasks, to who asks for it, and to all when its server is dead', async () => {
+      const { node, other, session } = await revoked('a', 'b');
+      const left = [{ id: session, owner: OWNER, address: '10.0.0.1' }];
+      expect(await bench.sessions.leaving([session, randomUUID()])).toEqual(left);
+      expect(await bench.sessions.leaving([])).toEqual([]);
+      await bench.nodes.release(node.id);
+      expect(await bench.sessions.adopt(other.id, ALL)).toEqual([]);
+      expect(await bench.sessions.leaving([])).toEqual(left);
+      for (const id of ['a', 'b']) await bench.putTask(id, null, { status: 'shutdown' });
+      expect(await bench.sessions.leaving([session])).toEqual([]);
+      expect(await bench.sessions.adopt(other.id, ALL)).toEqual([]);
+    });
+
+    it('is looked at again where a late write left something at a dead server', async () => {
+      const { node, other, session } = await revoked();
+      await bench.nodes.release(node.id);
+      expect(await bench.sessions.adopt(other.id, ALL)).toEqual([]);
+      await bench.putTask('late', session);
+      expect(await bench.sessions.leaving([])).toEqual([]);
+      await bench.sessions.unsettle();
+      expect(await bench.sessions.leaving([])).toMatchObject([{ id: session }]);
+    });
+
+    it('releases the tasks that had ended by themselves', async () => {
+      const node = await startNode(bench);
+      const session = sessionIdOf(node);
+      await bench.sessions.save(node.id, [lease(session)]);
+      const tasks = await putTasks(session, 10, 'finish');
+      await bench.sessions.revoke(node.id, lease(session));
+      for (const id of tasks) expect(await bench.task(id)).toMatchObject({ status: 'finish', sessionId: null });
+    });
+
+    it('is nobody’s neighbour', async () => {
+      const { node } = await revoked();
+      const request = { sessionId: randomUUID(), address: '10.0.0.1', owner: OWNER };
+      expect((await bench.sessions.neighbours(node.id, [request])).neighbours).toEqual([]);
+    });
+
+    it('is remembered for an hour, and as long as it has tasks', async () => {
+      const { session } = await revoked('a');
+      await bench.age(3_500_000);
+      await bench.putTask('a', null, { status: 'shutdown' });
+      expect(await bench.sessions.purge()).toBe(0);
+      await bench.putTask('a', session);
+      await bench.age(200_000);
+      expect(await bench.sessions.purge()).toBe(0);
+      await bench.putTask('a', null, { status: 'shutdown' });
+      expect(await bench.sessions.purge()).toBe(1);
+    });
+  });
+
   describe('the end of a session', () => {
     it('forgets one of which nothing can be resumed', async () => {
       const node = await startNode(bench);

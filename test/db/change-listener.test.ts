@@ -217,7 +217,7 @@ describe('a listening connection', () => {
 });
 
 describe('beats of leases', () => {
-  const DEAF = { onBeats: () => {}, onAsked: () => {}, onAnswered: () => {} };
+  const DEAF = { onBeats: () => {}, onOver: () => {}, onAsked: () => {}, onAnswered: () => {} };
 
   it('are asked for, and answered to who asked alone', async () => {
     const nodes = [await startNode(), await startNode(), await startNode()].map(({ listener: { beats } }) => beats);
@@ -281,6 +281,18 @@ describe('beats of leases', () => {
     await settle();
     expect(told?.sort()).toEqual(ids.map((id) => `here ${id}`));
     expect(own).toEqual([]);
+  });
+
+  it('that are over are told to other nodes at once, and not to ourselves', async () => {
+    const [here, there] = [await startNode(), await startNode()];
+    const told: string[] = [];
+    here.listener.beats.join('here', { ...DEAF, onOver: (ids) => told.push(`here ${ids.join()}`) });
+    there.listener.beats.join('there', { ...DEAF, onOver: (ids) => told.push(`there ${ids.join()}`) });
+    here.listener.beats.tellOver('lease-1');
+    clock.advance(10);
+    await until(() => told.length === 1);
+    await settle();
+    expect(told).toEqual(['there lease-1']);
   });
 
   it('are told again until the database has taken them', async () => {

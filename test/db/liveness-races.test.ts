@@ -5,13 +5,14 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../server/domain/clock.js';
 import type { MovedSession, NodeReport } from '../../server/domain/liveness-ports.js';
 import type { Lapse } from '../../server/domain/ports.js';
+import { REVOKE } from '../../server/storage/farewell-statements.js';
 import { moveSessions, takeLease } from '../../server/storage/session-moves.js';
 import type { Statement } from '../../server/storage/postgres.js';
 import { ADOPT } from '../../server/storage/session-statements.js';
 import { openStorage, type Storage } from '../../server/storage/storage.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { silentLog } from '../support/silent-log.js';
-import { registration } from '../support/task-writes.js';
+import { registration, update } from '../support/task-writes.js';
 
 const LEASE_MS = 60_000;
 const report: NodeReport = { sessions: 0, suspects: [], taken: [], marked: 0, protection: null, hearsBeats: true };
@@ -215,6 +216,62 @@ describe('a lease that another server is at', () => {
     await untilOneWaits();
     await client.query('COMMIT');
     expect(await taking).toMatchObject([{ tasks: [{ taskId: 'a', epoch: 2 }] }]);
+  });
+});
+
+describe('a lease that is revoked', () => {
+  const fixed = { door: 'grpc', address: '10.0.0.1', owner: '', ttlMs: 30_000, openedAgoMs: 0, state: 'open' } as const;
+  const record = (id: string) => ({ ...fixed, id, isProtected: false, holdsTasks: true, silentMs: null });
+  const underLease = (sessionId: string) => ({ sessionId, isLease: true });
+
+  it('claims nothing any more, which holds up nobody else', async () => {
+    const { node, sessionId } = await serverWithTask('a', 'grpc');
+    await storage.sessions.revoke(node.id, record(sessionId));
+    await client.query('BEGIN');
+    await client.query(`SELECT FROM task WHERE id = 'a' FOR UPDATE`);
+    const writes = [
+      registration('new', {}, underLease(sessionId)),
+      update('a', { name: 'x' }, underLease(sessionId)),
+      update('nobody', {}, underLease(sessionId)),
+      registration('other', {}, underLease(randomUUID())),
+      registration('plain'),
+    ];
+    const results = await storage.tasks.writeBatch(writes);
+    expect(results.map(({ outcome }) => outcome)).toEqual(['revoked', 'revoked', 'revoked', 'written', 'written']);
+    expect(await stateOf('new')).toBeUndefined();
+  });
+
+  it('is told with what a write has claimed that the database had begun before', async () => {
+    const { node, sessionId } = await serverWithTask('a', 'grpc');
+    await storage.tasks.writeBatch([update('a', { status: 'shutdown' }, { sessionId: null })]);
+    await client.query('BEGIN');
+    await client.query(`SELECT FROM task WHERE id = 'a' FOR UPDATE`);
+    const writing = storage.tasks.writeBatch([registration('a', {}, underLease(sessionId))]);
+    await untilOneWaits();
+    await storage.sessions.revoke(node.id, record(sessionId));
+    expect(await storage.sessions.leaving([sessionId])).toEqual([]);
+    await client.query('COMMIT');
+    expect(await writing).toMatchObject([{ outcome: 'written' }]);
+    expect(await storage.sessions.leaving([sessionId])).toMatchObject([{ id: sessionId }]);
+  });
+
+  it('is not taken by a server that has waited for its record meanwhile', async () => {
+    const { node, sessionId } = await serverWithTask('a', 'grpc');
+    await client.query('BEGIN');
+    await client.query(REVOKE.text, [node.id, sessionId, '10.0.0.1', '', 30_000, 0]);
+    const taking = storage.sessions.take(randomUUID(), sessionId, '');
+    await untilOneWaits();
+    await client.query('COMMIT');
+    expect(await taking).toEqual([]);
+  });
+
+  it('is written down as such when its record is free, which is told', async () => {
+    const { node, sessionId } = await serverWithTask('a', 'grpc');
+    await client.query('BEGIN');
+    await client.query('SELECT FROM session WHERE id = $1 FOR UPDATE', [sessionId]);
+    expect(await storage.sessions.revoke(node.id, record(sessionId))).toBe(false);
+    await client.query('COMMIT');
+    expect(await storage.sessions.revoke(node.id, record(sessionId))).toBe(true);
   });
 });
 

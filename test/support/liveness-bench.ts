@@ -183,16 +183,19 @@ export class TestNode {
   }
 
   async #write(change: Pick<TaskWrite, 'kind' | 'id' | 'texts'>, session?: Session): Promise<void> {
-    const result = await this.connection.tasks.submit({
+    const writing = this.connection.tasks.submit({
       ...change,
       addr: session?.address,
       sessionId: session?.id,
+      isLease: session?.isLease,
       cause: 'client',
       actor: 'test',
       groups: 'every',
       expectedRevision: undefined,
       returnsTask: false,
     });
+    session?.began(writing);
+    const result = await writing;
     if (result.outcome !== 'written') return;
     if (session) tellClaimant(session, change.id, result);
     else if (hasEnded(result.status)) this.liveness.onEnded(change.id, result.epoch);

@@ -50,7 +50,7 @@ interface MemoryNode extends NodeIdentity {
 interface MemorySession {
   record: SessionRecord;
   nodeId: string;
-  state: SessionRecord['state'] | 'ended';
+  state: SessionRecord['state'] | 'ended' | 'revoked';
   openedAtMs: number;
   silentSinceMs: number | null;
   endedAtMs: number;
@@ -73,7 +73,9 @@ export class MemoryDatabase {
   readonly questions = new Set<MemoryAddressQuestions>();
   rowsWritten = 0;
 
-  constructor(readonly clock: Clock) {}
+  constructor(readonly clock: Clock) {
+    this.written.isRevoked = (id) => this.sessions.get(id)?.state === 'revoked';
+  }
 
   get nowMs(): number {
     return this.clock.monotonicMs();
@@ -175,6 +177,10 @@ export class MemoryLeaseBeats implements LeaseBeats {
 
   tell(leaseId: string): void {
     if (!this.isStuck) this.#send((hooks) => hooks.onBeats(this.#nodeId, [leaseId]));
+  }
+
+  tellOver(leaseId: string): void {
+    if (!this.isStuck) this.#send((hooks) => hooks.onOver([leaseId]));
   }
 
   ask(leaseId: string, question: number): void {
@@ -326,9 +332,17 @@ class MemoryNodeStore implements NodeStore {
 
 function hasLeftovers(database: MemoryDatabase, nodeId: string): boolean {
   const ofNode = [...database.sessions.values()].some(
-    (session) => session.nodeId === nodeId && session.state !== 'ended',
+    (session) => session.nodeId === nodeId && (lives(session) || isLeaving(database, session)),
   );
   return ofNode || unrecorded(database, nodeId).length > 0;
+}
+
+function lives({ state }: MemorySession): boolean {
+  return state !== 'ended' && state !== 'revoked';
+}
+
+function isLeaving(database: MemoryDatabase, { record, state }: MemorySession): boolean {
+  return state === 'revoked' && runningTasksOf(database, record.id).length > 0;
 }
 
 /** Tasks of sessions that a node opened and nobody knows: not written down, or over. */
@@ -345,7 +359,8 @@ class MemorySessionStore implements SessionStore {
   save(nodeId: string, records: readonly SessionRecord[]): Promise<void> {
     return this.connection.run((database) => {
       for (const record of records) {
-        if ((database.sessions.get(record.id)?.nodeId ?? nodeId) !== nodeId) continue;
+        const known = database.sessions.get(record.id);
+        if ((known?.nodeId ?? nodeId) !== nodeId || known?.state === 'revoked') continue;
         database.sessions.set(record.id, sessionOf(database, nodeId, record));
         database.rowsWritten++;
       }
@@ -367,6 +382,29 @@ class MemorySessionStore implements SessionStore {
     });
   }
 
+  revoke(nodeId: string, record: SessionRecord): Promise<boolean> {
+    return this.connection.run((database) => {
+      const revoked = { state: 'revoked', silentSinceMs: -Infinity, endedAtMs: database.nowMs } as const;
+      database.sessions.set(record.id, { ...sessionOf(database, nodeId, record), ...revoked });
+      database.rowsWritten++;
+      for (const task of tasksHeldBy(database, record.id)) if (hasEnded(task.status)) task.sessionId = null;
+      return true;
+    });
+  }
+
+  leaving(ids: readonly string[]): Promise<{ id: string; owner: string; address: string }[]> {
+    return this.connection.run((database) => {
+      const isDead = (nodeId: string) => {
+        const node = database.nodes.get(nodeId);
+        return node !== undefined && node.leaseUntilMs <= database.nowMs && !node.isSettled;
+      };
+      return [...database.sessions.values()]
+        .filter((session) => isLeaving(database, session))
+        .filter(({ record, nodeId }) => ids.includes(record.id) || isDead(nodeId))
+        .map(({ record: { id, owner, address } }) => ({ id, owner, address }));
+    });
+  }
+
   adopt(nodeId: string, limits: TakeoverLimits): Promise<MovedSession[]> {
     return this.connection.run((database) => {
       const dead = [...database.nodes.values()].filter(
@@ -376,7 +414,7 @@ class MemorySessionStore implements SessionStore {
       if (recorded.length > 0) return recorded;
       for (const node of dead) writeDownUnrecorded(database, node);
       const found = adoptSome(database, dead, nodeId, limits);
-      if (found.length === 0) for (const node of dead) node.isSettled = true;
+      if (found.length === 0) for (const node of dead) node.isSettled = !hasLeftovers(database, node.id);
       return found;
     });
   }
@@ -396,7 +434,7 @@ class MemorySessionStore implements SessionStore {
         .map((id) => database.sessions.get(id))
         .filter((session) => session !== undefined && session.nodeId !== nodeId)
         .map((session) => session as MemorySession)
-        .filter(({ record, state }) => record.door === 'tcp' || state !== 'open')
+        .filter(({ record, state }) => record.door === 'tcp' || (state !== 'open' && state !== 'revoked'))
         .map((session) => move(database, session, nodeId, 'open')),
     );
   }
@@ -404,7 +442,7 @@ class MemorySessionStore implements SessionStore {
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
     return this.connection.run((database) => {
       const session = database.sessions.get(id);
-      if (session?.record.owner !== owner || session.record.door !== 'grpc') return [];
+      if (session?.record.owner !== owner || session.record.door !== 'grpc' || session.state === 'revoked') return [];
       const { record, state } = session;
       const stays = session.nodeId === nodeId && state === 'open' && !record.isProtected;
       return [stays ? asItStands(database, session) : move(database, session, nodeId, 'open')];
@@ -415,6 +453,7 @@ class MemorySessionStore implements SessionStore {
     return this.connection.run((database) => {
       const session = database.sessions.get(id);
       if (session?.record.owner !== owner || session.record.door !== 'grpc') return undefined;
+      if (session.state === 'revoked') return undefined;
       return { nodeId: session.nodeId, ttlMs: session.record.ttlMs, isOpen: session.state === 'open' };
     });
   }
@@ -442,7 +481,7 @@ class MemorySessionStore implements SessionStore {
   strays(nodeId: string, knownIds: readonly string[]) {
     return this.connection.run((database) =>
       [...database.sessions.values()]
-        .filter((session) => session.nodeId === nodeId && session.state !== 'ended')
+        .filter((session) => session.nodeId === nodeId && lives(session))
         .filter(({ record }) => !knownIds.includes(record.id))
         .map(({ record: { id, address } }) => ({
           ...{ id, address },
@@ -521,7 +560,7 @@ class MemorySessionStore implements SessionStore {
   list(scope: Scope, afterId: string | undefined, limit: number): Promise<ListedSession[]> {
     return this.connection.run((database) =>
       [...database.sessions.values()]
-        .filter((session) => session.state !== 'ended')
+        .filter(lives)
         .filter(
           ({ record: { id } }) =>
             scope === 'everything' || tasksHeldBy(database, id).some((task) => isVisible(scope, task)),
@@ -536,7 +575,8 @@ class MemorySessionStore implements SessionStore {
   purge(): Promise<number> {
     return this.connection.run((database) => {
       const old = [...database.sessions.values()].filter(
-        ({ state, endedAtMs }) => state === 'ended' && endedAtMs < database.nowMs - RESUMABLE_MS,
+        (session) =>
+          !lives(session) && !isLeaving(database, session) && session.endedAtMs < database.nowMs - RESUMABLE_MS,
       );
       for (const { record } of old) database.sessions.delete(record.id);
       return old.length;
@@ -586,7 +626,7 @@ function versionsOf(database: MemoryDatabase, sessionId: string): TaskVersion[] 
 
 function endSession(database: MemoryDatabase, { id, silentMs }: EndedSession): void {
   const session = database.sessions.get(id);
-  if (!session) return;
+  if (!session || session.state === 'revoked') return;
   database.rowsWritten++;
   const wasBeside = session.state === 'orphan' && session.record.door === 'tcp' && !session.record.holdsTasks;
   if (!wasBeside && lapsedFor(database, id).length === 0) return void database.sessions.delete(id);
@@ -626,7 +666,7 @@ function adoptSome(
   limits: TakeoverLimits,
 ): MovedSession[] {
   const left = [...database.sessions.values()]
-    .filter((session) => session.state !== 'ended' && dead.some(({ id }) => id === session.nodeId))
+    .filter((session) => lives(session) && dead.some(({ id }) => id === session.nodeId))
     .sort((a, b) => (a.record.id < b.record.id ? -1 : 1));
   let tasks = 0;
   const end = left.findIndex(({ record }) => (tasks += runningTasksOf(database, record.id).length) > limits.tasks);

@@ -137,6 +137,8 @@ export class MemoryTaskDatabase {
   readonly tasks = new Map<string, StoredTask>();
   /** The event with id n stands at index n − 1. */
   readonly history: FeedEvent[] = [];
+  /** Whether a lease is written down as revoked. */
+  isRevoked: (sessionId: string) => boolean = () => false;
   /** What the batches that were numbered wrote. */
   readonly batches = new Map<string, ReadonlyMap<string, TaskWriteResult>>();
 
@@ -197,6 +199,7 @@ export class MemoryTaskStore implements TaskStore {
   }
 
   #write(write: TaskWrite, batch: string): TaskWriteResult {
+    if (write.isLease && write.sessionId && this.database.isRevoked(write.sessionId)) return { outcome: 'revoked' };
     const before = this.database.tasks.get(write.id);
     const change = applyWrite(before, write, this.clock.now());
     if (typeof change === 'string') return { outcome: change };

@@ -16,6 +16,7 @@ import { TcpxTaskStore } from './tcpx-task-store.js';
 /** A session that notes what happens to it. */
 export class NotedSession implements Session {
   readonly door = 'tcp';
+  readonly isLease = false;
   beats = 0;
   heartbeats = 0;
   closed = false;
@@ -37,6 +38,10 @@ export class NotedSession implements Session {
 
   heartbeat(): void {
     this.heartbeats++;
+  }
+
+  began(): void {
+    // No lease.
   }
 
   identify(owner: string): void {

@@ -462,7 +462,7 @@ describe('a server that is stopped for longer than the TTL and goes on', () => {
 
 describe('a task that a late write claims for a session that nobody knows any more', () => {
   const claimLate = async (node: TestNode, { id, address }: Session) => {
-    const late = { id, address, beat: () => {}, claimed: () => {} } as unknown as Session;
+    const late = { id, address, beat: () => {}, began: () => {}, claimed: () => {} } as unknown as Session;
     await node.register(late, 'late');
   };
 

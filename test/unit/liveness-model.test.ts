@@ -34,7 +34,8 @@ type Step =
   | { do: 'pass'; seconds: number }
   | { do: 'outage'; seconds: number }
   | { do: 'report'; service: number; status: string; kind: 'register' | 'update' }
-  | { do: 'operate' | 'revoke'; service: number }
+  | { do: 'operate'; service: number }
+  | { do: 'revoke'; service: number; node: number; registers: boolean }
   | { do: 'silence' | 'close'; service: number }
   | { do: 'reconnect'; service: number; node: number; registers: boolean }
   | { do: 'steal'; service: number; task: number }
@@ -104,7 +105,7 @@ class Life {
     else if (step.do === 'outage') await this.outage(step.seconds);
     else if (step.do === 'report') await this.report(this.of(step.service), step.status, step.kind);
     else if (step.do === 'operate') await this.operate(this.of(step.service));
-    else if (step.do === 'revoke') await this.revoke(this.of(step.service));
+    else if (step.do === 'revoke') await this.revoke(this.of(step.service), step.node, step.registers);
     else if (step.do === 'reconnect') await this.reconnect(step.service, step.node, step.registers);
     else if (step.do === 'steal') await this.steal(this.of(step.service), step.task);
     else if ('service' in step) this.leave(this.of(step.service), step.do);
@@ -201,12 +202,17 @@ class Life {
     this.check();
   }
 
-  /** The service with the lease says goodbye. */
-  async revoke(service: Service): Promise<void> {
+  /** The service with the lease says goodbye at a server, while it registers a task at its own. */
+  async revoke(service: Service, node: number, registers: boolean): Promise<void> {
     if (!service.node || service.leaseId === undefined || !service.beats) return;
     if (this.nowMs < service.believesUntilMs) return;
     await this.keepAlive(service, service.node);
-    await service.node.liveness.leases.revoke(service.leaseId, OWNER);
+    const [id, status] = [...service.reported][0] ?? [];
+    const target = this.nodes[node % this.nodes.length] as TestNode;
+    const revoking = target.liveness.leases.revoke(service.leaseId, OWNER);
+    if (registers && id !== undefined && !hasEnded(status ?? ''))
+      await service.node.register(service.session as Session, id, status);
+    await revoking;
     for (const [id, status] of service.reported) if (!hasEnded(status)) service.reported.set(id, 'shutdown');
     service.heardMs = this.nowMs;
     this.leave(service, 'close');
@@ -376,7 +382,11 @@ const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
       kind: fc.constantFrom('register' as const, 'update' as const),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('operate' as const, 'revoke' as const), service: index }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('operate' as const), service: index }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant('revoke' as const), service: index, node: index, registers: fc.boolean() }),
+  },
   { weight: 4, arbitrary: fc.record({ do: fc.constantFrom('silence' as const, 'close' as const), service: index }) },
   {
     weight: 5,

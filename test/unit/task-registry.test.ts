@@ -13,7 +13,13 @@ const TOKEN: Principal = { kind: 'token', name: 't', groupId: 'mx', scopes: ['re
 const WRITER: Principal = { ...TOKEN, scopes: ['register'] };
 const VIEWER: Principal = { kind: 'user', id: 'ssx', administrator: false, memberships: new Map([['mx', 'viewer']]) };
 const MANAGER: Principal = { ...VIEWER, memberships: new Map([['mx', 'manager']]) };
-const SESSION = { id: '00000000-0000-4000-8000-000000000001', claimed: () => {}, concluded: () => {} };
+const SESSION = {
+  id: '00000000-0000-4000-8000-000000000001',
+  isLease: false,
+  began: () => {},
+  claimed: () => {},
+  concluded: () => {},
+};
 
 let store: MemoryTaskStore;
 let registry: TaskRegistry;
@@ -82,7 +88,7 @@ it('who has no session takes no claim: the death of the service that vouches for
 it('a session is told by every write whether the task has ended, and others than sessions are listened to as well', async () => {
   const told: unknown[] = [];
   const claimant = {
-    id: SESSION.id,
+    ...SESSION,
     claimed: (...claim: unknown[]) => told.push(['claimed', ...claim]),
     concluded: (...claim: unknown[]) => told.push(['concluded', ...claim]),
   };
