@@ -159,9 +159,10 @@ export interface TaskStore {
   ): Promise<TaskWriteResult[]>;
   /**
    * Sets `shutdown` where a verdict still holds and the status is neither finish nor shutdown, and the task is not locked. What
-   * the database comes to later than LAPSES_WITHIN_MS stays as it is, whatever the answer, or without any.
+   * the database comes to later than LAPSES_WITHIN_MS stays as it is, whatever the answer, or without any. `nodeId`: the node that
+   * judges, whose verdicts are void on sessions that another one has taken before they were sent.
    */
-  lapse(lapses: readonly Lapse[]): Promise<LapseResult>;
+  lapse(lapses: readonly Lapse[], nodeId?: string): Promise<LapseResult>;
   /**
    * Whether the history no longer has what this store was last told it had written: a failover to a standby that lacks it, or
    * a restore. Said once of each loss.

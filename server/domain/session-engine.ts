@@ -131,10 +131,11 @@ export class SessionEngine implements SessionKeeper {
     private readonly options: SessionEngineOptions,
     private readonly hooks: SessionEngineHooks,
   ) {
-    const { clock, log, lapses, ttlMs, sweepMs, slackMs, protectionMaxMs } = options;
+    const { nodeId, clock, log, ttlMs, sweepMs, slackMs, protectionMaxMs } = options;
     this.#time = new PatientTime(clock, sweepMs, slackMs);
     this.#wheel = new DeadlineWheel(sweepMs, this.#time.nowMs());
     this.#protection = new Protection({ ttlMs, maxMs: protectionMaxMs }, (event) => hooks.onProtection(event));
+    const lapses = { lapse: (some: readonly Lapse[]) => options.lapses.lapse(some, nodeId) };
     this.#verdicts = new VerdictQueue(lapses, clock, log, {
       isReady: () => !this.#frozen && hooks.mayJudge(),
       stands: (session) => this.#verdictStands(session),

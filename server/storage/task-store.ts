@@ -32,8 +32,8 @@ export class PostgresTaskStore implements TaskStore {
     return this.#writes.writeBatch(writes, batch, withinMs, isHurried);
   }
 
-  lapse(lapses: readonly Lapse[]) {
-    return this.#writes.lapse(lapses);
+  lapse(lapses: readonly Lapse[], nodeId?: string) {
+    return this.#writes.lapse(lapses, nodeId);
   }
 
   hasLostWrites() {

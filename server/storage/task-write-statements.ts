@@ -187,7 +187,9 @@ const HOLDS = `task.id = i.task_id
       AND status NOT IN ('finish', 'shutdown')`;
 
 /**
- * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own; $5 its only number; $6 when it is too late.
+ * $1 lapses as JSON, sorted by id; $2 node; $3 now, or null; $4 a lane of its own; $5 its only number; $6 when it is too late; $7 the
+ * id of the node, or null. A session that moves takes tasks along that somebody keeps locked, with their epochs as they are: what
+ * its former node sends after that is void by the record.
  * Epochs only grow: a task with an earlier one than the verdict's is in a history from which a failover has taken the claim.
  * Nobody else vouches for it, unless it was written after the session was last heard: then somebody has claimed it in the
  * history that is.
@@ -196,9 +198,13 @@ function lapsing(atLocked: AtLocked): string {
   return `
 WITH patience AS MATERIALIZED (
   SELECT ${beImpatient(atLocked)}
-), input AS MATERIALIZED (
+), given AS MATERIALIZED (
   SELECT i.* FROM patience CROSS JOIN json_to_recordset($1::json)
     AS i (task_id text, session_id uuid, epoch bigint, cause text, silent_ms bigint)
+), elsewhere AS MATERIALIZED (
+  SELECT s.id FROM session s WHERE s.id = ANY (ARRAY(SELECT session_id FROM given)) AND s.node_id <> $7::uuid
+), input AS MATERIALIZED (
+  SELECT * FROM given WHERE session_id NOT IN (SELECT id FROM elsewhere)
 ), verdict AS MATERIALIZED (
   SELECT i.*, t.status AS old_status, n.at FROM input i
   CROSS JOIN LATERAL (

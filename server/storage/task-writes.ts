@@ -127,7 +127,7 @@ export class TaskWrites {
   }
 
   /** See TaskStore.lapse. */
-  async lapse(lapses: readonly Lapse[]): Promise<LapseResult> {
+  async lapse(lapses: readonly Lapse[], nodeId?: string): Promise<LapseResult> {
     if (lapses.length === 0) return { lapsed: [], locked: [] };
     const input = lapses
       .map(({ taskId, sessionId, epoch, cause, silentMs }) => ({
@@ -141,7 +141,7 @@ export class TaskWrites {
       .sort(byId);
     const batch = singleBatch();
     const lateFrom = await this.#databaseClock.inMs(LAPSES_WITHIN_MS);
-    const values = [JSON.stringify(input), this.nodeId, this.clock?.now(), batch.lane, batch.number, lateFrom];
+    const values = [JSON.stringify(input), this.nodeId, this.clock?.now(), batch.lane, batch.number, lateFrom, nodeId];
     const rows = await this.#rows<{ id: string; is_locked: boolean }>([LAPSE, LAPSE_FREE], values);
     const idsOf = (isLocked: boolean) => rows.filter((row) => row.is_locked === isLocked).map(({ id }) => id);
     const [lapsed, locked] = [idsOf(false), idsOf(true)];

@@ -117,6 +117,18 @@ describe('a verdict that is under way', () => {
     expect(await stateOf('a')).toMatchObject({ status: 'running', epoch: '2' });
   });
 
+  it('is void when its session has gone to another server with a task that somebody kept locked', async () => {
+    const { node, sessionId, verdict } = await serverWithTask('a', 'grpc');
+    const taker = randomUUID();
+    await client.query('BEGIN');
+    await client.query(`SELECT FROM task WHERE id = 'a' FOR UPDATE`);
+    expect(await storage.sessions.take(taker, sessionId, '')).toMatchObject([{ locked: ['a'] }]);
+    await client.query('COMMIT');
+    expect(await storage.tasks.lapse([verdict], node.id)).toEqual({ lapsed: [], locked: [] });
+    expect(await stateOf('a')).toMatchObject({ status: 'running', epoch: '1' });
+    expect(await storage.tasks.lapse([verdict], taker)).toEqual({ lapsed: ['a'], locked: [] });
+  });
+
   it('that comes first stands: the claim that waited for it restores', async () => {
     const { verdict } = await serverWithTask('a');
     await client.query('BEGIN');

@@ -74,6 +74,7 @@ export class MemoryDatabase {
   rowsWritten = 0;
 
   constructor(readonly clock: Clock) {
+    this.written.isElsewhere = (id, nodeId) => (this.sessions.get(id)?.nodeId ?? nodeId) !== nodeId;
     this.written.isRevoked = (id) => this.sessions.get(id)?.state === 'revoked';
   }
 
@@ -145,9 +146,9 @@ export class MemoryTaskWrites {
     return this.connection.run(() => this.#store.hasLostWrites());
   }
 
-  lapse(lapses: readonly Lapse[]): Promise<LapseResult> {
+  lapse(lapses: readonly Lapse[], nodeId?: string): Promise<LapseResult> {
     return this.connection.run(async (database) => {
-      const result = await this.#store.lapse(lapses);
+      const result = await this.#store.lapse(lapses, nodeId);
       database.rowsWritten += result.lapsed.length;
       database.lapsed.push(...lapses.filter(({ taskId }) => result.lapsed.includes(taskId)));
       return result;

@@ -139,6 +139,8 @@ export class MemoryTaskDatabase {
   readonly history: FeedEvent[] = [];
   /** Whether a lease is written down as revoked. */
   isRevoked: (sessionId: string) => boolean = () => false;
+  /** Whether a session is written down as another node's. */
+  isElsewhere: (sessionId: string, nodeId: string) => boolean = () => false;
   /** What the batches that were numbered wrote. */
   readonly batches = new Map<string, ReadonlyMap<string, TaskWriteResult>>();
 
@@ -214,8 +216,9 @@ export class MemoryTaskStore implements TaskStore {
     };
   }
 
-  lapse(lapses: readonly Lapse[]): Promise<LapseResult> {
+  lapse(lapses: readonly Lapse[], nodeId?: string): Promise<LapseResult> {
     const changed = lapses.filter((lapse) => {
+      if (nodeId !== undefined && this.database.isElsewhere(lapse.sessionId, nodeId)) return false;
       const before = this.database.tasks.get(lapse.taskId);
       const change = applyLapse(before, lapse, this.clock.now());
       if (change) this.database.commit(before, change, 'server', this.nodeId, (this.#latest = singleBatch().lane));
