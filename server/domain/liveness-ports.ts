@@ -348,8 +348,8 @@ export interface SessionStore {
    * no later epoch, and runs, or lapsed for that other session's sake.
    */
   undone(claims: readonly ClaimedTask[]): Promise<UndoneClaim[]>;
-  /** Sessions of this node on record that are none of these, some of them, with their running tasks. */
-  strays(nodeId: string, knownIds: readonly string[]): Promise<{ id: string; address: string; tasks: HeldTask[] }[]>;
+  /** Sessions of this node on record that are none of these, some of them, as they stand. */
+  strays(nodeId: string, knownIds: readonly string[]): Promise<MovedSession[]>;
   /** Tasks of sessions that this node opened and that nobody knows: not written down, or over. */
   unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]>;
   /** For each of these sessions whether another node holds it now, and whether any task is still its own. */

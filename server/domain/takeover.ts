@@ -2,7 +2,8 @@
  * Sessions on the move between servers.
  *
  * adopt     A server died or stopped: its sessions come here as orphans, with the failover grace. The same for this very
- *           server's sessions of before a restart: a run of a server is a node of its own.
+ *           server's sessions of before a restart: a run of a server is a node of its own. Where the answer is lost, they are looked
+ *           for on record.
  * reclaim   This server's lease had run out and others took its sessions, while the connections lived on here.
  * take      A lease is used here that another server holds, or held: its client has moved (lease-moves.ts).
  * refresh   Sessions that are silent or waiting here may have gone elsewhere meanwhile: then nothing is to be decided
@@ -64,6 +65,8 @@ export class Takeover {
   #auditDue = false;
   #unsettleDue = false;
   #reassertDue = false;
+  /** An answer was lost that told of sessions which are this node's now. */
+  #straysDue = false;
   /** Open sessions whose claims may be lost, and since when, in patient time, they have not been heard. */
   readonly #unproved = new Map<string, number>();
   /** Steps of a round that failed the last time. */
@@ -148,6 +151,8 @@ export class Takeover {
   async #adopt(): Promise<void> {
     const { store, mayAdopt, log, onAdopted } = this.options;
     if (!mayAdopt()) return;
+    if (this.#straysDue) await this.#judgeStrays();
+    this.#straysDue = false;
     if (this.#unsettleDue) await store.unsettle();
     this.#unsettleDue = false;
     const adopted = { sessions: 0, tasks: 0 };
@@ -164,7 +169,10 @@ export class Takeover {
   /** False when there was nothing left. */
   async #adoptSome(adopted: { sessions: number; tasks: number }): Promise<boolean> {
     const { store, nodeId, engine } = this.options;
-    const moved = await store.adopt(nodeId, MAX_AT_ONCE);
+    const moved = await store.adopt(nodeId, MAX_AT_ONCE).catch((error: unknown) => {
+      this.#straysDue = true;
+      throw error;
+    });
     for (const session of moved) engine.adopt(session);
     adopted.sessions += moved.length;
     adopted.tasks += moved.reduce((sum, session) => sum + session.tasks.length, 0);
@@ -331,12 +339,17 @@ export class Takeover {
     return heard;
   }
 
-  /** Sessions that ended here, of whose end the database does not know any more. */
+  /** Sessions that ended here, of whose end the database does not know any more; or that were taken over without an answer. */
   async #judgeStrays(): Promise<void> {
     const { store, nodeId, engine, onUncertain } = this.options;
     const known = [...engine.all()].map(({ id }) => id);
-    for (const { id, address, tasks } of await store.strays(nodeId, known)) {
+    for (const stray of await store.strays(nodeId, known)) {
+      const { id, address, tasks } = stray;
       if (engine.get(id)) continue;
+      if (stray.state === 'orphan') {
+        engine.adopt(stray);
+        continue;
+      }
       const session = engine.revive(id, address);
       session.isWrittenDown = true;
       for (const { taskId, epoch } of tasks) session.claimed(taskId, epoch);

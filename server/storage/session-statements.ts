@@ -349,7 +349,7 @@ WHERE t.epoch <= i.epoch AND t.session_id IS DISTINCT FROM i.session_id AND (t.$
 /** $1 node, $2 ids that it knows, $3 how many. */
 export const STRAYS: Statement = {
   name: 'session_strays',
-  text: `SELECT s.id, s.address, (
+  text: `SELECT ${RECORD}, (
   SELECT coalesce(jsonb_agg(jsonb_build_array(t.id, t.epoch)), '[]') FROM task t WHERE t.session_id = s.id AND t.${RUNS}
 ) AS tasks
 FROM session s WHERE s.node_id = $1 AND ${LIVES} AND NOT (s.id = ANY ($2::uuid[])) ORDER BY s.id LIMIT $3`,

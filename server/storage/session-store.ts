@@ -228,15 +228,14 @@ export class PostgresSessionStore implements SessionStore {
     }));
   }
 
-  async strays(nodeId: string, knownIds: readonly string[]) {
-    const rows = await this.postgres.rows<VersionsRow & { address: string }>(sql.STRAYS, [
-      nodeId,
-      knownIds,
-      MAX_STRAYS,
-    ]);
-    return rows.map(({ id, address, tasks }) => ({
-      ...{ id, address },
-      tasks: tasks.map(([taskId, epoch]) => ({ taskId, epoch })),
+  async strays(nodeId: string, knownIds: readonly string[]): Promise<MovedSession[]> {
+    const rows = await this.postgres.rows<SessionRow & VersionsRow>(sql.STRAYS, [nodeId, knownIds, MAX_STRAYS]);
+    const lapsed = await this.lapsedOf(idsOf(rows));
+    return rows.map((row) => ({
+      ...recordOf(row),
+      tasks: row.tasks.map(([taskId, epoch]) => ({ taskId, epoch })),
+      lapsed: lapsed.get(row.id) ?? [],
+      locked: [],
     }));
   }
 

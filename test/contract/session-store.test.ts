@@ -894,15 +894,18 @@ describe.each([
       sessionIdOf(node),
       sessionIdOf(other),
     ];
-    await bench.sessions.save(node.id, [recordOf(known), recordOf(stray), recordOf(empty)]);
+    const orphan = recordOf(empty, { state: 'orphan', silentMs: 1 });
+    await bench.sessions.save(node.id, [recordOf(known), recordOf(stray), orphan]);
+    await bench.putTask('b', empty);
+    await bench.lapseTask('b');
     await bench.sessions.save(other.id, [recordOf(foreign)]);
     await bench.putTask('a', stray);
     await bench.putTask('done', stray, { status: 'finish' });
     const strays = await bench.sessions.strays(node.id, [known]);
-    expect(new Map(strays.map(({ id, ...rest }) => [id, rest]))).toEqual(
+    expect(new Map(strays.map(({ id, ...rest }) => [id, rest]))).toMatchObject(
       new Map([
-        [stray, { address: '10.0.0.1', tasks: [{ taskId: 'a', epoch: 1 }] }],
-        [empty, { address: '10.0.0.1', tasks: [] }],
+        [stray, { address: '10.0.0.1', state: 'open', tasks: [{ taskId: 'a', epoch: 1 }], lapsed: [] }],
+        [empty, { address: '10.0.0.1', state: 'orphan', tasks: [], lapsed: [{ taskId: 'b' }] }],
       ]),
     );
   });

@@ -479,15 +479,12 @@ class MemorySessionStore implements SessionStore {
     );
   }
 
-  strays(nodeId: string, knownIds: readonly string[]) {
+  strays(nodeId: string, knownIds: readonly string[]): Promise<MovedSession[]> {
     return this.connection.run((database) =>
       [...database.sessions.values()]
         .filter((session) => session.nodeId === nodeId && lives(session))
         .filter(({ record }) => !knownIds.includes(record.id))
-        .map(({ record: { id, address } }) => ({
-          ...{ id, address },
-          tasks: runningTasksOf(database, id).map((task) => ({ taskId: task.id, epoch: task.epoch })),
-        })),
+        .map((session) => asItStands(database, session)),
     );
   }
 

@@ -252,6 +252,33 @@ describe('a server that is killed', () => {
     expect(told).toMatchObject([{ details: { sessions: 12, tasks: 12 } }]);
   });
 
+  it.each([10, 100])(
+    'has its sessions judged though the answer to their takeover was lost, and keeps them for who comes back (after %i s)',
+    async (seconds) => {
+      const [first, second] = [await bench.startNode(), await bench.startNode()];
+      await bench.pass(TAKEN_OVER_MS);
+      const session = await first.openWith('a');
+      await bench.pass(1000);
+      first.kill();
+      const { sessions } = second.connection;
+      const adopt = sessions.adopt.bind(sessions);
+      sessions.adopt = async (...args) => {
+        const moved = await adopt(...args);
+        if (moved.length === 0) return moved;
+        Reflect.deleteProperty(sessions, 'adopt');
+        throw new TaskDashError('STORAGE_UNAVAILABLE');
+      };
+      await bench.pass(TAKEN_OVER_MS + 10_000);
+      expect([lapsed(), marksOf(second, 'a')]).toEqual([[], ['unconfirmed']]);
+      if (seconds === 10) await second.openWith('a');
+      else await bench.pass(seconds * 1000);
+      expect(bench.task('a')).toMatchObject(
+        seconds === 10 ? { status: 'running' } : { status: 'shutdown', cause: 'node_failover' },
+      );
+      expect(bench.task('a').lapsedSessionId).toBe(seconds === 10 ? null : session.id);
+    },
+  );
+
   it('is not judged by a survivor that dies too: the next one goes on', async () => {
     await dead.openWith('a');
     await bench.pass(1000);
