@@ -62,6 +62,7 @@ export class Farewells {
   #renewals = 0;
   #isLooking = false;
   #isFailing = false;
+  #isStopped = false;
 
   constructor(private readonly options: FarewellsOptions) {
     this.#work = new SessionWork(options.clock, MAX_AT_ONCE);
@@ -98,7 +99,7 @@ export class Farewells {
   onLate(session: Farer): void {
     const farewell = this.#leaving.get(session.id) ?? this.#remember(session);
     farewell.isDone = false;
-    this.#goOn(farewell);
+    void this.#goOn(farewell);
   }
 
   /** Does what is left to do, and looks for what turned up since, also for dead nodes. */
@@ -120,6 +121,7 @@ export class Farewells {
 
   /** Resolves when what is under way is over, or has been waited for long enough. */
   stop(): Promise<void> {
+    this.#isStopped = true;
     return this.#work.stop();
   }
 
@@ -141,15 +143,21 @@ export class Farewells {
     const nowMs = this.options.clock.monotonicMs();
     for (const [id, farewell] of this.#leaving) {
       if (found.has(id)) farewell.isDone = false;
-      if (!farewell.isDone) this.#goOn(farewell);
-      else if (farewell.untilMs <= nowMs) this.#leaving.delete(id);
+      if (farewell.isDone && farewell.untilMs <= nowMs) this.#leaving.delete(id);
     }
+    await this.#goOnWithAll();
+  }
+
+  async #goOnWithAll(): Promise<void> {
+    const due = [...this.#leaving.values()].filter(({ isDone }) => !isDone);
+    for (let start = 0; start < due.length && !this.#isStopped; start += MAX_AT_ONCE)
+      await Promise.all(due.slice(start, start + MAX_AT_ONCE).map((farewell) => this.#goOn(farewell)));
   }
 
   /** Goes on beside everything else; what fails, or turns up while it is being carried out, is done with a later renewal. */
-  #goOn(farewell: Farewell): void {
+  async #goOn(farewell: Farewell): Promise<void> {
     if (farewell.underWay) return;
-    void this.#work.begin(farewell.session.id, () =>
+    await this.#work.begin(farewell.session.id, () =>
       this.#carryOut(farewell).then(
         () => {},
         (error: unknown) => this.options.log.debug({ err: error }, 'a revoked lease still has tasks'),

@@ -184,6 +184,16 @@ it('a lease that is revoked while the database is away is over, and its tasks wh
     await expect(liveness.leases.renew(id, OWNER)).rejects.toMatchObject(NOT_FOUND);
 });
 
+it('any number of leases that are revoked while the database is away are over soon after it is back', async () => {
+  const ids: string[] = [];
+  for (let i = 0; i < 350; i++) ids.push(await lease(`task-${i}`));
+  node.cut();
+  for (const id of ids) await node.liveness.leases.revoke(id, OWNER).catch(() => {});
+  node.mend();
+  await bench.pass(RENEWED_MS);
+  for (let i = 0; i < 350; i++) expect(bench.task(`task-${i}`)).toMatchObject(goodbye);
+});
+
 it('leases that are revoked while the database is away count until that is done', async () => {
   const few = await bench.startNode({ leasesPerOwner: 1 });
   const grant = () => few.liveness.leases.grant({ address: '10.0.0.1', owner: OWNER });
