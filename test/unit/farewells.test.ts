@@ -184,6 +184,22 @@ it('a lease that is revoked while the database is away is over, and its tasks wh
     await expect(liveness.leases.renew(id, OWNER)).rejects.toMatchObject(NOT_FOUND);
 });
 
+it('a lease whose end is written down without an answer is over, and its tasks with the next renewal', async () => {
+  const id = await lease('a');
+  const { sessions } = node.connection;
+  const revoke = sessions.revoke.bind(sessions);
+  sessions.revoke = async (...args) => {
+    await revoke(...args);
+    Reflect.deleteProperty(sessions, 'revoke');
+    throw new TaskDashError('STORAGE_UNAVAILABLE');
+  };
+  await expect(node.liveness.leases.revoke(id, OWNER)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+  for (const { liveness } of [node, other])
+    await expect(liveness.leases.renew(id, OWNER)).rejects.toMatchObject(NOT_FOUND);
+  await bench.pass(RENEWED_MS);
+  expect(bench.task('a')).toMatchObject(goodbye);
+});
+
 it('any number of leases that are revoked while the database is away are over soon after it is back', async () => {
   const ids: string[] = [];
   for (let i = 0; i < 350; i++) ids.push(await lease(`task-${i}`));
