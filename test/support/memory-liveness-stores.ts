@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Scope } from '../../server/domain/access.js';
 import { isVisible } from '../../server/domain/access.js';
 import type { Clock } from '../../server/domain/clock.js';
-import type { TaskDashError } from '../../server/domain/errors.js';
+import { TaskDashError } from '../../server/domain/errors.js';
 import {
   RESUMABLE_MS,
   type AddressQuestions,
@@ -98,6 +98,8 @@ export class MemoryDatabase {
 /** One node's connection to the database; `failure` cuts this node off alone. */
 export class MemoryConnection {
   failure: TaskDashError | undefined;
+  /** Answers that are lost: of so many statements, after so many others. */
+  losing = { after: 0, count: 0 };
   readonly tasks: MemoryTaskWrites;
   readonly nodes: NodeStore = new MemoryNodeStore(this);
   readonly sessions: SessionStore = new MemorySessionStore(this);
@@ -113,12 +115,21 @@ export class MemoryConnection {
     this.questions = new MemoryAddressQuestions(this, database);
   }
 
-  run<T>(statement: (database: MemoryDatabase) => T | Promise<T>): Promise<T> {
-    if (this.failure) return Promise.reject(this.failure);
-    return this.database.run(() => {
+  async run<T>(statement: (database: MemoryDatabase) => T | Promise<T>): Promise<T> {
+    if (this.failure) throw this.failure;
+    const answer = await this.database.run(() => {
       if (this.failure) throw this.failure;
       return statement(this.database);
     });
+    if (this.#losesThis()) throw new TaskDashError('STORAGE_UNAVAILABLE');
+    return answer;
+  }
+
+  #losesThis(): boolean {
+    const { after, count } = this.losing;
+    if (count === 0) return false;
+    this.losing = after > 0 ? { after: after - 1, count } : { after, count: count - 1 };
+    return after === 0;
   }
 }
 

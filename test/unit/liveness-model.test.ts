@@ -39,6 +39,7 @@ type Step =
   | { do: 'silence' | 'close'; service: number }
   | { do: 'reconnect'; service: number; node: number; registers: boolean }
   | { do: 'steal'; service: number; task: number }
+  | { do: 'lose'; node: number; after: number; count: number }
   | { do: 'kill' | 'restart' | 'stop' | 'cut'; node: number };
 
 /** A service: what it reported, and since when nothing has disturbed it, beating or silent. */
@@ -108,6 +109,7 @@ class Life {
     else if (step.do === 'revoke') await this.revoke(this.of(step.service), step.node, step.registers);
     else if (step.do === 'reconnect') await this.reconnect(step.service, step.node, step.registers);
     else if (step.do === 'steal') await this.steal(this.of(step.service), step.task);
+    else if (step.do === 'lose') await this.lose(step);
     else if ('service' in step) this.leave(this.of(step.service), step.do);
     else await this.disturb(this.nodes[step.node % this.nodes.length] as TestNode, step.do);
   }
@@ -293,6 +295,16 @@ class Life {
     this.onDisturbance(beganAtMs);
   }
 
+  /** The answers to some statements are lost that a server sends by itself. */
+  async lose({ node, after, count }: { node: number; after: number; count: number }): Promise<void> {
+    const beganAtMs = this.nowMs;
+    const { connection } = this.nodes[node % this.nodes.length] as TestNode;
+    connection.losing = { after, count };
+    await this.pass(15);
+    connection.losing = { after: 0, count: 0 };
+    this.onDisturbance(beganAtMs);
+  }
+
   /** A server died, or lost its way to the database. */
   isDisturbed = false;
 
@@ -395,6 +407,15 @@ const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
       service: index,
       node: index,
       registers: fc.boolean(),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('lose' as const),
+      node: index,
+      after: fc.nat({ max: 20 }),
+      count: fc.integer({ min: 1, max: 3 }),
     }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('steal' as const), service: index, task: index }) },
