@@ -3,7 +3,7 @@ import type { Deadline } from './deadline.js';
 import type { Log } from './ports.js';
 
 /** One thing that is said. */
-export interface Farewell {
+export interface GoodbyePart {
   readonly what: string;
   /** False: not all of it came through. */
   readonly say: () => Promise<boolean | void>;
@@ -13,11 +13,11 @@ export interface Farewell {
  * Says all, and tells in one line what did not come through. Each has an equal part of the time that is left, so that what one
  * waits for in vain does not keep the database from the next.
  */
-export async function sayGoodbye(farewells: readonly Farewell[], deadline: Deadline, log: Log): Promise<void> {
+export async function sayGoodbye(parts: readonly GoodbyePart[], deadline: Deadline, log: Log): Promise<void> {
   const unsaid: string[] = [];
   let trouble: unknown;
-  for (const [index, { what, say }] of farewells.entries()) {
-    const left = farewells.length - index;
+  for (const [index, { what, say }] of parts.entries()) {
+    const left = parts.length - index;
     let isSaid: boolean | void = false;
     const said = say().then((outcome) => (isSaid = outcome ?? true));
     await deadline
