@@ -1,6 +1,5 @@
 /** Hands calls over HTTP to Connect, with their bodies judged before it decodes them. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
 import {
   createConnectRouter,
   type ConnectError,
@@ -86,8 +85,6 @@ async function answer(
   values.set(answerKey, awaited);
   whenAnswered(() => awaited.counted());
   const rules = { method: handler.method, maxBytes: readMaxBytes, arrivals, sender, whenAnswered };
-  const isStream = handler.method.methodKind !== 'unary';
-  if (isStream) endWithCaller(request.socket, whenAnswered);
   const universal = universalRequestFromNodeRequest(request, response, undefined, values);
   const judged = await screened(universal, request, rules).catch((thrown: unknown) => {
     refuse(response, toConnectError(thrown, log, handler.method.name));
@@ -98,6 +95,7 @@ async function answer(
   const answered = await handler(judged);
   const described = await describedResponse(answered, log, handler.method.name);
   if (response.writableEnded) return;
+  const isStream = handler.method.methodKind !== 'unary';
   const cut = () => {
     log.warn(
       { address: sender.address, method: handler.method.name },
@@ -111,14 +109,6 @@ async function answer(
   };
   const body = described.body && inPortions(described.body, begin, whenAnswered, () => response.destroyed, isStream);
   await universalResponseToNodeResponse({ ...described, ...(body && { body }) }, response);
-}
-
-/** A caller who closes looks like one who only has no more to say: streams would go on for whoever left, until they say something. */
-function endWithCaller(socket: Socket, whenAnswered: (work: () => void) => void): void {
-  const end = () => void socket.destroy();
-  if (socket.readableEnded) return end();
-  socket.once('end', end);
-  whenAnswered(() => socket.off('end', end));
 }
 
 /**

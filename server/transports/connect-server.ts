@@ -379,10 +379,7 @@ function createListener(tls: HttpServerOptions['tls'], handler: Handler): Server
     // Answered here, with the headers of every answer.
     requireHostHeader: false,
   };
-  const server = tls ? createTlsServer({ ...options, ...tls }, handler) : createServer(options, handler);
-  // Who has asked may say that no more comes: Node then waits for the answers before it closes, instead of forgetting them. It
-  // has no other way to be told; a test notices when it changes.
-  return Object.assign(server, { httpAllowHalfOpen: true });
+  return tls ? createTlsServer({ ...options, ...tls }, handler) : createServer(options, handler);
 }
 
 /** Connect waits for a reader to take more also when there is no connection any more: its stream would never end. */

@@ -95,7 +95,7 @@ describe('requests that are sent without waiting for answers', () => {
     socket.write(asked + asked + refused + refused);
     await expect.poll(() => rig.heldReads).toBe(2);
     await expect.poll(() => rig.unsent.count).toBe(2);
-    socket.resetAndDestroy();
+    socket.destroy();
     await expect.poll(() => [rig.arrivals.bytes, rig.unsent.count, rig.unsent.bytes]).toEqual([0, 0, 0]);
     release();
     await expect.poll(() => rig.reports.filter(({ method }) => method === 'ListTasks')).toHaveLength(2);
