@@ -42,6 +42,8 @@ interface Farewell {
   underWay: Promise<number> | undefined;
   /** All that was found of it is shut down. */
   isDone: boolean;
+  /** How many tasks that is. */
+  ended: number;
   /** Until when a write may turn up that had begun before it was written down. */
   untilMs: number;
 }
@@ -85,7 +87,10 @@ export class Farewells {
     const record = session.record(clock.monotonicMs());
     const farewell = this.#remember(session, () => store.revoke(nodeId, record));
     engine.revoke(session);
-    return this.#carryOut(farewell, doneWithin(clock, WRITES_PATIENCE_MS, session.settled()));
+    return this.#carryOut(
+      farewell,
+      session.isWriting ? doneWithin(clock, WRITES_PATIENCE_MS, session.settled()) : undefined,
+    );
   }
 
   /** The same once more for a lease of which something is still to be done; undefined: there is none. */
@@ -126,7 +131,7 @@ export class Farewells {
   }
 
   #remember(session: Farer, writeDown?: () => Promise<boolean>): Farewell {
-    const farewell = { session, writeDown, underWay: undefined, isDone: false, untilMs: this.#lateUntilMs() };
+    const farewell = { session, writeDown, underWay: undefined, isDone: false, ended: 0, untilMs: this.#lateUntilMs() };
     this.#leaving.set(session.id, farewell);
     return farewell;
   }
@@ -166,17 +171,21 @@ export class Farewells {
   }
 
   /** Once at a time: whoever asks meanwhile shares the outcome. */
-  #carryOut(farewell: Farewell, ready: Promise<void> = Promise.resolve()): Promise<number> {
-    farewell.underWay ??= this.#doIt(farewell, ready).finally(() => (farewell.underWay = undefined));
+  #carryOut(farewell: Farewell, writes?: Promise<void>): Promise<number> {
+    farewell.underWay ??= this.#doIt(farewell, writes).finally(() => (farewell.underWay = undefined));
     return farewell.underWay;
   }
 
-  async #doIt(farewell: Farewell, ready: Promise<void>): Promise<number> {
-    await ready;
+  async #doIt(farewell: Farewell, writes?: Promise<void>): Promise<number> {
+    const before = farewell.ended;
+    // Tasks that are not being written need not wait for those that are. What fails now is found again below.
+    const early = writes && this.#shutDown(farewell).catch(() => {});
+    await writes;
     await this.#writeDown(farewell);
-    const ended = await this.#shutDown(farewell.session);
+    await this.#shutDown(farewell);
+    await early;
     farewell.isDone = farewell.writeDown === undefined;
-    return ended;
+    return farewell.ended - before;
   }
 
   /** A record that somebody keeps locked is left for later: no other server can take it either. */
@@ -187,13 +196,14 @@ export class Farewells {
     this.options.onRevoked(farewell.session.id);
   }
 
-  async #shutDown(session: Farer): Promise<number> {
+  async #shutDown(farewell: Farewell): Promise<void> {
     const { claims, store } = this.options;
-    for (let [tries, ended] = [1, 0]; ; tries++) {
+    const { session } = farewell;
+    for (let tries = 1; ; tries++) {
       const { claimed, changed, failure } = await claims.farewell(session, await store.tasksOf(session.id));
-      ended += claimed;
+      farewell.ended += claimed;
       if (failure) throw failure;
-      if (changed === 0) return ended;
+      if (changed === 0) return;
       // Somebody changed them in between, and is done with that soon.
       if (tries === MAX_TRIES) throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
     }

@@ -165,6 +165,11 @@ export class LiveSession implements Session, WheelEntry, Condemned {
     write.then(isOver, isOver);
   }
 
+  /** Whether writes of a lease are on their way. */
+  get isWriting(): boolean {
+    return (this.#writes?.size ?? 0) > 0;
+  }
+
   /** Resolves when the writes of a lease that are on their way now are over. */
   async settled(): Promise<void> {
     await Promise.allSettled([...(this.#writes ?? [])]);

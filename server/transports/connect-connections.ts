@@ -93,7 +93,8 @@ export class HttpConnections {
 
 /** Of several requests that came together, the answers to the first ones do not close the connection. */
 function markLast(connection: Connection): void {
-  const last = [...connection.unanswered].at(-1);
+  let last: ServerResponse | undefined;
+  for (const response of connection.unanswered) last = response;
   if (connection.last && !connection.last.headersSent) connection.last.shouldKeepAlive = true;
   connection.last = last?.shouldKeepAlive ? last : undefined;
   if (last) last.shouldKeepAlive = false;

@@ -226,7 +226,7 @@ export class World {
 
   /** A service token of the group that all services are in. */
   async createToken(name: string, ...scopes: readonly TokenScope[]): Promise<string> {
-    const args = [MAIN, 'token', 'create', name, '--group', 'mx', '--scope', ...scopes];
+    const args = [MAIN, 'token', 'create', name, '--group', 'mx', ...scopes.flatMap((scope) => ['--scope', scope])];
     const env = { ...process.env, TASKDASH_DATABASE_URL: this.#url };
     return (await promisify(execFile)(process.execPath, args, { env })).stdout.trim();
   }

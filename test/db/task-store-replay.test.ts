@@ -220,7 +220,7 @@ describe('a batch that gets its locks after it was given up', () => {
     await other.tasks.writeBatch([registration('a', {}, { sessionId: SESSION })]);
     const lapse = { id: 'a', task_id: 'a', session_id: SESSION, epoch: 1, cause: 'heartbeat_timeout', silent_ms: 1 };
     const sent = (lateFrom: Date) =>
-      other.postgres.rows(LAPSE, [JSON.stringify([lapse]), 'node-b', undefined, '9', 1, lateFrom]);
+      other.postgres.rows(LAPSE, [JSON.stringify([lapse]), 'node-b', undefined, '9', 1, lateFrom, undefined]);
     expect(await sent(new Date(Date.now() - LONG_MS))).toEqual([]);
     expect(await task('a')).toMatchObject({ status: 'running', revision: 1 });
     expect(await sent(new Date(Date.now() + LONG_MS))).toEqual([{ id: 'a', is_locked: false }]);

@@ -66,6 +66,21 @@ it('what is being registered under a lease when it is revoked is taken before, a
   expect(lapsed()).toEqual([]);
 });
 
+it('tasks that are not being written end at once, beside one that is', async () => {
+  const id = await lease('b');
+  const session = await node.liveness.leases.sessionOf(id, OWNER);
+  const release = holdWrites(node, 'a', 'before');
+  const registering = node.register(session, 'a');
+  const revoking = node.liveness.leases.revoke(id, OWNER);
+  await bench.pass(50);
+  expect(bench.task('b')).toMatchObject(goodbye);
+  release();
+  await registering;
+  await bench.pass(100);
+  expect(await revoking).toBe(2);
+  expect(bench.task('a')).toMatchObject(goodbye);
+});
+
 it.each(['node', 'other'])(
   'what takes long to be registered when the lease is revoked at a server (%s) is refused',
   async (at) => {
