@@ -38,6 +38,7 @@ import {
 } from '@grpc/grpc-js';
 import type { Log } from '../domain/ports.js';
 import { addressIn } from './connection-name.js';
+import { hasTimedOut } from './grpc-described.js';
 import { metadataOf, statusOf } from './grpc-status.js';
 import { flawOfBinary } from './rpc/binary-scan.js';
 import { bytesAtHand } from './rpc/encoded.js';
@@ -61,8 +62,6 @@ type BidiHandler = (requests: AsyncIterable<Message>, context: Context) => Async
 
 /** Node's timers overflow beyond. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-/** By how much they may fire too early against the wall clock. */
-const TIMER_SLACK_MS = 2;
 /** Why what still listens to an answered call may stop; one for all, since a new error costs more than a small call. */
 const ANSWERED = new ConnectError('the call has been answered', Code.Canceled);
 /** How much of a stream may wait for the transport. */
@@ -276,12 +275,13 @@ function contextOf({ method, host }: Mount, call: AnyCall): Context {
     ...(Number.isFinite(deadlineMs) && { timeoutMs: Math.min(Math.max(0, deadlineMs - Date.now()), LONGEST_TIMER_MS) }),
     shutdownSignal: host.shutdown,
   });
-  // Every shape of a call emits it; the union of their types only hides that. grpc-js keeps deadlines too and may be first.
+  // Every shape of a call emits it; the union of their types only hides that. grpc-js keeps deadlines too and may be first,
+  // and so may the caller, who leaves then.
   (call as EventEmitter).on('cancelled', () =>
     context.abort(
-      Date.now() < deadlineMs - TIMER_SLACK_MS
-        ? new ConnectError('the caller went away', Code.Canceled)
-        : new ConnectError('the operation timed out', Code.DeadlineExceeded),
+      hasTimedOut(call.metadata) || Date.now() >= deadlineMs
+        ? new ConnectError('the operation timed out', Code.DeadlineExceeded)
+        : new ConnectError('the caller went away', Code.Canceled),
     ),
   );
   return context;

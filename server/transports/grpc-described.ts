@@ -1,6 +1,12 @@
 /** What grpc-js itself tells callers, with a code of the catalogue as everything else has. */
 import { Code, ConnectError } from '@connectrpc/connect';
-import { status as Status, type Server, type ServerInterceptor, type StatusObject } from '@grpc/grpc-js';
+import {
+  status as Status,
+  type Metadata,
+  type Server,
+  type ServerInterceptor,
+  type StatusObject,
+} from '@grpc/grpc-js';
 import type { Log } from '../domain/ports.js';
 import { STATUS_DETAILS, statusOf } from './grpc-status.js';
 import { toConnectError } from './rpc/errors.js';
@@ -10,10 +16,19 @@ type PartialStatus = Partial<StatusObject> & Pick<StatusObject, 'code' | 'detail
 /** What grpc-js shows to nobody; a test notices when it no longer has it. */
 interface Inside {
   sendStatus(status: PartialStatus): void;
+  readonly metadata: Metadata;
   readonly stream: { readonly destroyed: boolean; readonly closed: boolean };
 }
 interface Lookup {
   _retrieveHandler(path: string): unknown;
+}
+
+/** Calls that were answered with DEADLINE_EXCEEDED, by the metadata that they came with. */
+const timedOut = new WeakSet<Metadata>();
+
+/** Whether a call has been told that its deadline is over: grpc-js itself tells it, by a clock that nobody can set. */
+export function hasTimedOut(metadata: Metadata): boolean {
+  return timedOut.has(metadata);
 }
 
 /** The interceptor next to the wire: also what grpc-js refuses by itself goes through it. */
@@ -23,6 +38,7 @@ export function describeEveryStatus(log: Log): ServerInterceptor {
     const send = inside.sendStatus.bind(call);
     inside.sendStatus = (status) => {
       const isGone = inside.stream.destroyed || inside.stream.closed;
+      if (!isGone && status.code === Status.DEADLINE_EXCEEDED) timedOut.add(inside.metadata);
       send(isGone ? status : described(status, log, method.path));
     };
     return call as never;

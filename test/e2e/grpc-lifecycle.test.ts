@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { ErrorInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.js';
 import { Health } from '../../proto/gen/grpc/health/v1/health_pb.js';
@@ -65,6 +65,17 @@ describe('a deadline', () => {
     const answers = await Promise.all(
       Array.from({ length: 40 }, (_, n) => rawCall(rig.grpc.address, WATCH, headers(100 + n))),
     );
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([String(Code.DeadlineExceeded)]));
+    expect(new Set(rig.reports.map(({ code }) => code))).toEqual(new Set(['DEADLINE_EXCEEDED']));
+  });
+
+  it('is one too where the clock is set back meanwhile', async () => {
+    const headers = { authorization: `Bearer ${token}`, 'grpc-timeout': '500m' };
+    const calls = Array.from({ length: 40 }, () => rawCall(rig.grpc.address, WATCH, headers));
+    await vi.waitFor(() => expect(rig.openStreams).toBe(40));
+    const now = Date.now.bind(Date);
+    const clock = vi.spyOn(Date, 'now').mockImplementation(() => now() - 1_000);
+    const answers = await Promise.all(calls).finally(() => clock.mockRestore());
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([String(Code.DeadlineExceeded)]));
     expect(new Set(rig.reports.map(({ code }) => code))).toEqual(new Set(['DEADLINE_EXCEEDED']));
   });
