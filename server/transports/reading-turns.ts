@@ -6,18 +6,20 @@
  * turn for each connection that came before, and each of them lasts as long as a crowd has sent something. Hence:
  *
  * - Accepting goes first, as it costs next to nothing: what has been accepted gets in line as the system gives it, before Node
- *   makes a socket of it. While each turn accepts one, only one of each network goes on, and only now and then.
+ *   makes a socket of it. While each turn accepts one, the line pauses after each turn in which some of it went on.
  * - A turn is short. When it has lasted too long, nothing more is read in it: all connections get in line, those behind whom
  *   something was done last, and some of the line go on in each of the next turns. Work that takes long by itself, as making
  *   a long answer, waits for a turn of its own.
  * - In the line networks take turns: whoever comes alone is next, however many others somebody else has. While a network
- *   waits, it goes on with one piece at a time of each of its connections; nobody else is held up by that. A piece may take
- *   all of a turn, so that those of a network go on together, and another network is the first each time.
+ *   waits, it goes on with one piece at a time of each of its connections; nobody else is held up by that.
+ * - A piece may take all of a turn. The system decides which connection is read first, so that of those that go on together
+ *   some would be stopped again and again before they are read. So after a long turn networks go on one after the other, and
+ *   several in a turn only when none has been long for a while.
  *
  *   accepted ──► in line ──► begun, reading ──► in line ──► reading …
  *                   its turn              a turn was long, or its network waits
  *
- * The line moves in every turn but for those few milliseconds. Nobody notices that a connection was closed by the other side
+ * The line moves in every turn but for those pauses. Nobody notices that a connection was closed by the other side
  * before its turn, so those that come when many of their network wait are closed at once.
  */
 import type { Server, Socket } from 'node:net';
@@ -29,8 +31,10 @@ import { MAX_WAITING_CONNECTIONS } from './rpc/limits.js';
 const TURN_MS = 10;
 /** How long accepting may keep the line waiting, and long work, each time. */
 const ACCEPTING_MS = 25;
-/** How many of the line go on in a turn; while connections are being accepted, only one of each network. */
+/** How many of the line go on in a turn. */
 const GO_ON = 16;
+/** After how many turns without a long one they may be of several networks. */
+const CALM_TURNS = 16;
 
 /**
  * What a socket reads by. Node shows it to nobody and has no other way to leave bytes with the system; a test notices when it
@@ -88,7 +92,12 @@ export class ReadingTurns {
   /** When the present turn began to do something. */
   #beganAtMs: number | undefined;
   #hasAccepted = false;
-  #wentOnAtMs = -Infinity;
+  /** How many turns in which some of the line went on have ended since the latest long one. */
+  #calmTurns = CALM_TURNS;
+  /** Whether some of the line go on in the present turn. */
+  #isGoingOn = false;
+  /** When the latest such turn ended. */
+  #wentOnUntilMs = -Infinity;
   #isCounting = false;
 
   constructor(private readonly clock: Clock) {}
@@ -134,6 +143,7 @@ export class ReadingTurns {
     this.#beganAtMs ??= nowMs;
     this.#count();
     if (nowMs - this.#beganAtMs < TURN_MS) return;
+    this.#calmTurns = 0;
     for (const each of this.#reading) this.#stop(each);
   }
 
@@ -195,12 +205,18 @@ export class ReadingTurns {
     this.#isCounting = false;
     this.#hasAccepted = false;
     this.#beganAtMs = undefined;
+    const nowMs = this.clock.monotonicMs();
+    if (this.#isGoingOn) {
+      this.#wentOnUntilMs = nowMs;
+      this.#calmTurns++;
+    }
+    this.#isGoingOn = false;
     if (this.#line.isEmpty && this.#longWork.length === 0) return;
     this.#count();
-    const nowMs = this.clock.monotonicMs();
-    if (isAccepting && nowMs - this.#wentOnAtMs < ACCEPTING_MS) return;
-    this.#wentOnAtMs = nowMs;
-    for (const waiting of this.#line.take(isAccepting ? Math.min(this.#line.networks, GO_ON) : GO_ON)) waiting.goOn();
+    if (isAccepting && nowMs - this.#wentOnUntilMs < ACCEPTING_MS) return;
+    this.#isGoingOn = true;
+    const networks = this.#calmTurns < CALM_TURNS ? 1 : GO_ON;
+    for (const waiting of this.#line.take(GO_ON, networks)) waiting.goOn();
     this.#longWork.shift()?.();
   }
 }
@@ -247,28 +263,40 @@ class Line {
     if (others?.size === 0) this.#networks.delete(one.network);
   }
 
-  /** The next so many, those of a network together; networks have equal shares, and none is the first twice. */
-  take(count: number): Waiting[] {
-    const [first] = this.#networks.keys();
-    const shares = new Map<string, Waiting[]>();
-    let left = count;
-    for (const [network, waiting] of this.#networks) {
-      if (left-- === 0) break;
-      const [next] = waiting;
-      if (!next) continue;
-      shares.set(network, [...(shares.get(network) ?? []), next]);
-      waiting.delete(next);
-      this.#count--;
-      // The loop comes to it again at the end.
-      this.#toEnd(network, waiting);
+  /**
+   * The next so many of the next so many networks, those of a network together; these networks have equal shares, come last
+   * from now on, and none is the first twice.
+   */
+  take(count: number, networks: number): Waiting[] {
+    const next = [...firstOf(this.#networks, networks)];
+    const taken = next.map((): Waiting[] => []);
+    let left = Math.min(
+      count,
+      next.reduce((sum, [, waiting]) => sum + waiting.size, 0),
+    );
+    this.#count -= left;
+    while (left > 0) {
+      for (const [share, [, waiting]] of next.entries()) {
+        const [one] = waiting;
+        if (!one || left === 0) continue;
+        waiting.delete(one);
+        taken[share]?.push(one);
+        left--;
+      }
     }
-    const [next] = this.#networks;
-    if (next && next[0] === first) this.#toEnd(...next);
-    return [...shares.values()].flat();
+    for (const [network, waiting] of [...next.slice(1), ...next.slice(0, 1)]) this.#toEnd(network, waiting);
+    return taken.flat();
   }
 
   #toEnd(network: string, waiting: Set<Waiting>): void {
     this.#networks.delete(network);
     if (waiting.size > 0) this.#networks.set(network, waiting);
+  }
+}
+
+function* firstOf<T>(all: Iterable<T>, count: number): Generator<T> {
+  for (const one of all) {
+    if (count-- === 0) return;
+    yield one;
   }
 }

@@ -126,9 +126,28 @@ describe('a new connection', () => {
     clock.advance(25);
     const others = [accept('10.0.0.2'), accept('10.0.0.3')];
     await acceptOne();
-    expect([begun(many), begun(others)]).toEqual([2, 2]);
+    expect([begun(many), begun(others)]).toEqual([15, 2]);
     await nextTurn();
-    expect(begun(many)).toBeGreaterThan(10);
+    expect(begun(many)).toBe(31);
+  });
+
+  it('waits so from when the turn ends in which others of the line went on, however long that was', async () => {
+    const many = crowd(100);
+    const acceptOne = async () => {
+      many.push(accept('10.0.0.1'));
+      await nextTurn();
+    };
+    await acceptOne();
+    expect(begun(many)).toBe(16);
+    clock.advance(30);
+    await acceptOne();
+    expect(begun(many)).toBe(16);
+    clock.advance(24);
+    await acceptOne();
+    expect(begun(many)).toBe(16);
+    clock.advance(1);
+    await acceptOne();
+    expect(begun(many)).toBe(32);
   });
 
   it('that is not admitted is closed at once, and so is one that has gone already', async () => {
@@ -170,7 +189,7 @@ describe('a new connection', () => {
       accept('10.0.0.9');
       await nextTurn();
     }
-    expect(begun(many)).toBe(1);
+    expect(begun(many)).toBe(16);
     await lineEnds();
     expect(begun(many)).toBe(100);
   });
@@ -209,11 +228,37 @@ describe('a turn that lasts long', () => {
     clock.advance(1);
     onWork(many[2] as FakeConnection);
     expect([alone, ...many].some(({ isRead }) => isRead)).toBe(false);
+    const read = () => [alone.isRead, many.filter(({ isRead }) => isRead).length];
     await nextTurn();
-    expect(alone.isRead).toBe(true);
-    expect(many.filter(({ isRead }) => isRead).length).toBe(15);
+    expect(read()).toEqual([false, 16]);
+    await nextTurn();
+    expect(read()).toEqual([true, 16]);
     await lineEnds();
-    expect(many.every(({ isRead }) => isRead)).toBe(true);
+    expect(read()).toEqual([true, 100]);
+  });
+
+  it('lets networks go on one after the other, until none has been long for a while', async () => {
+    const [one, other] = [crowd(150), Array.from({ length: 150 }, () => accept('10.0.0.2'))];
+    await lineEnds();
+    onWork(one[0] as FakeConnection);
+    clock.advance(10);
+    onWork(other[0] as FakeConnection);
+    const read = () => [one, other].map((connections) => connections.filter(({ isRead }) => isRead).length);
+    const seen: number[][] = [];
+    for (let turn = 0; turn < 17; turn++) {
+      await nextTurn();
+      seen.push(read());
+    }
+    expect(seen.slice(0, 4)).toEqual([
+      [16, 0],
+      [16, 16],
+      [32, 16],
+      [32, 32],
+    ]);
+    expect(seen.slice(-2)).toEqual([
+      [128, 128],
+      [136, 136],
+    ]);
   });
 
   it('ends also for a few, as each may have sent what takes long; whoever was read comes last', async () => {
