@@ -1,12 +1,6 @@
 /** What grpc-js itself tells callers, with a code of the catalogue as everything else has. */
 import { Code, ConnectError } from '@connectrpc/connect';
-import {
-  status as Status,
-  type Metadata,
-  type Server,
-  type ServerInterceptor,
-  type StatusObject,
-} from '@grpc/grpc-js';
+import { status as Status, type Metadata, type Server, type ServerInterceptor, type StatusObject } from '@grpc/grpc-js';
 import type { Log } from '../domain/ports.js';
 import { STATUS_DETAILS, statusOf } from './grpc-status.js';
 import { toConnectError } from './rpc/errors.js';
