@@ -13,6 +13,7 @@
  * Invariants
  * - Two writes of one id are never in flight together and never overtake each other, so the store sees them in arrival
  *   order.
+ * - What all lanes answer in one turn of the event loop is bounded, since each caller makes a reply of it at once.
  * - A write is answered exactly once: with its result, or with an error at its deadline. An error after the database
  *   took the statement but before it answered says "unknown", never "written".
  * - A batch whose answer was lost is sent again with the same identity (batch-id.ts), by which the store finds what it
@@ -37,8 +38,7 @@
  *   locked or refused: at their deadlines they are answered as unknown.
  */
 import { BatchLane, type BatchId } from './batch-id.js';
-import type { Clock, Timer } from './clock.js';
-import { delay } from './clock.js';
+import { delay, nextTurn, type Clock, type Timer } from './clock.js';
 import type { Deadline } from './deadline.js';
 import { TaskDashError } from './errors.js';
 import { LockedIds, type LockKind } from './locked-ids.js';
@@ -103,6 +103,9 @@ const LOCKED_PAUSE_MAX_MS = 320;
 const HALVING_MS = 500;
 /** With less time left a locked write is not tried again, so that its answer is certain: it was not written. */
 const LOCKED_LAST_TRY_MS = 1000;
+/** How many writes are answered in one turn of the event loop: each caller makes a reply at once, some 25 us each. */
+const SETTLED_A_TURN = 100;
+
 export class WriteBatcher {
   readonly #line: Line;
   /** Of those whose tasks were locked when they were last tried. */
@@ -116,6 +119,9 @@ export class WriteBatcher {
   /** Writes that are not answered yet, in the order of their deadlines. */
   readonly #open = new Set<Waiting>();
   #starting = false;
+  /** How many writes all lanes have answered since the latest turn that was full. */
+  #settledInTurn = 0;
+  #nextTurn: Promise<void> | undefined;
   #stopping = false;
   /** Nothing waits beyond. */
   #endsAtMs = Infinity;
@@ -306,7 +312,11 @@ export class WriteBatcher {
     const outcome = await this.#send(attempt, id);
     if (outcome instanceof TaskDashError) return this.#handleFailure(attempt, id, outcome, run);
     const { answers, undecided, locked, doubtful } = judge(attempt, outcome);
-    for (const [waiting, result] of answers) this.#settle(waiting, result);
+    for (const [waiting, result] of answers) {
+      while (this.#settledInTurn >= SETTLED_A_TURN) await this.#turnEnd();
+      this.#settledInTurn++;
+      this.#settle(waiting, result);
+    }
     for (const waiting of locked) run.locked.set(waiting, 'seen');
     this.#keepWhole({ ...attempt, batch: doubtful }, run);
     return [newAttempt(undecided, attempt.isHurried)].filter(hasWrites);
@@ -359,6 +369,14 @@ export class WriteBatcher {
       else again.push(...(await this.#attempt(part, run)));
     }
     return again;
+  }
+
+  #turnEnd(): Promise<void> {
+    this.#nextTurn ??= nextTurn().then(() => {
+      this.#nextTurn = undefined;
+      this.#settledInTurn = 0;
+    });
+    return this.#nextTurn;
   }
 
   #settle(waiting: Waiting, result: TaskWriteResult | 'unknown' | undefined): void {

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { nextTurn } from '../../server/domain/clock.js';
 import type { BatchId } from '../../server/domain/batch-id.js';
 import { Deadline } from '../../server/domain/deadline.js';
 import { TaskDashError } from '../../server/domain/errors.js';
@@ -97,6 +98,40 @@ function submit(batcher: WriteBatcher, id: string): { outcome?: string } {
   );
   return seen;
 }
+
+describe('a large batch', () => {
+  it('is answered bit by bit, in several turns of the event loop', async () => {
+    const batcher = open({ maxBatch: 1_000, capacity: 1_000 });
+    let answered = 0;
+    for (let n = 0; n < 250; n++) void batcher.submit(registration(`t-${n}`)).then(() => answered++);
+    await turns();
+    await store.answer();
+    const seen = [answered];
+    for (let turn = 0; turn < 3; turn++) {
+      await nextTurn();
+      seen.push(answered);
+    }
+    expect(seen).toEqual([100, 200, 250, 250]);
+    expect(batcher.pending).toBe(0);
+  });
+
+  it('keeps its writes until their deadline, of which the rest is told that nobody knows', async () => {
+    const batcher = open({ maxBatch: 1_000, capacity: 1_000 });
+    const outcomes = Array.from({ length: 150 }, (_, n) =>
+      batcher.submit(registration(`t-${n}`)).then(
+        () => 'written',
+        (error: TaskDashError) => error.code,
+      ),
+    );
+    await turns();
+    await store.answer();
+    clock.advance(5_000);
+    await nextTurn();
+    const all = await Promise.all(outcomes);
+    expect(all.filter((outcome) => outcome === 'written')).toHaveLength(100);
+    expect(all.filter((outcome) => outcome === 'STORAGE_UNAVAILABLE')).toHaveLength(50);
+  });
+});
 
 describe('batches', () => {
   it('hold the writes of one turn together, and begin without waiting for company', async () => {
