@@ -115,7 +115,7 @@ export const ERROR_CATALOGUE = {
     kind: 'UNAUTHENTICATED',
     errid: 1003,
     message: 'This needs a login or a service token.',
-    hint: 'Log in, or send "authorization: Bearer <token>"; `npx taskdash token create` makes a service token.',
+    hint: 'Log in, or send "authorization: Bearer <token>"; `npx taskdash token create NAME --group GROUP` makes a service token.',
   },
   NOT_PROTECTING: {
     kind: 'FAILED_PRECONDITION',

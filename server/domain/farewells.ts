@@ -202,10 +202,17 @@ export class Farewells {
     for (let tries = 1; ; tries++) {
       const { claimed, changed, failure } = await claims.farewell(session, await store.tasksOf(session.id));
       farewell.ended += claimed;
-      if (failure) throw failure;
+      if (failure) throw failure.code === 'STORAGE_LOCKED' ? someLocked(failure) : failure;
       if (changed === 0) return;
       // Somebody changed them in between, and is done with that soon.
       if (tries === MAX_TRIES) throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
     }
   }
+}
+
+/** The catalogue's sentence, that nothing was written, is about the one task that is locked. */
+function someLocked(cause: TaskDashError): TaskDashError {
+  const message =
+    'The lease is over, and its tasks are shut down but for those that another transaction keeps locked in the database.';
+  return new TaskDashError('STORAGE_LOCKED', { message, cause, retryAfterMs: 1000 });
 }

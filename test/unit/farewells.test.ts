@@ -162,7 +162,10 @@ it('a lease of which a task is locked when it is revoked is over all the same, a
   let isLocked = true;
   tasks.submit = (write) =>
     isLocked && write.id === 'locked' ? Promise.reject(new TaskDashError('STORAGE_LOCKED')) : submit(write);
-  await expect(node.liveness.leases.revoke(id, OWNER)).rejects.toMatchObject({ code: 'STORAGE_LOCKED' });
+  await expect(node.liveness.leases.revoke(id, OWNER)).rejects.toMatchObject({
+    code: 'STORAGE_LOCKED',
+    message: expect.stringContaining('The lease is over, and its tasks are shut down but for those') as string,
+  });
   expect(bench.task('a')).toMatchObject(goodbye);
   for (const { liveness } of [node, other])
     await expect(liveness.leases.renew(id, OWNER)).rejects.toMatchObject(NOT_FOUND);
