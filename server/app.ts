@@ -320,6 +320,7 @@ function tcpDoor(config: Config, parts: Parts, maxConnections: number): TcpxServ
     log,
     metrics: metrics.tcp,
     authenticateToken: config.tcpRequireToken ? authenticate : undefined,
+    onWork: () => parts.turns.onOtherWork(),
     limits: {
       maxFrameBytes: config.tcpMaxFrameBytes,
       frameTimeoutMs: config.tcpFrameTimeout,

@@ -6,9 +6,10 @@
  * turn for each connection that came before, and each of them lasts as long as a crowd has sent something. Hence:
  *
  * - Accepting goes first, as it costs next to nothing: what has been accepted gets in line as the system gives it, before Node
- *   makes a socket of it. While each turn accepts one, the line pauses after each turn in which some of it went on.
- * - A turn is short. When it has lasted too long, nothing more is read in it: all connections get in line, those behind whom
- *   something was done last, and some of the line go on in each of the next turns. Work that takes long by itself, as making
+ *   makes a socket of it. While each turn accepts one, the line pauses after each turn in which some of it went on; but not where
+ *   turns are long all the same, since other work makes them so.
+ * - A turn is short. When these doors have worked too long in it, nothing more is read: all connections get in line, those behind
+ *   whom something was done last, and some of the line go on in each of the next turns. Work that takes long by itself, as making
  *   a long answer, waits for a turn of its own.
  * - In the line networks take turns: whoever comes alone is next, however many others somebody else has. While a network
  *   waits, it goes on with one piece at a time of each of its connections; nobody else is held up by that.
@@ -27,7 +28,7 @@ import type { Clock } from '../domain/clock.js';
 import { networkOf } from '../domain/network.js';
 import { MAX_WAITING_CONNECTIONS } from './rpc/limits.js';
 
-/** After how long nothing more is read in a turn. */
+/** After how much work nothing more is read in a turn. */
 const TURN_MS = 10;
 /** How long accepting may keep the line waiting, and long work, each time. */
 const ACCEPTING_MS = 25;
@@ -35,6 +36,8 @@ const ACCEPTING_MS = 25;
 const GO_ON = 16;
 /** After how many turns without a long one they may be of several networks. */
 const CALM_TURNS = 16;
+/** For how many turns the line does not pause after one that was as long as a pause may be, though the line did pause in it. */
+const UNPAUSED_TURNS = 8;
 
 /**
  * What a socket reads by. Node shows it to nobody and has no other way to leave bytes with the system; a test notices when it
@@ -89,8 +92,9 @@ export class ReadingTurns {
   /** How many connections have been accepted so far, those too that were closed at once. */
   accepted = 0;
   #longWork: (() => void)[] = [];
-  /** When the present turn began to do something. */
-  #beganAtMs: number | undefined;
+  /** How long pieces have been worked on in the present turn, but for the one since then. */
+  #workedMs = 0;
+  #pieceBeganAtMs: number | undefined;
   #hasAccepted = false;
   /** How many turns in which some of the line went on have ended since the latest long one. */
   #calmTurns = CALM_TURNS;
@@ -98,6 +102,10 @@ export class ReadingTurns {
   #isGoingOn = false;
   /** When the latest such turn ended. */
   #wentOnUntilMs = -Infinity;
+  /** When the present turn began, if somebody has waited since then; else Infinity. */
+  #waitedSinceMs = Infinity;
+  /** For how many turns the line does not pause. */
+  #unpausedTurns = 0;
   #isCounting = false;
 
   constructor(private readonly clock: Clock) {}
@@ -140,11 +148,22 @@ export class ReadingTurns {
     const connection = socket && this.#connections.get(socket);
     if (connection) this.#worksFor(connection);
     const nowMs = this.clock.monotonicMs();
-    this.#beganAtMs ??= nowMs;
+    this.#endPiece(nowMs);
+    this.#pieceBeganAtMs = nowMs;
     this.#count();
-    if (nowMs - this.#beganAtMs < TURN_MS) return;
+    if (this.#workedMs < TURN_MS) return;
     this.#calmTurns = 0;
     for (const each of this.#reading) this.#stop(each);
+  }
+
+  /** Something is about to be worked on that came over no connection of these: how long it takes is not their fault. */
+  onOtherWork(): void {
+    if (this.#pieceBeganAtMs !== undefined) this.#endPiece(this.clock.monotonicMs());
+  }
+
+  #endPiece(nowMs: number): void {
+    if (this.#pieceBeganAtMs !== undefined) this.#workedMs += nowMs - this.#pieceBeganAtMs;
+    this.#pieceBeganAtMs = undefined;
   }
 
   #worksFor(connection: Connection): void {
@@ -202,22 +221,40 @@ export class ReadingTurns {
 
   #onTurnEnd(): void {
     const isAccepting = this.#hasAccepted;
+    const nowMs = this.clock.monotonicMs();
+    this.#note(nowMs);
     this.#isCounting = false;
     this.#hasAccepted = false;
-    this.#beganAtMs = undefined;
-    const nowMs = this.clock.monotonicMs();
-    if (this.#isGoingOn) {
-      this.#wentOnUntilMs = nowMs;
-      this.#calmTurns++;
-    }
-    this.#isGoingOn = false;
+    this.#workedMs = 0;
+    this.#pieceBeganAtMs = undefined;
     if (this.#line.isEmpty && this.#longWork.length === 0) return;
+    this.#waitedSinceMs = nowMs;
     this.#count();
-    if (isAccepting && nowMs - this.#wentOnUntilMs < ACCEPTING_MS) return;
+    if (isAccepting && this.#pauses(nowMs)) return;
     this.#isGoingOn = true;
     const networks = this.#calmTurns < CALM_TURNS ? 1 : GO_ON;
     for (const waiting of this.#line.take(GO_ON, networks)) waiting.goOn();
     this.#longWork.shift()?.();
+  }
+
+  /** Learns from the turn that is over. */
+  #note(nowMs: number): void {
+    if (this.#isGoingOn) {
+      this.#wentOnUntilMs = nowMs;
+      this.#calmTurns++;
+    } else if (this.#hasAccepted && nowMs - this.#waitedSinceMs >= ACCEPTING_MS) {
+      this.#unpausedTurns = UNPAUSED_TURNS;
+    }
+    this.#isGoingOn = false;
+    this.#waitedSinceMs = Infinity;
+  }
+
+  /** Whether the line pauses in the next turn, since connections are being accepted. */
+  #pauses(nowMs: number): boolean {
+    if (nowMs - this.#wentOnUntilMs >= ACCEPTING_MS) return false;
+    if (this.#unpausedTurns === 0) return true;
+    this.#unpausedTurns--;
+    return false;
   }
 }
 

@@ -150,6 +150,30 @@ describe('a new connection', () => {
     expect(begun(many)).toBe(32);
   });
 
+  it('waits so also after a time in which nobody came', async () => {
+    await reading('10.0.0.2');
+    clock.advance(1_000);
+    const many = crowd(100);
+    await nextTurn();
+    accept('10.0.0.1');
+    await nextTurn();
+    expect(begun(many)).toBe(16);
+  });
+
+  it('waits no longer for others to be accepted where turns are long all the same', async () => {
+    const many = crowd(300);
+    const acceptOne = async (turnMs: number) => {
+      many.push(accept('10.0.0.1'));
+      clock.advance(turnMs);
+      await nextTurn();
+      return begun(many);
+    };
+    expect([await acceptOne(0), await acceptOne(60), await acceptOne(60)]).toEqual([16, 16, 32]);
+    const others: number[] = [];
+    for (let turn = 0; turn < 9; turn++) others.push(await acceptOne(60));
+    expect(others).toEqual([48, 64, 80, 96, 112, 128, 144, 160, 160]);
+  });
+
   it('that is not admitted is closed at once, and so is one that has gone already', async () => {
     admits = (address) => address !== '10.0.0.9';
     const [refused, gone, taken] = [accept('10.0.0.9'), accept(undefined), accept('10.0.0.1')];
@@ -235,6 +259,22 @@ describe('a turn that lasts long', () => {
     expect(read()).toEqual([true, 16]);
     await lineEnds();
     expect(read()).toEqual([true, 100]);
+  });
+
+  it('is not their fault where other work takes it', async () => {
+    const few = await reading('10.0.0.1', '10.0.0.2');
+    const [one, other] = few as [FakeConnection, FakeConnection];
+    onWork(one);
+    clock.advance(9);
+    turns.onOtherWork();
+    clock.advance(100);
+    onWork(other);
+    turns.onOtherWork();
+    expect(few.every(({ isRead }) => isRead)).toBe(true);
+    onWork(other);
+    clock.advance(1);
+    onWork(one);
+    expect(few.some(({ isRead }) => isRead)).toBe(false);
   });
 
   it('lets networks go on one after the other, until none has been long for a while', async () => {

@@ -39,6 +39,8 @@ export interface ConnectionContext extends ConversationContext {
   readonly turns: Turns;
   /** For what was read and not taken. */
   readonly incompleteMemory: SharedMemory;
+  /** Something came and is about to be worked on. */
+  readonly onWork?: () => void;
   /** Told once, at the very end. */
   readonly onClosed: (connection: Connection) => void;
 }
@@ -135,6 +137,7 @@ export class Connection implements ConversationLink, Swept, Flushable, MemoryWai
   }
 
   #onData(chunk: Buffer): void {
+    this.context.onWork?.();
     this.context.metrics.bytes('read', chunk.length);
     if (this.#state !== 'open') return;
     this.guard(() => {

@@ -14,7 +14,10 @@ import { Turns } from './turns.js';
 import { TokenWatch, type TokenCheck } from './token-watch.js';
 
 /** What the door works with. */
-export interface TcpxServerOptions extends Pick<ConnectionContext, 'registry' | 'sessions' | 'log' | 'metrics'> {
+export interface TcpxServerOptions extends Pick<
+  ConnectionContext,
+  'registry' | 'sessions' | 'log' | 'metrics' | 'onWork'
+> {
   /** Says when the write batcher takes more. */
   readonly room: WriteRoom;
   /** Says when the read batcher takes more. */
