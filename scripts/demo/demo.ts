@@ -7,16 +7,11 @@ import { startApp } from '../../server/app.js';
 import { readConfig } from '../../server/config.js';
 import { createLog } from '../../server/logging.js';
 import { nextSignal } from '../../server/signals.js';
+import { demoSettings } from './settings.js';
 import { addPeople, PEOPLE, TOKEN_GROUP } from './people.js';
 import { startExample, startFleet, type Service } from './services.js';
 
-const config = readConfig({
-  TASKDASH_DATA_DIR: '.taskdash-demo',
-  TASKDASH_HEARTBEAT_TTL: '15s',
-  TASKDASH_LOG_LEVEL: 'warn',
-  TASKDASH_ADMIN_USERNAME: 'root',
-  ...process.env,
-});
+const config = readConfig(demoSettings(process.env));
 const ended = nextSignal();
 const app = await startApp(config, createLog(config));
 const { passwords, token } = await addPeople(config);

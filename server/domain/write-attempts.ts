@@ -10,6 +10,8 @@ export interface Waiting {
   readonly reject: (error: TaskDashError) => void;
   deadlineAtMs: number;
   answered: boolean;
+  /** It may have been written, or be written yet, whatever its caller is told. */
+  isSent: boolean;
   /** Why it could not be written the last time, for the log. */
   trouble: TaskDashError | undefined;
 }

@@ -178,7 +178,7 @@ export class WriteBatcher {
     if (!this.hasRoomFor(write.id)) return Promise.reject(tooManyOf(write.id));
     return new Promise((resolve, reject) => {
       const deadlineAtMs = Math.min(this.clock.monotonicMs() + this.options.deadlineMs, this.#endsAtMs);
-      const waiting = { write, resolve, reject, deadlineAtMs, answered: false, trouble: undefined };
+      const waiting = { write, resolve, reject, deadlineAtMs, answered: false, isSent: false, trouble: undefined };
       this.#open.add(waiting);
       this.#armExpiry();
       const behind = this.#behind.get(write.id);
@@ -322,13 +322,18 @@ export class WriteBatcher {
     return [newAttempt(undecided, attempt.isHurried)].filter(hasWrites);
   }
 
-  async #send({ batch, isHurried }: Attempt, id: BatchId): Promise<readonly TaskWriteResult[] | TaskDashError> {
+  async #send(
+    { batch, isHurried, mayArrive }: Attempt,
+    id: BatchId,
+  ): Promise<readonly TaskWriteResult[] | TaskDashError> {
     const startedMs = this.clock.monotonicMs();
     const writes = batch.map((waiting) => waiting.write);
     const withinMs = Math.min(...batch.map((waiting) => waiting.deadlineAtMs)) - startedMs;
+    for (const waiting of batch) waiting.isSent = true;
     const sent = this.store.writeBatch(writes, id, withinMs, isHurried);
     const outcome = await sent.catch((thrown) => TaskDashError.from(thrown));
     const failed = outcome instanceof TaskDashError;
+    if (failed && outcome.nothingSent) for (const waiting of batch) waiting.isSent = mayArrive;
     this.onBatch({ size: batch.length, durationMs: this.clock.monotonicMs() - startedMs, failed });
     return outcome;
   }
@@ -380,7 +385,7 @@ export class WriteBatcher {
   }
 
   #settle(waiting: Waiting, result: TaskWriteResult | 'unknown' | undefined): void {
-    if (result === 'unknown') this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 }));
+    if (result === 'unknown') this.#fail(waiting, unanswered(waiting));
     else if (!result)
       this.#fail(waiting, TaskDashError.from(new Error(`the store gave no result for ${waiting.write.id}`)));
     else {
@@ -423,9 +428,19 @@ export class WriteBatcher {
     const nowMs = this.clock.monotonicMs();
     for (const waiting of this.#open) {
       if (waiting.deadlineAtMs > nowMs) return;
-      this.#fail(waiting, new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000, cause: waiting.trouble }));
+      this.#fail(waiting, unanswered(waiting));
     }
   }
+}
+
+/** What a write is told that the database has not answered in time. */
+function unanswered({ isSent, trouble }: Waiting): TaskDashError {
+  const unknown = 'The database did not answer in time; it is not known whether this was written.';
+  return new TaskDashError('STORAGE_UNAVAILABLE', {
+    ...(isSent && { message: unknown }),
+    ...(trouble && { cause: trouble }),
+    retryAfterMs: 1000,
+  });
 }
 
 function tooManyOf(id: string): TaskDashError {

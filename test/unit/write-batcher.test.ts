@@ -597,6 +597,37 @@ describe('stopping', () => {
   });
 });
 
+describe('a write that is not answered in time', () => {
+  const late = 'The database did not answer in time.';
+  const unknown = 'The database did not answer in time; it is not known whether this was written.';
+  const messageOf = (writing: Promise<unknown>) => writing.then(String, (error: TaskDashError) => error.message);
+
+  it('is told that it may be written when it was sent, and else just that', async () => {
+    const batcher = open({ maxBatch: 1 });
+    const outcomes = ['sent', 'waiting'].map((id) => messageOf(batcher.submit(registration(id))));
+    await turns();
+    await advance(5_000);
+    expect(await Promise.all(outcomes)).toEqual([unknown, late]);
+  });
+
+  it('counts as sent no more than it was', async () => {
+    const batcher = open();
+    const [never, once] = ['never', 'once'].map((id) => messageOf(batcher.submit(registration(id))));
+    await turns();
+    await store.answer(unsent);
+    await advance(5_000);
+    expect(await never).toBe(late);
+    expect(await once).toBe(late);
+    const again = messageOf(batcher.submit(registration('again')));
+    await turns();
+    await store.answer(unavailable);
+    await advance(500);
+    await store.answer(unsent);
+    await advance(5_000);
+    expect(await again).toBe(unknown);
+  });
+});
+
 describe('a deadline for all', () => {
   it('ends what waits, what is in flight, and what still comes, whatever time they had', async () => {
     const batcher = open({ maxBatch: 1 });
