@@ -103,8 +103,12 @@ const LOCKED_PAUSE_MAX_MS = 320;
 const HALVING_MS = 500;
 /** With less time left a locked write is not tried again, so that its answer is certain: it was not written. */
 const LOCKED_LAST_TRY_MS = 1000;
-/** How many writes are answered in one turn of the event loop: each caller makes a reply at once, some 25 us each. */
+/**
+ * How many writes are answered in one turn of the event loop, at least: each caller makes a reply at once, some 25 us each. Where
+ * many wait, a share of those, so that what comes faster is not piled up.
+ */
 const SETTLED_A_TURN = 100;
+const SETTLED_SHARE = 1 / 32;
 
 export class WriteBatcher {
   readonly #line: Line;
@@ -313,7 +317,7 @@ export class WriteBatcher {
     if (outcome instanceof TaskDashError) return this.#handleFailure(attempt, id, outcome, run);
     const { answers, undecided, locked, doubtful } = judge(attempt, outcome);
     for (const [waiting, result] of answers) {
-      while (this.#settledInTurn >= SETTLED_A_TURN) await this.#turnEnd();
+      while (this.#settledInTurn >= Math.max(SETTLED_A_TURN, this.#open.size * SETTLED_SHARE)) await this.#turnEnd();
       this.#settledInTurn++;
       this.#settle(waiting, result);
     }

@@ -115,6 +115,16 @@ describe('a large batch', () => {
     expect(batcher.pending).toBe(0);
   });
 
+  it('is answered in larger bits where more wait than those', async () => {
+    const batcher = open({ maxBatch: 6_400, capacity: 6_400, maxBatchLength: Infinity });
+    let answered = 0;
+    for (let n = 0; n < 6_400; n++) void batcher.submit(registration(`t-${n}`)).then(() => answered++);
+    await turns();
+    await store.answer();
+    expect(answered).toBeGreaterThan(180);
+    expect(answered).toBeLessThan(201);
+  });
+
   it('keeps its writes until their deadline, of which the rest is told that nobody knows', async () => {
     const batcher = open({ maxBatch: 1_000, capacity: 1_000 });
     const outcomes = Array.from({ length: 150 }, (_, n) =>
