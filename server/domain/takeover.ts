@@ -339,14 +339,17 @@ export class Takeover {
     return heard;
   }
 
-  /** Sessions that ended here, of whose end the database does not know any more; or that were taken over without an answer. */
+  /**
+   * Sessions that ended here, of whose end the database does not know any more; or that were taken over without an answer. A lease
+   * may have been fetched without one, too: whoever tries that again finds it, or lets it lapse.
+   */
   async #judgeStrays(): Promise<void> {
     const { store, nodeId, engine, onUncertain } = this.options;
     const known = [...engine.all()].map(({ id }) => id);
     for (const stray of await store.strays(nodeId, known)) {
       const { id, address, tasks } = stray;
       if (engine.get(id)) continue;
-      if (stray.state === 'orphan') {
+      if (stray.state === 'orphan' || stray.door !== 'tcp') {
         engine.adopt(stray);
         continue;
       }

@@ -4,6 +4,8 @@ import { TaskDashError } from '../../server/domain/errors.js';
 import { LivenessBench, settle, type TestNode } from '../support/liveness-bench.js';
 
 const OWNER = 'token:builder';
+/** Long enough for a renewal to fail, and no longer than the lease of a server lasts. */
+const CUT_MS = 4_000;
 const AWAY = new TaskDashError('STORAGE_UNAVAILABLE');
 
 let bench: LivenessBench;
@@ -189,4 +191,33 @@ it('one that gets its tasks back keeps no other session from being taken over wh
   await bench.pass(15_000);
   expect(second.liveness.counts().orphan).toBe(1);
   unlock();
+});
+
+it('a lease whose move is stored without an answer lives on, whatever is looked at before that is tried again', async () => {
+  const lease = await leaseWith('a');
+  const { sessions } = second.connection;
+  const take = sessions.take.bind(sessions);
+  let isLost = true;
+  sessions.take = async (...args) => {
+    if (isLost) {
+      await take(...args);
+      second.cut();
+    }
+    isLost = false;
+    throw AWAY;
+  };
+  const outcomes = callsAt(second, [lease]);
+  await bench.pass(CUT_MS);
+  second.mend();
+  await bench.pass(8_000);
+  expect(outcomes).toEqual(['STORAGE_UNAVAILABLE']);
+  sessions.take = take;
+  for (let beat = 0; beat < 10; beat++) {
+    const heard = callsAt(second, [lease]);
+    await bench.pass(10_000);
+    expect(heard).toEqual([lease]);
+  }
+  expect(bench.task('a')).toMatchObject({ status: 'running', lapsedSessionId: null });
+  await bench.pass(100_000);
+  expect(bench.task('a')).toMatchObject({ status: 'shutdown', cause: 'heartbeat_timeout' });
 });
