@@ -5,8 +5,8 @@
  *   leaving ──written down: no server takes it any more, and no write that begins later claims a task for it──► revoked
  *   revoked ──its tasks are shut down, and no write can turn up any more that had begun before──► forgotten here
  *
- * - There is no way back from `leaving`. What could not be done, since the database is away or somebody keeps a task locked, is
- *   told to whoever asked, and done with a later renewal of this node's lease.
+ * - There is no way back from `leaving`. What could not be done, since the database is away, or somebody keeps a task or the record
+ *   of the lease locked, is told to whoever asked, and done with a later renewal of this node's lease.
  * - A write that had begun elsewhere before the lease was written down as revoked may be stored after its tasks were shut down.
  *   What it claims is told by its own server, or found with a later renewal, and is shut down in the same way.
  * - The record stays (session-statements.ts), so that a server that has not heard of the end, or a beat that comes late, does not
@@ -54,6 +54,11 @@ const WRITES_PATIENCE_MS = 1000;
 const WRITES_WITHIN_MS = 70_000;
 /** How often a goodbye is said to tasks that others change meanwhile. */
 const MAX_TRIES = 10;
+/**
+ * How often a record is tried for whoever asked: another server may be taking the lease, with many tasks. Each try waits for the
+ * row as long as a statement does.
+ */
+const RECORD_TRIES = 5;
 const MAX_AT_ONCE = 100;
 /** Where nothing is known to be left, dead nodes are looked at with every so many renewals. */
 const LOOK_EVERY = 5;
@@ -87,17 +92,15 @@ export class Farewells {
     const record = session.record(clock.monotonicMs());
     const farewell = this.#remember(session, () => store.revoke(nodeId, record));
     engine.revoke(session);
-    return this.#carryOut(
-      farewell,
-      session.isWriting ? doneWithin(clock, WRITES_PATIENCE_MS, session.settled()) : undefined,
-    );
+    const writes = session.isWriting ? doneWithin(clock, WRITES_PATIENCE_MS, session.settled()) : undefined;
+    return this.#carryOut(farewell, RECORD_TRIES, writes);
   }
 
   /** The same once more for a lease of which something is still to be done; undefined: there is none. */
   sayAgain(leaseId: string, owner: string): Promise<number> | undefined {
     const farewell = this.#leaving.get(leaseId);
     if (!farewell || farewell.isDone || farewell.session.owner !== owner) return undefined;
-    return this.#carryOut(farewell);
+    return this.#carryOut(farewell, RECORD_TRIES);
   }
 
   /** A task was claimed for a lease that is over, by a write that had begun before. */
@@ -163,7 +166,7 @@ export class Farewells {
   async #goOn(farewell: Farewell): Promise<void> {
     if (farewell.underWay) return;
     await this.#work.begin(farewell.session.id, () =>
-      this.#carryOut(farewell).then(
+      this.#carryOut(farewell, 1).then(
         () => {},
         (error: unknown) => this.options.log.debug({ err: error }, 'a revoked lease still has tasks'),
       ),
@@ -171,26 +174,27 @@ export class Farewells {
   }
 
   /** Once at a time: whoever asks meanwhile shares the outcome. */
-  #carryOut(farewell: Farewell, writes?: Promise<void>): Promise<number> {
-    farewell.underWay ??= this.#doIt(farewell, writes).finally(() => (farewell.underWay = undefined));
+  #carryOut(farewell: Farewell, recordTries: number, writes?: Promise<void>): Promise<number> {
+    farewell.underWay ??= this.#doIt(farewell, recordTries, writes).finally(() => (farewell.underWay = undefined));
     return farewell.underWay;
   }
 
-  async #doIt(farewell: Farewell, writes?: Promise<void>): Promise<number> {
+  async #doIt(farewell: Farewell, recordTries: number, writes?: Promise<void>): Promise<number> {
     const before = farewell.ended;
     // Tasks that are not being written need not wait for those that are. What fails now is found again below.
     const early = writes && this.#shutDown(farewell).catch(() => {});
     await writes;
-    await this.#writeDown(farewell);
+    for (let tries = 0; farewell.writeDown && tries < recordTries; tries++)
+      await this.#writeDown(farewell, farewell.writeDown);
     await this.#shutDown(farewell);
     await early;
-    farewell.isDone = farewell.writeDown === undefined;
+    if (farewell.writeDown) throw recordLocked();
+    farewell.isDone = true;
     return farewell.ended - before;
   }
 
-  /** A record that somebody keeps locked is left for later: no other server can take it either. */
-  async #writeDown(farewell: Farewell): Promise<void> {
-    if (!farewell.writeDown || !(await farewell.writeDown())) return;
+  async #writeDown(farewell: Farewell, writeDown: () => Promise<boolean>): Promise<void> {
+    if (!(await writeDown())) return;
     farewell.writeDown = undefined;
     farewell.untilMs = this.#lateUntilMs();
     this.options.onRevoked(farewell.session.id);
@@ -215,4 +219,12 @@ function someLocked(cause: TaskDashError): TaskDashError {
   const message =
     'The lease is over, and its tasks are shut down but for those that another transaction keeps locked in the database.';
   return new TaskDashError('STORAGE_LOCKED', { message, cause, retryAfterMs: 1000 });
+}
+
+/** Until its record is written, a server that has the lease as well, or is taking it, does not know that it is over. */
+function recordLocked(): TaskDashError {
+  const message =
+    'The lease is over at this server, and its tasks are shut down; another transaction keeps its record locked in the database, ' +
+    'so that other servers may learn of it late.';
+  return new TaskDashError('STORAGE_LOCKED', { message, retryAfterMs: 1000 });
 }

@@ -4,7 +4,8 @@
  * - A client that moves comes with all of its calls at once. They are one move: whoever needs a lease that is on its way waits
  *   for it, and shares the outcome.
  * - An attempt that fails because the database is away, or because another server is at the same lease, is made again while
- *   anybody who waits has patience left. In between nothing is held: no connection, no lock.
+ *   anybody who waits has patience left. In between nothing is held: no connection, no lock. The server that has the lease is told
+ *   that its client was heard.
  * - Few leases move at the same time, owners in turn, so that a crowd of them leaves connections to writes and everybody else.
  *
  * The other nodes are told with the next renewals. Until then the node that had the lease may believe that it still has it;
@@ -48,11 +49,18 @@ export class LeaseMoves {
   }
 
   /**
-   * Fetches a lease to this node; undefined when nobody knows it (any more). Throws STORAGE_UNAVAILABLE when patience is over,
-   * OVERLOADED when too many leases wait for their turn.
+   * Fetches a lease to this node; undefined when nobody knows it (any more). Each attempt that fails is told. Throws
+   * STORAGE_UNAVAILABLE or STORAGE_LOCKED when patience is over, OVERLOADED when too many leases wait for their turn.
    */
-  fetch(id: string, owner: string): Promise<LiveSession | undefined> {
-    return this.options.patience.keepTrying(() => this.#share(id, owner));
+  fetch(id: string, owner: string, onFailed: () => void): Promise<LiveSession | undefined> {
+    return this.options.patience.keepTrying(async () => {
+      try {
+        return await this.#share(id, owner);
+      } catch (error) {
+        onFailed();
+        throw error;
+      }
+    });
   }
 
   #share(id: string, owner: string): Promise<LiveSession | undefined> {

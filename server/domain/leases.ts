@@ -16,6 +16,7 @@ import { LeaseInquiries } from './lease-inquiries.js';
 import type { LeaseMoves } from './lease-moves.js';
 import type { LeaseBeats, LeaseHolder, PeerNode, SessionStore } from './liveness-ports.js';
 import type { LiveSession } from './liveness-session.js';
+import type { Log } from './ports.js';
 import type { SessionEngine } from './session-engine.js';
 
 /** What leases need. */
@@ -26,6 +27,7 @@ export interface LeasesOptions {
   readonly store: Pick<SessionStore, 'holderOf'>;
   readonly beats: LeaseBeats;
   readonly clock: Clock;
+  readonly log: Log;
   readonly nodeId: string;
   /** The other nodes that live, as the last renewal told; none while this node is not sure to live itself. */
   readonly peers: () => readonly PeerNode[];
@@ -130,15 +132,28 @@ export class Leases {
 
   /** A sign of life on a lease, wherever it was until now. Throws LEASE_NOT_FOUND. */
   async renew(id: string, owner: string): Promise<LeaseTerms> {
-    if (!this.#isHere(id, owner) && !this.options.farewells.has(id)) {
-      const guest = await this.#guestOf(id, owner);
-      if (guest) {
-        guest.heardAtMs = this.options.clock.monotonicMs();
-        this.options.beats.tell(id);
-        return termsOf({ id, ttlMs: guest.ttlMs });
-      }
+    const guest = await this.#beatElsewhere(id, owner);
+    return termsOf(guest ? { id, ttlMs: guest.ttlMs } : await this.sessionOf(id, owner));
+  }
+
+  /** A sign of life on a lease of a node that hears us; undefined where it is here, is to be fetched, or there is none. */
+  async #beatElsewhere(id: string, owner: string): Promise<Guest | undefined> {
+    if (this.#isHere(id, owner) || this.options.farewells.has(id)) return undefined;
+    const guest = await this.#guestOf(id, owner);
+    if (!guest) return undefined;
+    guest.heardAtMs = this.options.clock.monotonicMs();
+    this.options.beats.tell(id);
+    return guest;
+  }
+
+  /** A call that could not fetch its lease is a sign of life all the same. */
+  async #tellHolder(id: string, owner: string): Promise<void> {
+    try {
+      await this.#beatElsewhere(id, owner);
+    } catch (error) {
+      // The call itself is answered with what it met.
+      this.options.log.debug({ err: error }, 'who holds a lease could not be looked up');
     }
-    return termsOf(await this.sessionOf(id, owner));
   }
 
   #isHere(id: string, owner: string): boolean {
@@ -233,7 +248,7 @@ export class Leases {
       return session;
     }
     const isLost = !isUuid(id) || farewells.has(id);
-    const fetched = isLost ? undefined : await moves.fetch(id, owner);
+    const fetched = isLost ? undefined : await moves.fetch(id, owner, () => void this.#tellHolder(id, owner));
     // It was on its way here when it was revoked.
     if (fetched && farewells.has(id)) engine.revoke(fetched);
     if (!fetched || fetched.isRevoked) throw leaseNotFound(id);

@@ -336,7 +336,7 @@ export interface SessionStore {
   /**
    * Takes one session from wherever it is, unless it was revoked or its owner is another; at most one in the answer. One
    * that is open at this node is answered as it stands, so that taking it twice is taking it once. Who else is at it is
-   * waited for only for a moment: then it throws STORAGE_UNAVAILABLE, and may be tried again.
+   * waited for only for a moment: then it throws STORAGE_LOCKED, and may be tried again.
    */
   take(nodeId: string, id: string, owner: string): Promise<MovedSession[]>;
   /** Who holds a lease of an owner; nobody where it was revoked. */

@@ -183,7 +183,7 @@ export class Liveness implements SessionHost {
     });
     this.leases = new Leases({
       ...{ engine: this.#engine, moves: this.#leaseMoves, farewells: this.#farewells, store: sessions, ttlMs },
-      ...{ nodeId: node.id, beats: options.beats, clock, peers: () => (this.#lease.isHeld ? this.#peers : []) },
+      ...{ nodeId: node.id, beats: options.beats, clock, log, peers: () => (this.#lease.isHeld ? this.#peers : []) },
       // A node that does not answer is missed within a lease, and that is known here with the next renewal.
       maxDoubtMs: Math.max(MIN_DOUBT_MS, 1.5 * leaseMs),
       maxPerOwner: options.leasesPerOwner ?? LEASES_PER_OWNER,

@@ -37,17 +37,24 @@ export class Patience {
     return this.#waiting;
   }
 
-  /** Tries until there is an answer. Throws STORAGE_UNAVAILABLE at the deadline, and what an attempt throws otherwise. */
+  /**
+   * Tries until there is an answer. Throws at the deadline what the last attempt threw, STORAGE_UNAVAILABLE where none has ended;
+   * and what an attempt throws that another one does not help.
+   */
   async keepTrying<T>(attempt: () => Promise<T>): Promise<T> {
     const nowMs = this.clock.monotonicMs();
     const deadlineAtMs = Math.min(nowMs + this.options.deadlineMs, this.#endsAtMs);
     const late = new AbortController();
     this.#trying.add(late);
+    let failure: unknown = new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
     const end = delay(this.clock, Math.max(0, deadlineAtMs - nowMs), late.signal).then(() => {
-      throw new TaskDashError('STORAGE_UNAVAILABLE', { retryAfterMs: 1000 });
+      throw failure;
     });
     try {
-      return await Promise.race([this.#tryUntil(deadlineAtMs, attempt, late.signal), end]);
+      return await Promise.race([
+        this.#tryUntil(deadlineAtMs, attempt, late.signal, (thrown) => (failure = thrown)),
+        end,
+      ]);
     } finally {
       end.catch(() => {}); // Nobody waits for it any more.
       this.#trying.delete(late);
@@ -63,20 +70,31 @@ export class Patience {
     });
   }
 
-  async #tryUntil<T>(deadlineAtMs: number, attempt: () => Promise<T>, stop: AbortSignal): Promise<T> {
+  async #tryUntil<T>(
+    deadlineAtMs: number,
+    attempt: () => Promise<T>,
+    stop: AbortSignal,
+    onFailed: (thrown: unknown) => void,
+  ): Promise<T> {
     for (let retryMs = RETRY_FIRST_MS; ; retryMs = Math.min(retryMs * 2, RETRY_MAX_MS)) {
       try {
         return await attempt();
       } catch (thrown) {
         const isOver = stop.aborted || this.clock.monotonicMs() + retryMs >= deadlineAtMs;
-        const isAway = TaskDashError.from(thrown).code === 'STORAGE_UNAVAILABLE';
-        if (!isAway || isOver || this.#waiting >= this.options.maxWaiting) throw thrown;
+        if (!isPassing(thrown) || isOver || this.#waiting >= this.options.maxWaiting) throw thrown;
+        onFailed(thrown);
       }
       this.#waiting++;
       await delay(this.clock, retryMs, stop);
       this.#waiting--;
     }
   }
+}
+
+/** The database is away, or somebody else is at what is asked for. */
+function isPassing(thrown: unknown): boolean {
+  const { code } = TaskDashError.from(thrown);
+  return code === 'STORAGE_UNAVAILABLE' || code === 'STORAGE_LOCKED';
 }
 
 /** The methods of a store that answer later. */

@@ -106,20 +106,26 @@ export class LockedRows {
     private readonly monotonicMs: () => number,
   ) {}
 
-  /** These were left alone. Once a minute is enough for each kind. */
-  tell(ids: readonly string[], kind: keyof typeof KINDS = 'tasks'): void {
+  /**
+   * These were left alone. Once a minute is enough for each kind. `forS`: transactions that are younger are the everyday work of
+   * other servers.
+   */
+  tell(ids: readonly string[], kind: keyof typeof KINDS = 'tasks', forS = 0): void {
     const nowMs = this.monotonicMs();
     if (ids.length === 0 || nowMs - (this.#toldAtMs.get(kind) ?? -Infinity) < PAUSE_MS) return;
     this.#toldAtMs.set(kind, nowMs);
-    void this.#tell(ids, kind);
+    void this.#tell(ids, kind, forS);
   }
 
-  async #tell(ids: readonly string[], kind: keyof typeof KINDS): Promise<void> {
+  async #tell(ids: readonly string[], kind: keyof typeof KINDS, forS: number): Promise<void> {
     const named = ids.slice(0, MAX_NAMED);
     const details = { [kind]: named, count: ids.length };
     const { holders, words } = KINDS[kind];
     try {
-      this.log.warn({ ...details, holders: await this.postgres.rows(holders, [named]) }, words);
+      const found = await this.postgres.rows<{ forS: number | null }>(holders, [named]);
+      const areYoung = found.length > 0 && found.every((holder) => holder.forS !== null && holder.forS < forS);
+      if (areYoung) this.#toldAtMs.delete(kind);
+      else this.log.warn({ ...details, holders: found }, words);
     } catch (error) {
       this.log.warn({ ...details, err: error }, words);
     }

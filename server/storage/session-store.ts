@@ -7,6 +7,7 @@
  * A session may have any number of tasks, running and ended ones. No statement changes more than a part of them.
  */
 import type { Scope } from '../domain/access.js';
+import { TaskDashError } from '../domain/errors.js';
 import {
   RESUMABLE_MS,
   type ClaimedTask,
@@ -40,6 +41,8 @@ import { compareTexts } from './text-order.js';
 const PART_SIZE = 5000;
 /** A lease that another server is taking, too, is tried again by whoever waits for it, who keeps no connection meanwhile. */
 const TAKE_LOCK_TIMEOUT_MS = 300;
+/** A server that takes a lease is done with it by then. */
+const LOCKED_FOR_LONG_S = 1;
 /** Sessions that are asked for at once. */
 const MAX_STRAYS = 1000;
 
@@ -199,9 +202,15 @@ export class PostgresSessionStore implements SessionStore {
     return moved;
   }
 
-  take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
+  async take(nodeId: string, id: string, owner: string): Promise<MovedSession[]> {
     const work = (rows: RunStatement) => takeLease(rows, [nodeId, id, owner], this.partSize);
-    return this.#moved(this.postgres.transaction(work, TAKE_LOCK_TIMEOUT_MS));
+    try {
+      return await this.#moved(this.postgres.transaction(work, TAKE_LOCK_TIMEOUT_MS));
+    } catch (error) {
+      if (!isLocked(error)) throw error;
+      this.lockedRows.tell([id], 'sessions', LOCKED_FOR_LONG_S);
+      throw leaseLocked(error);
+    }
   }
 
   async holderOf(id: string, owner: string): Promise<LeaseHolder | undefined> {
@@ -316,6 +325,11 @@ function idsOf(rows: readonly { readonly id: string }[]): string[] {
 }
 
 /** False where a statement failed since it had waited for long enough. */
+function leaseLocked(cause: unknown): TaskDashError {
+  const message = 'Another transaction keeps the record of the lease locked in the database; nothing was done.';
+  return new TaskDashError('STORAGE_LOCKED', { message, cause, retryAfterMs: 1000 });
+}
+
 async function isUnlocked(running: Promise<unknown>): Promise<boolean> {
   try {
     await running;

@@ -42,6 +42,13 @@ async function codeOf(call: Promise<unknown>): Promise<string> {
   }
 }
 
+async function messageOf(call: Promise<unknown>): Promise<string> {
+  return call.then(
+    () => '',
+    (thrown: unknown) => ConnectError.from(thrown).rawMessage,
+  );
+}
+
 async function leaseWith(...ids: readonly string[]): Promise<string> {
   const leaseId = (await leasesAt(0).grantLease({})).lease?.id ?? '';
   const tasks = ids.map((id) => ({ id, groupId: 'mx' }));
@@ -103,15 +110,43 @@ it.each([0, 1])(
   },
 );
 
-it('are over with a locked record, whatever beats at the other server when it is free', async () => {
+it('are over everywhere when that is answered, though another server was at the record for a second', async () => {
+  const leaseId = await leaseWith('busy');
+  await tasksAt(1).updateTask({ task: { id: 'busy' }, leaseId });
+  await client.query('BEGIN');
+  await client.query('SELECT FROM session WHERE id = $1 FOR UPDATE', [leaseId]);
+  const revoking = codeOf(leasesAt(0).revokeLease({ leaseId }));
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  await client.query('ROLLBACK');
+  expect(await revoking).toBe('OK');
+  for (const index of [0, 1]) {
+    const task = { id: `busy-${index}`, groupId: 'mx' };
+    expect(await codeOf(tasksAt(index).registerTask({ task, leaseId }))).toBe('NotFound');
+  }
+});
+
+it('are over with a record that stays locked, which is told, whatever beats at the other server when it is free', async () => {
   const leaseId = await leaseWith('record');
   await client.query('BEGIN');
   await client.query('SELECT FROM session WHERE id = $1 FOR UPDATE', [leaseId]);
-  expect(await codeOf(leasesAt(0).revokeLease({ leaseId }))).toBe('OK');
+  expect(await messageOf(leasesAt(0).revokeLease({ leaseId }))).toMatch(
+    /^The lease is over at this server.*record locked/,
+  );
   expect(await statesOf('record')).toEqual(['shutdown client free']);
   await client.query('ROLLBACK');
   await codeOf(leasesAt(1).renewLease({ leaseId }));
   await expect.poll(() => codeOf(leasesAt(1).renewLease({ leaseId })), { timeout: 5000 }).toBe('NotFound');
   const { rows } = await client.query('SELECT state FROM session WHERE id = $1', [leaseId]);
   expect(rows).toEqual([{ state: 'revoked' }]);
+});
+
+it('live on where they cannot be fetched to be revoked, which is told', async () => {
+  const leaseId = await leaseWith('elsewhere');
+  await client.query('BEGIN');
+  await client.query('SELECT FROM session WHERE id = $1 FOR UPDATE', [leaseId]);
+  expect(await messageOf(leasesAt(1).revokeLease({ leaseId }))).toMatch(/record of the lease locked.*nothing was done/);
+  await client.query('ROLLBACK');
+  expect(await statesOf('elsewhere')).toEqual(['running client held']);
+  expect(await codeOf(leasesAt(1).revokeLease({ leaseId }))).toBe('OK');
+  expect(await statesOf('elsewhere')).toEqual(['shutdown client free']);
 });

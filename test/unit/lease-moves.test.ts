@@ -7,6 +7,7 @@ const OWNER = 'token:builder';
 /** Long enough for a renewal to fail, and no longer than the lease of a server lasts. */
 const CUT_MS = 4_000;
 const AWAY = new TaskDashError('STORAGE_UNAVAILABLE');
+const LOCKED = new TaskDashError('STORAGE_LOCKED');
 
 let bench: LivenessBench;
 let first: TestNode;
@@ -219,5 +220,30 @@ it('a lease whose move is stored without an answer lives on, whatever is looked 
   }
   expect(bench.task('a')).toMatchObject({ status: 'running', lapsedSessionId: null });
   await bench.pass(100_000);
+  expect(bench.task('a')).toMatchObject({ status: 'shutdown', cause: 'heartbeat_timeout' });
+});
+
+it('calls that cannot fetch their lease keep it alive where it is, and say that it is locked', async () => {
+  await bench.pass(11_000);
+  const lease = await leaseWith('a');
+  second.connection.sessions.take = () => Promise.reject(LOCKED);
+  for (let call = 0; call < 12; call++) {
+    const outcomes = callsAt(second, [lease]);
+    await bench.pass(6000);
+    expect(outcomes).toEqual(['STORAGE_LOCKED']);
+  }
+  expect(bench.task('a').status).toBe('running');
+  await bench.pass(40_000);
+  expect(bench.task('a')).toMatchObject({ status: 'shutdown', cause: 'heartbeat_timeout' });
+});
+
+it('calls of strangers keep no lease alive', async () => {
+  await bench.pass(11_000);
+  const lease = await leaseWith('a');
+  second.connection.sessions.take = () => Promise.reject(LOCKED);
+  for (let call = 0; call < 6; call++) {
+    callsAt(second, [lease], 'token:thief');
+    await bench.pass(6000);
+  }
   expect(bench.task('a')).toMatchObject({ status: 'shutdown', cause: 'heartbeat_timeout' });
 });

@@ -305,14 +305,14 @@ export const en = {
       other: () => `${words.number(sessions)} silent connections`,
     });
     const ended = words.plural(tasks, { one: '1 task', other: () => `${words.number(tasks)} tasks` });
-    return `${isWhole ? '' : 'At least '}${connections} with ${ended} would end now. Those tasks that have not finished become shutdown, in the page and for every service that asks.`;
+    return `${isWhole ? '' : 'At least '}${connections} with ${ended} would end: what is held at once, what is not due yet when its time is over. Those tasks that have not finished become shutdown, in the page and for every service that asks.`;
   },
   'protect.ask.unknown': 'How many tasks it would end could not be counted.',
   'protect.ask.back':
     'A service that is alive after all brings its tasks back when it registers them again. The decision itself cannot be taken back, and stands in the log under your name.',
   'protect.ask.yes': 'Expire now',
   'protect.done.expired': ({ node, time }: { node: string; time: string }) =>
-    `You let everything silent on ${node} expire at ${time}. Its tasks become shutdown within seconds.`,
+    `You let what is silent on ${node} expire at ${time}: what was held becomes shutdown within seconds, the rest when it is due.`,
   'protect.done.held': ({ node, time }: { node: string; time: string }) =>
     `You decided at ${time} to hold on ${node}: the longest time begins anew.`,
   'protect.said.began': ({ nodes }: { nodes: string }) => `Mass silence on ${nodes}: silent connections are held`,

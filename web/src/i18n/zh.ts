@@ -268,13 +268,13 @@ export const zh: Messages = {
   'protect.ask.title': ({ node }) => `让 ${node} 上静默的连接立即过期？`,
   'protect.ask.counting': '正在统计受影响的任务…',
   'protect.ask.stake': ({ sessions, tasks, isWhole }, words) =>
-    `${isWhole ? '' : '至少 '}${words.number(sessions)} 个静默的连接及其 ${words.number(tasks)} 个任务将立即结束。其中尚未完成的任务会变为已停止，本页面和每个查询的服务都会看到。`,
+    `${isWhole ? '' : '至少 '}${words.number(sessions)} 个静默的连接及其 ${words.number(tasks)} 个任务将结束：被保留的立即结束，尚未到期的到期时结束。其中尚未完成的任务会变为已停止，本页面和每个查询的服务都会看到。`,
   'protect.ask.unknown': '无法统计有多少任务会受影响。',
   'protect.ask.back':
     '如果某个服务其实还活着，它重新注册后，任务就会恢复。此决定本身无法撤回，并会以您的名义记入日志。',
   'protect.ask.yes': '立即过期',
   'protect.done.expired': ({ node, time }) =>
-    `您已于 ${time} 让 ${node} 上静默的连接过期，其任务将在几秒内变为已停止。`,
+    `您已于 ${time} 让 ${node} 上静默的连接过期：被保留的任务将在几秒内变为已停止，其余的到期时停止。`,
   'protect.done.held': ({ node, time }) => `您已于 ${time} 决定在 ${node} 上继续保留，期限重新计算。`,
   'protect.said.began': ({ nodes }) => `${nodes} 上大量连接同时静默，静默的连接已被保留`,
   'protect.said.ended': '大量静默已结束',

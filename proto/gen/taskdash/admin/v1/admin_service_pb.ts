@@ -247,7 +247,7 @@ export const ServerEventKindSchema: GenEnum<ServerEventKind> = /*@__PURE__*/
  */
 export const AdminService: GenService<{
   /**
-   * Ends the protection of a server: what is still silent there expires at once.
+   * Ends the protection of a server: what is held there expires at once, what is silent and not due yet when it is.
    *
    * @generated from rpc taskdash.admin.v1.AdminService.ExpireNow
    */
