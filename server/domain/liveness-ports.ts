@@ -132,6 +132,14 @@ export interface HeldTask {
   readonly epoch: number;
 }
 
+/** A session of which a task was found: as its record has it, or a connection of nobody's where there is none. */
+export type FoundSession = Pick<SessionRecord, 'id' | 'door' | 'address' | 'owner'>;
+
+/** A task whose session nobody knows any more. */
+export interface UnattendedTask extends HeldTask {
+  readonly session: FoundSession;
+}
+
 /** A task that a session vouches for. */
 export interface ClaimedTask extends HeldTask {
   readonly sessionId: string;
@@ -351,7 +359,7 @@ export interface SessionStore {
   /** Sessions of this node on record that are none of these, some of them, as they stand. */
   strays(nodeId: string, knownIds: readonly string[]): Promise<MovedSession[]>;
   /** Tasks of sessions that this node opened and that nobody knows: not written down, or over. */
-  unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]>;
+  unattended(nodeId: string): Promise<UnattendedTask[]>;
   /** For each of these sessions whether another node holds it now, and whether any task is still its own. */
   whereabouts(nodeId: string, ids: readonly string[]): Promise<ReadonlyMap<string, Whereabouts>>;
   /** Who else is, or was within the last hour, at the addresses of these sessions of a node. */

@@ -37,7 +37,7 @@
  */
 import type { Clock, Timer } from './clock.js';
 import { DeadlineWheel } from './deadline-wheel.js';
-import type { HeldTask, MovedSession, ProtectionView } from './liveness-ports.js';
+import type { FoundSession, HeldTask, MovedSession, ProtectionView } from './liveness-ports.js';
 import { LiveSession, newSessionId, type SessionKeeper, type SessionState } from './liveness-session.js';
 import { PatientTime } from './patient-time.js';
 import type { Lapse, Log, TaskStore } from './ports.js';
@@ -255,15 +255,18 @@ export class SessionEngine implements SessionKeeper {
     this.#resolveDoubt(session);
   }
 
-  /** A session that nobody has written down, of which a task has turned up that is to be judged. */
-  revive(id: string, address: string): LiveSession {
+  /** A session that nobody knows any more, of which a task has turned up that is to be judged. */
+  revive(found: FoundSession): LiveSession {
     const openedAtMs = this.options.clock.monotonicMs();
     const { ttlMs } = this.options;
-    const birth = { id, door: 'tcp', address, owner: '', ttlMs, openedAtMs, lastSeenMs: this.nowMs() } as const;
+    const { id, door, address, owner } = found;
+    const birth = { id, door, address, owner, ttlMs, openedAtMs, lastSeenMs: this.nowMs() };
     const session = new LiveSession(this, { ...birth, onExpired: () => {} });
     session.state = 'ended';
     session.cause = 'connection_closed';
     session.graceEndsMs = this.nowMs() + ttlMs;
+    // It had been judged, or may have been.
+    session.isDoubtful = true;
     return session;
   }
 

@@ -347,15 +347,14 @@ export class Takeover {
     const { store, nodeId, engine, onUncertain } = this.options;
     const known = [...engine.all()].map(({ id }) => id);
     for (const stray of await store.strays(nodeId, known)) {
-      const { id, address, tasks } = stray;
-      if (engine.get(id)) continue;
+      if (engine.get(stray.id)) continue;
       if (stray.state === 'orphan' || stray.door !== 'tcp') {
         engine.adopt(stray);
         continue;
       }
-      const session = engine.revive(id, address);
+      const session = engine.revive(stray);
       session.isWrittenDown = true;
-      for (const { taskId, epoch } of tasks) session.claimed(taskId, epoch);
+      for (const { taskId, epoch } of stray.tasks) session.claimed(taskId, epoch);
       onUncertain(session);
     }
   }
@@ -368,9 +367,7 @@ export class Takeover {
       this.#auditDue = true;
       throw error;
     });
-    for (const { sessionId, taskId, epoch, address } of unattended) {
-      const session = engine.get(sessionId) ?? engine.revive(sessionId, address);
-      session.claimed(taskId, epoch);
-    }
+    for (const { session, taskId, epoch } of unattended)
+      (engine.get(session.id) ?? engine.revive(session)).claimed(taskId, epoch);
   }
 }

@@ -57,9 +57,10 @@ function freeAmong(ids: string): string {
 /** A row r can be inserted, or changed, at once. */
 const IS_WRITABLE = `(r.id IN (SELECT id FROM free) OR NOT EXISTS (SELECT FROM session s WHERE s.id = r.id))`;
 
-/** A session s on record differs from the record r. */
-const HAS_CHANGED = `(s.owner, s.state, s.is_protected, s.has_claimed)
-    IS DISTINCT FROM (r.owner, r.state, r.is_protected, r.has_claimed)`;
+/** What of the record `s` is written as the record `r` has it. Who found a session without its record does not know its owner. */
+const isChanged = (s: string, r: string) => `(${s}.owner, ${s}.state, ${s}.is_protected, ${s}.has_claimed)
+    IS DISTINCT FROM (${ownerAfter(s, r)}, ${r}.state, ${r}.is_protected, ${r}.has_claimed)`;
+const ownerAfter = (s: string, r: string) => `coalesce(nullif(${r}.owner, ''), ${s}.owner)`;
 
 /** $1 node, then the columns of the records. What has not changed is not written. Passing locked ones, it answers with them. */
 function save(atLocked: AtLocked): string {
@@ -77,16 +78,14 @@ SELECT r.id, $1::uuid, r.door, r.address, r.owner, r.ttl_ms, r.state, r.is_prote
 FROM patience CROSS JOIN r ${passes ? `WHERE ${IS_WRITABLE}` : ''}
 ORDER BY r.id
 ON CONFLICT (id) DO UPDATE SET
-  owner = excluded.owner, state = excluded.state, is_protected = excluded.is_protected, has_claimed = excluded.has_claimed,
-  silent_since = excluded.silent_since, ended_at = NULL
-WHERE session.node_id = $1::uuid AND session.state <> 'revoked'
-  AND (session.owner, session.state, session.is_protected, session.has_claimed)
-    IS DISTINCT FROM (excluded.owner, excluded.state, excluded.is_protected, excluded.has_claimed)
+  owner = ${ownerAfter('session', 'excluded')}, state = excluded.state, is_protected = excluded.is_protected,
+  has_claimed = excluded.has_claimed, silent_since = excluded.silent_since, ended_at = NULL
+WHERE session.node_id = $1::uuid AND session.state <> 'revoked' AND ${isChanged('session', 'excluded')}
 )
 ${
   passes
     ? `SELECT r.id FROM r JOIN session s ON s.id = r.id
-WHERE s.node_id = $1::uuid AND r.id NOT IN (SELECT id FROM free) AND ${HAS_CHANGED}`
+WHERE s.node_id = $1::uuid AND r.id NOT IN (SELECT id FROM free) AND ${isChanged('s', 'r')}`
     : 'SELECT id FROM r WHERE false'
 }`;
 }
@@ -357,8 +356,10 @@ FROM session s WHERE s.node_id = $1 AND ${LIVES} AND NOT (s.id = ANY ($2::uuid[]
 
 export const UNATTENDED: Statement = {
   name: 'session_unattended',
-  text: `SELECT id, session_id, epoch, addr FROM task WHERE session_id BETWEEN ${idRange('$1')} AND ${RUNS}
-  AND ${isUnattended('task.session_id')}`,
+  text: `SELECT t.id, t.session_id, t.epoch, coalesce(over.address, t.addr) AS address, coalesce(over.door, 'tcp') AS door,
+  coalesce(over.owner, '') AS owner
+FROM task t LEFT JOIN session over ON over.id = t.session_id
+WHERE t.session_id BETWEEN ${idRange('$1')} AND t.${RUNS} AND ${isUnattended('t.session_id')}`,
 };
 
 export const WHEREABOUTS: Statement = {

@@ -12,6 +12,7 @@ import {
   RESUMABLE_MS,
   type ClaimedTask,
   type EndedSession,
+  type FoundSession,
   type HeldTask,
   type LeaseHolder,
   type ListedSession,
@@ -24,6 +25,7 @@ import {
   type SessionStore,
   type TaskVersion,
   type TakeoverLimits,
+  type UnattendedTask,
   type UndoneClaim,
   type Whereabouts,
 } from '../domain/liveness-ports.js';
@@ -248,9 +250,12 @@ export class PostgresSessionStore implements SessionStore {
     }));
   }
 
-  async unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]> {
-    const rows = await this.postgres.rows<TaskRow & { addr: string }>(sql.UNATTENDED, [nodeId]);
-    return rows.map((row) => ({ ...heldTaskOf(row), sessionId: row.session_id, address: row.addr }));
+  async unattended(nodeId: string): Promise<UnattendedTask[]> {
+    const rows = await this.postgres.rows<TaskRow & FoundSession>(sql.UNATTENDED, [nodeId]);
+    return rows.map((row) => {
+      const { session_id: id, door, address, owner } = row;
+      return { ...heldTaskOf(row), session: { id, door, address, owner } };
+    });
   }
 
   async whereabouts(nodeId: string, ids: readonly string[]): Promise<ReadonlyMap<string, Whereabouts>> {

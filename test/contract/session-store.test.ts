@@ -712,7 +712,7 @@ describe.each([
     await bench.putTask('c', sessionIdOf(other));
     await bench.putTask('done', unwritten, { status: 'finish' });
     expect(await bench.sessions.unattended(node.id)).toEqual([
-      { taskId: 'b', sessionId: unwritten, epoch: 1, address: '10.0.0.1' },
+      { taskId: 'b', epoch: 1, session: { id: unwritten, door: 'tcp', address: '10.0.0.1', owner: '' } },
     ]);
   });
 
@@ -724,10 +724,25 @@ describe.each([
     await bench.lapseTask('lapsed');
     await bench.sessions.end(node.id, [{ id: session, silentMs: 1000 }]);
     await bench.putTask('late', session);
-    expect(await bench.sessions.unattended(node.id)).toMatchObject([{ taskId: 'late', sessionId: session }]);
+    expect(await bench.sessions.unattended(node.id)).toMatchObject([{ taskId: 'late', session: { id: session } }]);
     await bench.expireLease(node.id);
     await bench.sessions.unsettle();
     expect(await bench.sessions.adopt(other.id, ALL)).toMatchObject([{ id: session, tasks: [{ taskId: 'late' }] }]);
+  });
+
+  it('a session that is over is found with what is on record of it, which nobody who knows less changes', async () => {
+    const node = await startNode(bench);
+    const lease = recordOf(sessionIdOf(node), { door: 'grpc', owner: 'token:x', address: '10.0.0.7' });
+    await bench.sessions.save(node.id, [lease]);
+    await bench.putTask('lapsed', lease.id);
+    await bench.lapseTask('lapsed');
+    await bench.sessions.end(node.id, [{ id: lease.id, silentMs: 1000 }]);
+    await bench.putTask('late', lease.id);
+    const found = { id: lease.id, door: 'grpc', address: '10.0.0.7', owner: 'token:x' };
+    expect(await bench.sessions.unattended(node.id)).toMatchObject([{ taskId: 'late', session: found }]);
+    await bench.sessions.save(node.id, [recordOf(lease.id, { owner: '', address: '10.0.0.1', state: 'closing' })]);
+    expect(await bench.sessions.list('everything', undefined, 10)).toMatchObject([{ ...found, state: 'closing' }]);
+    expect(await bench.sessions.holderOf(lease.id, 'token:x')).toMatchObject({ nodeId: node.id });
   });
 
   it('whereabouts tell of every session that is asked for', async () => {

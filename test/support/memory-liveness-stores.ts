@@ -29,6 +29,7 @@ import {
   type SessionStore,
   type TakeoverLimits,
   type TaskVersion,
+  type UnattendedTask,
   type UndoneClaim,
   type Whereabouts,
 } from '../../server/domain/liveness-ports.js';
@@ -365,6 +366,13 @@ function unrecorded(database: MemoryDatabase, nodeId: string): StoredTask[] {
   );
 }
 
+/** What stays of a session that is on record, whatever is found of it later. */
+function birthOf(known: MemorySession | undefined, found: SessionRecord): Partial<SessionRecord> {
+  if (!known) return {};
+  const { door, address, ttlMs, owner } = known.record;
+  return { door, address, ttlMs, owner: found.owner || owner };
+}
+
 class MemorySessionStore implements SessionStore {
   constructor(private readonly connection: MemoryConnection) {}
 
@@ -373,7 +381,7 @@ class MemorySessionStore implements SessionStore {
       for (const record of records) {
         const known = database.sessions.get(record.id);
         if ((known?.nodeId ?? nodeId) !== nodeId || known?.state === 'revoked') continue;
-        database.sessions.set(record.id, sessionOf(database, nodeId, record));
+        database.sessions.set(record.id, sessionOf(database, nodeId, { ...record, ...birthOf(known, record) }));
         database.rowsWritten++;
       }
     });
@@ -499,16 +507,15 @@ class MemorySessionStore implements SessionStore {
     );
   }
 
-  unattended(nodeId: string): Promise<(HeldTask & { sessionId: string; address: string })[]> {
+  unattended(nodeId: string): Promise<UnattendedTask[]> {
     return this.connection.run((database) =>
       unrecorded(database, nodeId)
         .filter(({ status }) => !hasEnded(status))
-        .map(({ id, epoch, sessionId, addr }) => ({
-          taskId: id,
-          epoch,
-          sessionId: sessionId as string,
-          address: addr,
-        })),
+        .map(({ id, epoch, sessionId, addr }) => {
+          const nobody = { id: sessionId as string, door: 'tcp', address: addr, owner: '' } as const;
+          const { door, address, owner } = database.sessions.get(nobody.id)?.record ?? nobody;
+          return { taskId: id, epoch, session: { id: nobody.id, door, address, owner } };
+        }),
     );
   }
 
@@ -706,10 +713,9 @@ function writeDownUnrecorded(database: MemoryDatabase, node: MemoryNode): void {
       openedAgoMs: 0,
       holdsTasks: runningTasksOf(database, id).length > 0,
     } as const;
-    database.sessions.set(
-      id,
-      sessionOf(database, node.id, { ...record, state: 'open', isProtected: false, silentMs: null }),
-    );
+    const unrecorded = { ...record, state: 'open', isProtected: false, silentMs: null } as const;
+    const birth = birthOf(database.sessions.get(id), unrecorded);
+    database.sessions.set(id, sessionOf(database, node.id, { ...unrecorded, ...birth }));
   }
 }
 

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { TaskDashError } from '../../server/domain/errors.js';
 import { LivenessBench, settle, type TestNode } from '../support/liveness-bench.js';
+import { registration } from '../support/task-writes.js';
 
 const OWNER = 'token:builder';
 /** Long enough for a renewal to fail, and no longer than the lease of a server lasts. */
@@ -246,4 +247,19 @@ it('calls of strangers keep no lease alive', async () => {
     await bench.pass(6000);
   }
   expect(bench.task('a')).toMatchObject({ status: 'shutdown', cause: 'heartbeat_timeout' });
+});
+
+it('a lease of which a task turns up when it is over is still its owner’s', async () => {
+  await bench.pass(11_000);
+  const lease = await leaseWith('a');
+  await bench.pass(60_000);
+  expect(bench.task('a')).toMatchObject({ status: 'shutdown', cause: 'heartbeat_timeout' });
+  await second.connection.tasks.submit(registration('late', {}, { sessionId: lease }));
+  first.liveness.onWritesFailed();
+  await bench.pass(5000);
+  expect(first.liveness.counts().closing).toBe(1);
+  const outcomes = callsAt(first, [lease]);
+  await bench.pass(5000);
+  expect(outcomes).toEqual([lease]);
+  expect([bench.task('a').status, bench.task('late').status]).toEqual(['running', 'running']);
 });
