@@ -278,11 +278,6 @@ class Line {
     return this.#count;
   }
 
-  /** How many networks have somebody who waits. */
-  get networks(): number {
-    return this.#networks.size;
-  }
-
   countOf(network: string): number {
     return this.#networks.get(network)?.size ?? 0;
   }

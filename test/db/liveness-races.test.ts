@@ -198,7 +198,7 @@ describe('a lease that another server is at', () => {
     await client.query('SELECT FROM session WHERE id = $1 FOR UPDATE', [sessionId]);
     const startedAtMs = performance.now();
     const taking = storage.sessions.take(taker, sessionId, '');
-    await expect(taking).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+    await expect(taking).rejects.toMatchObject({ code: 'STORAGE_LOCKED' });
     // A statement may take 8 s.
     expect(performance.now() - startedAtMs).toBeLessThan(4000);
     await client.query('COMMIT');

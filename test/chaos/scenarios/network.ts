@@ -1,6 +1,7 @@
 /** A network in front of a server that loses services, all of them for a moment, half of them, or one. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
+import { connectionsADoor } from '../../../server/open-files.js';
 import type { ServerProcess } from '../../support/server-process.js';
 import { openFilesLimit } from '../../support/spawn-node.js';
 import type { Cable } from '../cable.js';
@@ -10,8 +11,6 @@ import { addressOf } from '../tcp-fleet.js';
 import { until, type World } from '../world.js';
 
 const START_MS = 60_000;
-/** Files that a server opens beside its connections. */
-const OWN_FILES = 400;
 
 /** A server behind a proxy that can become a black hole. */
 interface Front {
@@ -86,10 +85,10 @@ export async function loseHalfForGood(
   return conclude(world, async () => [await sinceProtection(size.protectionMs, world)]);
 }
 
-/** Everybody's connection to a server breaks, and everybody is back at once; afterwards some die. */
+/** Everybody's connection to a server breaks, and everybody is back at once; afterwards some die. As many as the machine allows. */
 export async function comeBackAtOnce(world: World, size: { services: number; dying: number }): Promise<Figures> {
   const server = await world.startServer();
-  const services = Math.min(size.services, openFilesLimit(server.pid) - OWN_FILES);
+  const services = Math.min(size.services, connectionsADoor(openFilesLimit(server.pid)));
   const half = services / 2;
   const plan = { servers: [server.ready.tcp], spreadMs: 10_000, workEvery: 100, workPauseMs: 1000 };
   const registering = await world.launch({ ...plan, count: half });
