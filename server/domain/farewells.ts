@@ -93,14 +93,14 @@ export class Farewells {
     const farewell = this.#remember(session, () => store.revoke(nodeId, record));
     engine.revoke(session);
     const writes = session.isWriting ? doneWithin(clock, WRITES_PATIENCE_MS, session.settled()) : undefined;
-    return this.#carryOut(farewell, RECORD_TRIES, writes);
+    return this.#carryOut(farewell, RECORD_TRIES, writes).catch(overAllTheSame);
   }
 
   /** The same once more for a lease of which something is still to be done; undefined: there is none. */
   sayAgain(leaseId: string, owner: string): Promise<number> | undefined {
     const farewell = this.#leaving.get(leaseId);
     if (!farewell || farewell.isDone || farewell.session.owner !== owner) return undefined;
-    return this.#carryOut(farewell, RECORD_TRIES);
+    return this.#carryOut(farewell, RECORD_TRIES).catch(overAllTheSame);
   }
 
   /** A task was claimed for a lease that is over, by a write that had begun before. */
@@ -219,6 +219,15 @@ function someLocked(cause: TaskDashError): TaskDashError {
   const message =
     'The lease is over, and its tasks are shut down but for those that another transaction keeps locked in the database.';
   return new TaskDashError('STORAGE_LOCKED', { message, cause, retryAfterMs: 1000 });
+}
+
+/** The catalogue's sentence, that the database did not answer, does not say what became of the lease. */
+function overAllTheSame(thrown: unknown): never {
+  const cause = TaskDashError.from(thrown);
+  if (cause.code !== 'STORAGE_UNAVAILABLE') throw cause;
+  const message =
+    'The lease is over at this server; the database did not answer in time, and its tasks are shut down when it does.';
+  throw new TaskDashError('STORAGE_UNAVAILABLE', { message, cause, retryAfterMs: 1000 });
 }
 
 /** Until its record is written, a server that has the lease as well, or is taking it, does not know that it is over. */

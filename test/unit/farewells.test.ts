@@ -192,7 +192,10 @@ it('whoever revokes a lease again of which something is left has that done', asy
 it('a lease that is revoked while the database is away is over, and its tasks when the database is back', async () => {
   const id = await lease('a');
   node.cut();
-  await expect(node.liveness.leases.revoke(id, OWNER)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+  await expect(node.liveness.leases.revoke(id, OWNER)).rejects.toMatchObject({
+    code: 'STORAGE_UNAVAILABLE',
+    message: expect.stringMatching(/^The lease is over at this server/) as string,
+  });
   await expect(node.liveness.leases.renew(id, OWNER)).rejects.toMatchObject(NOT_FOUND);
   await bench.pass(5000);
   node.mend();
