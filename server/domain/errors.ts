@@ -282,5 +282,14 @@ export class TaskDashError extends Error {
 
 /** There is no lease of this id for whoever asks. */
 export function leaseNotFound(id: string): TaskDashError {
-  return new TaskDashError('LEASE_NOT_FOUND', { message: `There is no lease with the id ${JSON.stringify(id)}.` });
+  return new TaskDashError('LEASE_NOT_FOUND', { message: `There is no lease with the id ${quoted(id)}.` });
+}
+
+const MAX_QUOTED = 100;
+
+/** A caller's text as errors tell it: in quotes, and of a long one the beginning, so that the rest of the sentence is read. */
+export function quoted(text: string): string {
+  if (text.length <= MAX_QUOTED) return JSON.stringify(text);
+  // Half a surrogate pair at the cut would be told as an escape.
+  return JSON.stringify(`${text.slice(0, MAX_QUOTED).replace(/[\uD800-\uDBFF]$/, '')}…`);
 }

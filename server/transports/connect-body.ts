@@ -8,6 +8,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { UniversalServerRequest } from '@connectrpc/connect/protocol';
+import { quoted } from '../domain/errors.js';
 import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { flawOfBinary } from './rpc/binary-scan.js';
 import { FLAWS, refusalOf } from './rpc/flaws.js';
@@ -253,6 +254,6 @@ function judgedMessage(
 /** Messages of a stream are packed one by one; the body around them is not. */
 function refuseEncoding(encoding: string | null): void {
   if (encoding === null || encoding === 'identity') return;
-  const message = `content-encoding ${JSON.stringify(encoding)} is not known for streams; pack the messages instead`;
+  const message = `content-encoding ${quoted(encoding)} is not known for streams; pack the messages instead`;
   throw new ConnectError(message, Code.Unimplemented);
 }

@@ -15,6 +15,7 @@ import {
 } from '@connectrpc/connect/protocol-connect';
 import { findTrailerError, setTrailerStatus } from '@connectrpc/connect/protocol-grpc';
 import { trailerFlag, trailerParse, trailerSerialize } from '@connectrpc/connect/protocol-grpc-web';
+import { quoted } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { toConnectError } from './rpc/errors.js';
 import { HTTP_COMPRESSIONS } from './rpc/unpacking.js';
@@ -58,7 +59,7 @@ export function isCall({ method, url = '' }: IncomingMessage): boolean {
 /** Answers a call of a method that no service has, in the form in which its caller asked: Connect would not describe it. */
 export function refuseUnknownMethod(request: IncomingMessage, response: ServerResponse, log: Log): void {
   const path = pathOf(request.url ?? '');
-  const unknown = new ConnectError(`The server has no method ${JSON.stringify(path)}.`, Code.Unimplemented);
+  const unknown = new ConnectError(`The server has no method ${quoted(path)}.`, Code.Unimplemented);
   const error = toConnectError(unknown, log, path);
   const type = request.headers['content-type'] ?? '';
   if (/^application\/grpc-web(?!-text)/.test(type)) {

@@ -1,6 +1,7 @@
 /** What grpc-js itself tells callers, with a code of the catalogue as everything else has. */
 import { Code, ConnectError } from '@connectrpc/connect';
 import { status as Status, type Metadata, type Server, type ServerInterceptor, type StatusObject } from '@grpc/grpc-js';
+import { quoted } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { STATUS_DETAILS, statusOf } from './grpc-status.js';
 import { toConnectError } from './rpc/errors.js';
@@ -48,7 +49,7 @@ export function answerUnknownMethods(server: Server, log: Log): void {
 
 function unknownMethod(path: string, log: Log) {
   const identity = (bytes: unknown) => bytes;
-  const error = new ConnectError(`The server has no method ${JSON.stringify(path)}.`, Code.Unimplemented);
+  const error = new ConnectError(`The server has no method ${quoted(path)}.`, Code.Unimplemented);
   return {
     ...{ type: 'bidi', path, serialize: identity, deserialize: identity },
     func: (call: NodeJS.EventEmitter) => call.emit('error', statusOf(toConnectError(error, log, path))),

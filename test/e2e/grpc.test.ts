@@ -1,14 +1,15 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { connect as connectHttp2 } from 'node:http2';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { ConnectError } from '@connectrpc/connect';
 import { BadRequestSchema, ErrorInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.js';
 import { Health, HealthCheckResponse_ServingStatus as Status } from '../../proto/gen/grpc/health/v1/health_pb.js';
 import { LeaseService } from '../../proto/gen/taskdash/task/v1/lease_service_pb.js';
-import { TaskService } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
+import { TaskService, UpdateTaskRequestSchema } from '../../proto/gen/taskdash/task/v1/task_service_pb.js';
 import { startTestApp, type TestApp } from '../support/app.js';
 import { findGrpcPython } from '../support/grpc-python.js';
+import { rawCall } from '../support/rpc-raw.js';
 
 const run = promisify(execFile);
 const BUF = 'node_modules/.bin/buf';
@@ -60,38 +61,27 @@ describe('errors', () => {
     expect(error.rawMessage).toContain('update_mask names "addr"');
   });
 
+  it('fit into the headers that clients of gRPC take, however much of the caller’s text they tell', async () => {
+    const paths = Array.from({ length: 8 }, (_, n) => `${n}${'任'.repeat(100)}`);
+    const update = toBinary(UpdateTaskRequestSchema, create(UpdateTaskRequestSchema, { updateMask: { paths } }));
+    const headers = { authorization: `Bearer ${token}` };
+    const answer = await rawCall(app.grpc, '/taskdash.task.v1.TaskService/UpdateTask', headers, update);
+    expect(answer.status).toBe('3');
+    const fields = Object.entries(answer.headers).map(([name, value]) => name.length + String(value).length + 32);
+    expect(fields.reduce((sum, bytes) => sum + bytes)).toBeLessThan(8_192 - 1_024);
+    expect(decodeURI(String(answer.headers['grpc-message']))).toMatch(
+      /^The request is not valid: update_mask names "0任/,
+    );
+  });
+
   it('refuse a message over the limit, and bytes that are no message', async () => {
     const tasks = app.client(TaskService, 'grpc', token);
     const error = await errorOf(tasks.registerTask({ task: { id: 'big', description: 'x'.repeat(70_000) } }));
     expect(error.message).toContain('resource_exhausted');
-    expect(await rawCall('/taskdash.task.v1.TaskService/GetTask', Buffer.from([0xff, 0xff]))).toBe('3');
+    const answer = await rawCall(app.grpc, '/taskdash.task.v1.TaskService/GetTask', {}, Buffer.from([0xff, 0xff]));
+    expect(answer.status).toBe('3');
   });
 });
-
-/** Calls a method with any bytes; returns grpc-status. */
-function rawCall(path: string, message: Buffer): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const session = connectHttp2(`http://${app.grpc}`);
-    const stream = session.request({
-      ':method': 'POST',
-      ':path': path,
-      'content-type': 'application/grpc',
-      te: 'trailers',
-    });
-    const status = (headers: Record<string, unknown>) => {
-      if (headers['grpc-status'] === undefined) return;
-      session.close();
-      resolve(headers['grpc-status'] as string);
-    };
-    stream.on('response', status);
-    stream.on('trailers', status);
-    stream.on('error', reject);
-    stream.resume();
-    const head = Buffer.alloc(5);
-    head.writeUInt32BE(message.length, 1);
-    stream.end(Buffer.concat([head, message]));
-  });
-}
 
 describe('an update with a mask', () => {
   it('may empty the fields that it names, and touches no others', async () => {

@@ -15,7 +15,7 @@ import {
   type Task as TaskMessage,
   type TaskEventSchema,
 } from '../../../proto/gen/taskdash/task/v1/task_pb.js';
-import { TaskDashError, type FieldViolation } from '../../domain/errors.js';
+import { quoted, TaskDashError, type FieldViolation } from '../../domain/errors.js';
 import type { TaskFilter, TaskOrderField } from '../../domain/ports.js';
 import { isSendable } from '../../domain/reported-time.js';
 import {
@@ -178,7 +178,7 @@ function expandMask(paths: readonly string[]): ReadonlySet<string> {
   throw requestInvalid(
     unknown.map((path) => ({
       field: 'update_mask',
-      description: `names ${JSON.stringify(path)}; only ${known.join(', ')} can be updated`,
+      description: `names ${quoted(path)}; only ${known.join(', ')} can be updated`,
     })),
   );
 }

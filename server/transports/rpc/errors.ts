@@ -12,10 +12,17 @@ import { TaskDashError, type ErrorCode, type ErrorKind } from '../../domain/erro
 import type { Log } from '../../domain/ports.js';
 
 const DOMAIN = 'taskdash';
-/** Errors travel in headers on gRPC, where clients take 8 kB together: what a caller sent comes back only in part. */
-const MAX_SENTENCE_LENGTH = 500;
-const MAX_RULE_LENGTH = 200;
-const MAX_VIOLATIONS = 16;
+/**
+ * Errors travel in headers on gRPC, where clients take 8 kB of all headers together, and proxies add some: all of an error is
+ * to be less than 6 kB there, so what a caller sent comes back only in part. The sentence as it travels:
+ */
+const MAX_SENTENCE_BYTES = 2_400;
+/** All violations, before they are packed into base64. */
+const MAX_VIOLATIONS_BYTES = 2_100;
+/** The path of a field, and a rule. */
+const MAX_RULE_BYTES = 240;
+/** What encoding adds to a violation. */
+const VIOLATION_BYTES = 9;
 
 const CODES: Readonly<Record<ErrorKind, Code>> = {
   INVALID_ARGUMENT: Code.InvalidArgument,
@@ -95,7 +102,7 @@ function reasonOf(error: ConnectError): string | undefined {
 
 /** A catalogue error with its details, bounded in size. */
 export function describeError(error: TaskDashError): ConnectError {
-  const described = new ConnectError(shorten(error.message, MAX_SENTENCE_LENGTH), CODES[error.kind]);
+  const described = new ConnectError(cut(error.message, MAX_SENTENCE_BYTES, bytesInHeaders), CODES[error.kind]);
   described.details.push({
     desc: ErrorInfoSchema,
     value: { reason: error.code, domain: DOMAIN, metadata: { hint: error.hint } },
@@ -108,15 +115,39 @@ export function describeError(error: TaskDashError): ConnectError {
   return described;
 }
 
+/** The first violations, as many as there is room for. */
 function badRequestOf({ violations }: TaskDashError): BadRequest {
-  const fieldViolations = violations.slice(0, MAX_VIOLATIONS).map(({ field, description }) => ({
-    field: shorten(field, MAX_RULE_LENGTH),
-    description: shorten(description, MAX_RULE_LENGTH),
-  }));
+  const fieldViolations: { field: string; description: string }[] = [];
+  let bytes = 0;
+  for (const violation of violations) {
+    const field = cut(violation.field, MAX_RULE_BYTES, bytesInUtf8);
+    const description = cut(violation.description, MAX_RULE_BYTES, bytesInUtf8);
+    bytes += bytesInUtf8(field) + bytesInUtf8(description) + VIOLATION_BYTES;
+    if (bytes > MAX_VIOLATIONS_BYTES) break;
+    fieldViolations.push({ field, description });
+  }
   return create(BadRequestSchema, { fieldViolations });
 }
 
-function shorten(text: string, maxLength: number): string {
-  // Half a surrogate pair at the cut would have no form in UTF-8.
-  return text.length <= maxLength ? text : `${text.slice(0, maxLength - 1).replace(/[\uD800-\uDBFF]$/, '')}…`;
+/** What a character of a sentence measures: percent-encoded in grpc-message, and once more in the details, in base64. */
+function bytesInHeaders(character: string): number {
+  return encodeURIComponent(character).length + (bytesInUtf8(character) * 4) / 3;
+}
+
+function bytesInUtf8(text: string): number {
+  return Buffer.byteLength(text);
+}
+
+/** A text that measures so much at most, cut between two characters. Half a surrogate pair has no form in UTF-8. */
+function cut(text: string, maxBytes: number, bytesOf: (character: string) => number): string {
+  const whole = text.toWellFormed();
+  const room = maxBytes - bytesOf('…');
+  let bytes = 0;
+  let kept = 0;
+  for (const character of whole) {
+    bytes += bytesOf(character);
+    if (bytes <= room) kept += character.length;
+    if (bytes > maxBytes) return `${whole.slice(0, kept)}…`;
+  }
+  return whole;
 }

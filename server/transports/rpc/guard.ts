@@ -2,7 +2,7 @@
 import { createContextKey, type ConnectError, type HandlerContext } from '@connectrpc/connect';
 import type { Principal } from '../../domain/access.js';
 import type { Authenticator, Credentials } from '../../domain/authenticator.js';
-import { TaskDashError } from '../../domain/errors.js';
+import { quoted, TaskDashError } from '../../domain/errors.js';
 
 /** What a door knows of a call beside its headers. */
 export interface Caller {
@@ -28,8 +28,6 @@ export const callerKey = createContextKey<Caller>(
  * still hears the reason depends on the door.
  */
 export const hangUpKey = createContextKey<(reason: ConnectError) => void>(() => {}, { description: 'hang up' });
-
-const MAX_SHOWN_ORIGIN = 100;
 
 /** The name of the session's cookie. Over TLS browsers hold it, by its name, to this host and to TLS. */
 function cookieName({ isEncrypted }: Pick<Caller, 'isEncrypted'>): string {
@@ -101,7 +99,7 @@ export function refuseCrossSite({ requestHeader, values }: HandlerContext): void
   if (origin === null || hostOf(origin) === requestHeader.get('host')) return;
   if (values.get(callerKey).origins?.includes(origin)) return;
   const message =
-    `The request came from another web site, ${JSON.stringify(origin.slice(0, MAX_SHOWN_ORIGIN))}. If that is this server behind ` +
+    `The request came from another web site, ${quoted(origin)}. If that is this server behind ` +
     'a proxy, set TASKDASH_PUBLIC_URL to it, or name the proxy in TASKDASH_HTTP_TRUSTED_PROXIES and have it send X-Forwarded-Host.';
   throw new TaskDashError('CROSS_SITE_REFUSED', { message });
 }
