@@ -389,6 +389,27 @@ describe('a token that may not read', () => {
   });
 });
 
+describe('the address of a task', () => {
+  it('is that of the service that registered it, or claimed it by an update; a person’s update keeps it', async () => {
+    const [ours, persons] = [tokens.get('full token'), administrator];
+    const leaseOf = async (token?: string) =>
+      (await app.client(LeaseService, 'grpc', token).grantLease({})).lease?.id ?? '';
+    const write = async (verb: 'registerTask' | 'updateTask', token?: string, leaseId = '') => {
+      const tasks = app.client(TaskService, 'grpc', token);
+      return (await tasks[verb]({ task: { id: 'own', groupId: 'mx' }, leaseId })).task?.addr;
+    };
+    expect(await write('updateTask', ours)).toBe('');
+    const [ourLease, personsLease] = [await leaseOf(ours), await leaseOf(persons)];
+    expect(await write('updateTask', ours, ourLease)).toBe('127.0.0.1');
+    expect(await write('updateTask', persons)).toBe('127.0.0.1');
+    expect(await write('registerTask', persons)).toBe('');
+    expect(await write('registerTask', ours)).toBe('127.0.0.1');
+    expect(await write('updateTask', persons, personsLease)).toBe('');
+    await app.client(LeaseService, 'grpc', ours).revokeLease({ leaseId: ourLease });
+    await app.client(LeaseService, 'grpc', persons).revokeLease({ leaseId: personsLease });
+  });
+});
+
 describe('two tokens of one name', () => {
   it('in two groups end nothing of each other', async () => {
     const users = new Users(app.storage.identity, new PlainHasher(), new ZxcvbnJudge(), systemClock);

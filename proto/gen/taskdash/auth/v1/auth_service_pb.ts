@@ -305,7 +305,7 @@ export enum Role {
   VIEWER = 2,
 
   /**
-   * Sees and updates all tasks of the group.
+   * Sees, registers and updates all tasks of the group.
    *
    * @generated from enum value: ROLE_MANAGER = 3;
    */

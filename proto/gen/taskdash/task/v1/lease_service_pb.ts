@@ -222,7 +222,8 @@ export const RevokeLeaseResponseSchema: GenMessage<RevokeLeaseResponse> = /*@__P
  * when the beats stop for longer than the lease's time to live, its tasks become "shutdown".
  *
  * Any call on a lease is a beat. A lease may be kept alive through any server that shares the database; it survives the
- * end of a server when its client goes on within the failover grace. Needs a service token with the scope "register".
+ * end of a server when its client goes on within the failover grace. Needs whoever may register: a service token with the scope
+ * "register", a manager of a group, or an administrator. Whoever was granted a lease may use it; for others it does not exist.
  *
  * @generated from service taskdash.task.v1.LeaseService
  */

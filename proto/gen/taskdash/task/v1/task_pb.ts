@@ -88,7 +88,8 @@ export type Task = Message<"taskdash.task.v1.Task"> & {
   stopTime: string;
 
   /**
-   * The network address that the service reported from; empty when the last writer was a person.
+   * The network address of whoever last registered the task, or updated it under a lease or over the legacy protocol; empty when
+   * that was a person. Every other update leaves it as it is.
    *
    * @generated from field: string addr = 10;
    */
@@ -297,7 +298,7 @@ export const TaskEventSchema: GenMessage<TaskEvent> = /*@__PURE__*/
  */
 export enum TaskStatus {
   /**
-   * Not set: as a filter, any status.
+   * Not set.
    *
    * @generated from enum value: TASK_STATUS_UNSPECIFIED = 0;
    */

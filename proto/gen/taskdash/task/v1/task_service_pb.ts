@@ -30,7 +30,8 @@ export type RegisterTaskRequest = Message<"taskdash.task.v1.RegisterTaskRequest"
   task?: Task | undefined;
 
   /**
-   * The lease that vouches for the task from now on; a call on it is a sign of life. Empty: nobody vouches.
+   * The lease that vouches for the task from now on; a call on it is a sign of life. Empty: whoever did so before still does,
+   * and for a new task nobody.
    *
    * @generated from field: string lease_id = 2;
    */
@@ -79,7 +80,7 @@ export type BatchRegisterTasksRequest = Message<"taskdash.task.v1.BatchRegisterT
   tasks: Task[];
 
   /**
-   * The lease that vouches for all of them from now on. Empty: nobody vouches.
+   * The lease that vouches for all of them from now on. Empty: whoever did so before still does, and for new tasks nobody.
    *
    * @generated from field: string lease_id = 2;
    */
@@ -868,7 +869,7 @@ export const TaskOrderFieldSchema: GenEnum<TaskOrderField> = /*@__PURE__*/
 export const TaskService: GenService<{
   /**
    * Stores a task as sent. An id that exists is the same task registering again: its record is replaced.
-   * Answers after the record is durable. Needs the scope "register" (service token) or the role manager.
+   * Answers after the record is durable. Needs the scope "register" (service token), the role manager, or an administrator.
    *
    * @generated from rpc taskdash.task.v1.TaskService.RegisterTask
    */
@@ -888,7 +889,7 @@ export const TaskService: GenService<{
     output: typeof BatchRegisterTasksResponseSchema;
   },
   /**
-   * Changes the fields that the mask names; without a mask, the fields that are not empty.
+   * Changes the fields that the mask names; without a mask, the fields that are not empty. Needs what RegisterTask does.
    *
    * @generated from rpc taskdash.task.v1.TaskService.UpdateTask
    */
