@@ -11,6 +11,7 @@ import type { UniversalServerRequest } from '@connectrpc/connect/protocol';
 import { quoted } from '../domain/errors.js';
 import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { flawOfBinary } from './rpc/binary-scan.js';
+import { refuseUnknownNames } from './rpc/enum-names.js';
 import { FLAWS, refusalOf } from './rpc/flaws.js';
 import { boundsOf, flawOfJson } from './rpc/json-scan.js';
 import { Pile } from './rpc/pile.js';
@@ -220,8 +221,7 @@ async function* judgedStream(
     yield await judgedEnvelope(rest.subarray(0, end), form, rules);
     rest = rest.subarray(end);
   }
-  // Connect knows what to say to half a message.
-  if (rest.length > 0) yield rest;
+  if (rest.length > 0) throw refusalOf(FLAWS.half);
 }
 
 async function judgedEnvelope(envelope: Buffer, form: BodyForm, rules: BodyRules): Promise<Uint8Array> {
@@ -245,6 +245,7 @@ function judgedMessage(
   const judge = async (message: Uint8Array) => {
     const flaw = isJson ? flawOfJson(message, boundsOf(method.input)) : flawOfBinary(method.input, message);
     if (flaw !== undefined) throw refusalOf(flaw);
+    if (isJson) refuseUnknownNames(method.input, message);
     if (message.length > LARGE_BYTES) await nextTurn();
     return message;
   };

@@ -96,6 +96,7 @@ function refusalOf(status: number): ConnectError {
   const why: Record<number, string> = {
     405: 'Calls are sent with POST.',
     415: 'The content-type of the request is none that this method takes: application/json or application/proto, for streams application/connect+json or application/connect+proto.',
+    505: 'Messages both ways on one stream need HTTP/2: call this method on the gRPC port, or RenewLease for each beat.',
   };
   return new ConnectError(why[status] ?? `The request was refused with the HTTP status ${status}.`, Code.Unimplemented);
 }

@@ -1,4 +1,5 @@
 /** What grpc-js itself tells callers, with a code of the catalogue as everything else has. */
+import type { IncomingHttpHeaders } from 'node:http2';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { status as Status, type Metadata, type Server, type ServerInterceptor, type StatusObject } from '@grpc/grpc-js';
 import { quoted } from '../domain/errors.js';
@@ -15,8 +16,12 @@ interface Inside {
   readonly stream: { readonly destroyed: boolean; readonly closed: boolean };
 }
 interface Lookup {
+  _verifyContentType(stream: unknown, headers: IncomingHttpHeaders): boolean;
   _retrieveHandler(path: string): unknown;
 }
+
+/** Whatever else begins so is another protocol, or another form of messages, and grpc-js would take it for this one. */
+const GRPC = /^application\/grpc(\+proto)?\s*(;|$)/i;
 
 /** Calls that were answered with DEADLINE_EXCEEDED, by the metadata that they came with. */
 const timedOut = new WeakSet<Metadata>();
@@ -40,16 +45,31 @@ export function describeEveryStatus(log: Log): ServerInterceptor {
   };
 }
 
-/** Answers methods that no service has: grpc-js would do so past every interceptor. */
-export function answerUnknownMethods(server: Server, log: Log): void {
+/** Refuses methods that no service has, and types of content that are not gRPC: grpc-js would do so past every interceptor. */
+export function refuseUnknownCalls(server: Server, log: Log): void {
   const lookup = server as unknown as Lookup;
+  const verify = lookup._verifyContentType.bind(server);
   const retrieve = lookup._retrieveHandler.bind(server);
-  lookup._retrieveHandler = (path) => retrieve(path) ?? unknownMethod(path, log);
+  let type = '';
+  lookup._verifyContentType = (stream, headers) => {
+    type = headers['content-type'] ?? '';
+    return verify(stream, headers);
+  };
+  // Asked for right after that.
+  lookup._retrieveHandler = (path) => {
+    if (!GRPC.test(type)) return refusing(path, unknownType(type), log);
+    return retrieve(path) ?? refusing(path, `The server has no method ${quoted(path)}.`, log);
+  };
 }
 
-function unknownMethod(path: string, log: Log) {
+function unknownType(type: string): string {
+  return `The content-type ${quoted(type)} is not spoken here: use application/grpc or application/grpc+proto, or the HTTP port for JSON.`;
+}
+
+/** The handler of a call that is refused. */
+function refusing(path: string, why: string, log: Log) {
   const identity = (bytes: unknown) => bytes;
-  const error = new ConnectError(`The server has no method ${quoted(path)}.`, Code.Unimplemented);
+  const error = new ConnectError(why, Code.Unimplemented);
   return {
     ...{ type: 'bidi', path, serialize: identity, deserialize: identity },
     func: (call: NodeJS.EventEmitter) => call.emit('error', statusOf(toConnectError(error, log, path))),

@@ -17,6 +17,7 @@ import { statusOf } from './grpc-status.js';
 import { StreamOutlet } from './grpc-outlet.js';
 import type { Arrival, Arrivals, Sender } from './rpc/arrivals.js';
 import { toConnectError } from './rpc/errors.js';
+import { FLAWS, refusalOf } from './rpc/flaws.js';
 import { credentialsIn } from './rpc/guard.js';
 import { CALLS_A_TURN, MAX_HEADER_BYTES, MAX_STRANGER_BYTES, type RpcLimits } from './rpc/limits.js';
 import { Pile } from './rpc/pile.js';
@@ -181,6 +182,7 @@ class StreamIntake {
   #end(): void {
     this.#hasEnded = true;
     if (this.#isHandingOn) return;
+    if (!this.#isOver && (this.#head || this.#pile.length > 0)) return this.#refuse(refusalOf(FLAWS.half));
     // Whatever is done with a long message now, it takes about as much as it did.
     if (this.#isLong) this.#arrival?.settle(this.#ownBytes + this.#handedOnBytes);
     else this.#settle();

@@ -17,7 +17,7 @@ import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
 import { ConnectionGate } from './connection-gate.js';
 import { addService, type CallHost } from './grpc-bridge.js';
-import { answerUnknownMethods, describeEveryStatus } from './grpc-described.js';
+import { refuseUnknownCalls, describeEveryStatus } from './grpc-described.js';
 import { FloodGuard } from './grpc-floods.js';
 import { createGrpcIntake } from './grpc-intake.js';
 import { createHealth } from './grpc-health.js';
@@ -86,7 +86,7 @@ export class GrpcServer {
       interceptors: [describeEveryStatus(log), createGrpcIntake({ ...options, floods, onWork })],
     });
     boundHeaders(this.#server);
-    answerUnknownMethods(this.#server, log);
+    refuseUnknownCalls(this.#server, log);
     const contract = services.map(({ service }) => service);
     const names = contract.map(({ typeName }) => typeName);
     const host: CallHost = {

@@ -10,11 +10,11 @@ export interface RawAnswer {
   readonly body: Buffer;
 }
 
-/** A message with its five bytes in front. */
-export function framed(message: Uint8Array, isCompressed = false): Buffer {
+/** A message with its five bytes in front; `announced`: the length that they tell. */
+export function framed(message: Uint8Array, isCompressed = false, announced = message.length): Buffer {
   const head = Buffer.alloc(5);
   head[0] = isCompressed ? 1 : 0;
-  head.writeUInt32BE(message.length, 1);
+  head.writeUInt32BE(announced, 1);
   return Buffer.concat([head, message]);
 }
 
@@ -25,6 +25,7 @@ export function rawCall(
   headers: OutgoingHttpHeaders,
   message: Uint8Array = Buffer.alloc(0),
   isCompressed = false,
+  announced = message.length,
 ): Promise<RawAnswer> {
   return new Promise((resolve, reject) => {
     const session = connect(`http://${address}`);
@@ -46,6 +47,6 @@ export function rawCall(
         body: Buffer.concat(chunks),
       });
     });
-    stream.end(framed(message, isCompressed));
+    stream.end(framed(message, isCompressed, announced));
   });
 }

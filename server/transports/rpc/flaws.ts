@@ -15,6 +15,7 @@ export const FLAWS = {
   base64: 'The message in the address is not base64, as it says; encode it again.',
   flags:
     'A message of the stream has flags that no message has, or is packed and no header says how; name the encoding in the headers.',
+  half: 'The request ends in the middle of a message: fewer bytes have come than its length tells.',
   malformed: 'The request is not a message of this method; compare it with the contract.',
 } as const;
 
