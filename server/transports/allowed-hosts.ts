@@ -19,14 +19,25 @@ export function allowedHosts(listensOn: string, publicUrls: readonly string[]): 
   const names = new Set([listensOn, ...publicUrls.map((url) => new URL(url).hostname)].map(plainHost));
   if (listensOnAll) names.add(plainHost(hostname()));
   return (header) => {
-    const host = plainHost(hostOf(header));
+    const named = hostIn(header);
+    if (named === undefined) return false;
+    const host = plainHost(named);
     return names.has(host) || isLoopback(host) || (listensOnAll && isIP(host) !== 0);
   };
 }
 
-/** Without the port. */
-function hostOf(header: string): string {
-  return header.replace(/:\d*$/, '');
+/** A name, or an address, and behind it perhaps a port. */
+const HOST = /^(?:\[(?<address>[0-9a-f:.]+)\]|(?<name>[a-z\d_-]+(?:\.[a-z\d_-]+)*\.?))(?::(?<port>\d*))?$/i;
+const MAX_PORT = 65_535;
+
+/**
+ * The host that a header names; undefined where it is anything else or more than that: "evil.example/.localhost" is one host for
+ * who reads its end, and another one for who reads a URL.
+ */
+function hostIn(header: string): string | undefined {
+  const { address, name, port } = HOST.exec(header)?.groups ?? {};
+  if (Number(port ?? 0) > MAX_PORT) return undefined;
+  return address === undefined || isIP(address) === 6 ? (address ?? name) : undefined;
 }
 
 /** A name in lower case without the dot of the root; an address without brackets, in the spelling of the system. */

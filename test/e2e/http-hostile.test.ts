@@ -72,21 +72,21 @@ describe('a request that names no host', () => {
 });
 
 describe('a request for another host, as by a page whose name leads here', () => {
-  it.each(['evil.example', 'evil.example:8080', '203.0.113.9', 'localhost.evil.example'])(
-    'is answered with a sentence and nothing else: %s',
-    async (host) => {
-      for (const [head, body] of [
-        [`GET / HTTP/1.1\r\nHost: ${host}`, ''],
-        [`POST ${LIST} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json`, '{}'],
-      ] as const) {
-        const answer = await raw(head, body);
-        expect(answer).toMatch(/^HTTP\/1\.1 421 /);
-        expect(answer).toContain(`does not answer for the host "${host}"`);
-        expect(answer).not.toContain('<html');
-      }
-      expect(await raw(`GET /healthz HTTP/1.1\r\nHost: ${host}`)).toMatch(/^HTTP\/1\.1 200 /);
-    },
-  );
+  it.each([
+    ...['evil.example', 'evil.example:8080', '203.0.113.9', 'localhost.evil.example', 'evil.invalid/.localhost'],
+    ...['evil.invalid?.localhost', 'evil.invalid#.localhost', 'evil.invalid@localhost', 'a..localhost'],
+  ])('is answered with a sentence and nothing else: %s', async (host) => {
+    for (const [head, body] of [
+      [`GET / HTTP/1.1\r\nHost: ${host}`, ''],
+      [`POST ${LIST} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json`, '{}'],
+    ] as const) {
+      const answer = await raw(head, body);
+      expect(answer).toMatch(/^HTTP\/1\.1 421 /);
+      expect(answer).toContain(`does not answer for the host "${host}"`);
+      expect(answer).not.toContain('<html');
+    }
+    expect(await raw(`GET /healthz HTTP/1.1\r\nHost: ${host}`)).toMatch(/^HTTP\/1\.1 200 /);
+  });
 
   it('is answered where the operator named the host, and where a trusted proxy asks', async () => {
     for (const settings of [{ publicUrls: ['https://tasks.example.com'] }, { trustedProxies: ['127.0.0.1'] }]) {

@@ -1,4 +1,6 @@
+import { isIP } from 'node:net';
 import { hostname } from 'node:os';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { allowedHosts } from '../../server/transports/allowed-hosts.js';
 
@@ -20,9 +22,57 @@ const STRANGE = [
   '',
   '[::1',
   'xlocalhost',
+  'evil.invalid/.localhost',
+  'evil.invalid\\.localhost',
+  'evil.invalid?.localhost',
+  'evil.invalid#.localhost',
+  'evil.invalid .localhost',
+  'evil.invalid%2f.localhost',
+  'evil.invalid:80.localhost',
+  'evil.invalid@localhost',
+  'user:password@localhost',
+  'localhost@evil.invalid',
+  'localhost/',
+  'localhost,evil.invalid',
+  'localhost:80:80',
+  'localhost:x',
+  'localhost:65536',
+  'localhost..',
+  '.localhost',
+  'a..localhost',
+  'local\u3002localhost',
+  '::1',
+  '[::1]x',
+  '[::1%lo]',
+  '[localhost]',
+  '[127.0.0.1]',
+  ':8080',
+  '.',
+];
+
+/** What Host headers are made of, and what makes two readers take them for different hosts. */
+const PIECES = [
+  ...['localhost', 'evil.invalid', '.', '127.0.0.1', '[', '::1', ']', ':', '8080', 'A-b_c', '0x7f'],
+  ...['/', '\\', '@', '?', '#', '%', '%2e', ' ', '\t', '\0', ',', ';', '\u3002', 'ü', '\ud83d'],
 ];
 
 describe('a door', () => {
+  it('answers for no host that a reader of URLs takes for another one, or for more than a host', () => {
+    const header = fc.array(fc.constantFrom(...PIECES), { maxLength: 7 }).map((pieces) => pieces.join(''));
+    fc.assert(
+      fc.property(header, fc.constantFrom('127.0.0.1', '0.0.0.0', '::'), (host, listensOn) => {
+        if (!allowedHosts(listensOn, [])(host)) return;
+        const { username, password, pathname, search, hash, hostname: read } = new URL(`http://${host}/x`);
+        expect({ username, password, pathname, search, hash }).toEqual({
+          ...{ username: '', password: '', pathname: '/x', search: '', hash: '' },
+        });
+        const plain = read.replace(/^\[|\]$|\.$/g, '');
+        expect(isIP(plain) !== 0 || /^(.+\.)?localhost$/.test(plain)).toBe(true);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
   it.each(LOOPBACK)('answers for loopback, whatever it listens on: %s', (host) => {
     for (const listensOn of ['127.0.0.1', '0.0.0.0', '10.0.0.5', 'taskdash.internal'])
       expect(allowedHosts(listensOn, [])(host)).toBe(true);
