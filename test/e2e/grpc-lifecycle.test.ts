@@ -97,6 +97,18 @@ describe('a deadline', () => {
     expect(rig.reports.map(({ code }) => code)).toEqual(['DEADLINE_EXCEEDED']);
   });
 
+  it.each(DOORS)('ends the waiting of who writes, and not the write: %s', async (door) => {
+    const write = rig.store.writeBatch.bind(rig.store);
+    let release = (): void => {};
+    const held = new Promise<void>((resolve) => (release = resolve));
+    rig.store.writeBatch = async (...batch) => held.then(() => write(...batch));
+    const tasks = rig.client(TaskService, door, token);
+    const late = tasks.registerTask({ task: { id: 'late', groupId: 'mx' } }, { timeoutMs: 100 });
+    await expect(late).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+    release();
+    await expect.poll(() => tasks.getTask({ id: 'late' }).then(({ task }) => task?.revision)).toBe(1n);
+  });
+
   it('ends a call whose work takes longer', async () => {
     const release = rig.holdReads();
     const list = '/taskdash.task.v1.TaskService/ListTasks';
