@@ -284,6 +284,7 @@ async function openDoors(config: Config, parts: Parts, undo: Undo): Promise<Addr
     watchers: () => parts.feed.watchers,
     sessions: () => parts.liveness.size,
     tcpConnections: () => tcp.size,
+    mayJudge: () => parts.liveness.trust.mayJudge,
   });
   for (const { door, host, port } of [
     { door: grpc, host: config.grpcHost, port: config.grpcPort },

@@ -15,6 +15,7 @@ export interface LiveValues {
   readonly watchers: () => number;
   readonly sessions: () => number;
   readonly tcpConnections: () => number;
+  readonly mayJudge: () => boolean;
 }
 
 export class Metrics {
@@ -137,6 +138,11 @@ export class Metrics {
     this.#gauge('taskdash_watchers', 'Watches that are open on this node.', live.watchers);
     this.#gauge('taskdash_sessions', 'Live sessions of services on this node.', live.sessions);
     this.#gauge('taskdash_tcp_open_connections', 'Connections that are open on the legacy door.', live.tcpConnections);
+    this.#gauge(
+      'taskdash_node_may_judge',
+      '1 while this node may decide shutdowns: it has held its lease for a whole TTL.',
+      () => Number(live.mayJudge()),
+    );
   }
 
   /** Notes a finished write batch. */

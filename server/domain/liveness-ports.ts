@@ -49,7 +49,6 @@ export interface NodeReport {
 
 /** A node as the others see it. */
 export interface PeerNode extends NodeIdentity {
-  readonly renewedAgoMs: number;
   readonly report: NodeReport;
 }
 

@@ -299,7 +299,7 @@ export class Liveness implements SessionHost {
     return this.#engine.counts();
   }
 
-  /** Whether this node holds its lease, and may decide shutdowns; for metrics and readiness. */
+  /** Whether this node holds its lease, and may decide shutdowns. */
   get trust(): { readonly isHeld: boolean; readonly mayJudge: boolean } {
     return { isHeld: this.#lease.isHeld, mayJudge: this.#lease.mayJudge };
   }

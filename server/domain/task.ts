@@ -64,9 +64,6 @@ export function storedBytesOf(task: TaskTexts & { readonly id: string }): number
   return TASK_TEXT_FIELDS.reduce((sum, field) => sum + Buffer.byteLength(task[field]), Buffer.byteLength(task.id));
 }
 
-/** The documented statuses; any other text is kept and shown as sent. */
-export const DOCUMENTED_STATUSES = ['running', 'finish', 'shutdown', 'restart'] as const;
-
 /** Whether a status says that a task is over, so that nobody has to vouch for it any more. */
 export function hasEnded(status: string | undefined): boolean {
   return status === 'finish' || status === 'shutdown';

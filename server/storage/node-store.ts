@@ -42,8 +42,7 @@ WITH patience AS MATERIALIZED (
 )
 SELECT lapsed, ordered_decision, ordered_by,
   (SELECT coalesce(jsonb_agg(jsonb_build_object(
-     'id', id, 'name', name, 'report', report,
-     'renewedAgoMs', round(extract(epoch FROM clock_timestamp() - renewed_at) * 1000))), '[]')
+     'id', id, 'name', name, 'report', report)), '[]')
    FROM node WHERE id <> $1 AND lease_until > clock_timestamp()) AS peers
 FROM known`,
 };

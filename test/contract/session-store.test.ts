@@ -224,7 +224,6 @@ describe.each([
       await bench.nodes.renew(b, LEASE_MS, { ...report, sessions: 7, suspects: ['x'] });
       const seen = (await bench.nodes.renew(a, LEASE_MS, report)).peers;
       expect(seen).toMatchObject([{ id: b.id, name: 'b', report: { sessions: 7, suspects: ['x'] } }]);
-      expect(seen[0]?.renewedAgoMs).toBeLessThan(5000);
       await bench.nodes.release(b.id);
       expect((await bench.nodes.renew(a, LEASE_MS, report)).peers).toEqual([]);
     });

@@ -202,7 +202,7 @@ describe('stopping', () => {
     const database = await sandbox.start(dataDir);
     const postmaster = await postmasterOf(dataDir);
     const guardian = guardianPidsOf(postmaster);
-    database.onUnexpectedExit((exit) => expect.unreachable(exit.message));
+    database.onUnexpectedExit((what) => expect.unreachable(what));
     const ended = expect(query(database.connectionString, 'select pg_sleep(600)')).rejects.toThrow(/terminat/);
     const asleep = "select 1 from pg_stat_activity where wait_event = 'PgSleep'";
     await until('the session sleeps', async () => (await query(database.connectionString, asleep)).length === 1);
@@ -222,7 +222,7 @@ describe('a loss', () => {
     await query(database.connectionString, 'create table kept as select 42 as answer');
     const told = new Promise((resolve) => database.onUnexpectedExit(resolve));
     process.kill(await postmasterOf(dataDir), 'SIGKILL');
-    expect(await told).toMatchObject({ message: expect.stringContaining(dataDir) as string });
+    expect(await told).toContain(dataDir);
     expect(await new Promise((resolve) => database.onUnexpectedExit(resolve))).toBe(await told);
 
     await database.stop();
@@ -241,7 +241,7 @@ describe('a loss', () => {
       const killed = which === 'the waiting shell' ? [waiting] : [...watching, waiting];
       for (const pid of killed) process.kill(pid ?? 0, 'SIGKILL');
 
-      expect(await told).toMatchObject({ message: expect.stringContaining('guardian was killed') as string });
+      expect(await told).toContain('guardian was killed');
       await database.stop();
       await until('PostgreSQL ends', () => !isRunning(postmaster));
       expect(await readFile(join(dataDir, 'postgres.log'), 'utf8')).toContain('database system is shut down');

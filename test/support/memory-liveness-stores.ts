@@ -298,7 +298,7 @@ class MemoryNodeStore implements NodeStore {
       database.rowsWritten++;
       const peers = [...database.nodes.values()]
         .filter(({ id, leaseUntilMs }) => id !== node.id && leaseUntilMs > nowMs)
-        .map(({ id, name, renewedAtMs, report }) => ({ id, name, renewedAgoMs: nowMs - renewedAtMs, report }));
+        .map(({ id, name, report }) => ({ id, name, report }));
       return { lapsed: !known || known.leaseUntilMs <= nowMs, order, peers };
     });
   }

@@ -15,7 +15,7 @@ import { dataFolderAt, isRoot, openDataFolder, statIfThere, type DataFolder, typ
 import { liveHolder, lockDataFolder, type DataFolderLock } from './data-folder-lock.js';
 import { EmbeddedPostgresError, reasonOf } from './embedded-postgres-error.js';
 import { freeLoopbackPort, startServer, type ServerOptions } from './launcher.js';
-import { OwnedServer, type UnexpectedExit } from './owned-server.js';
+import { OwnedServer } from './owned-server.js';
 import { readPostmasterFile } from './postmaster-file.js';
 import { chooseRunAs, refuseForeignCluster } from './run-as.js';
 import { openServerLog } from './server-log.js';
@@ -48,8 +48,8 @@ export interface EmbeddedPostgres {
   readonly connectionString: string;
   /** Stops it: fast, after 20 s immediately, after 5 s more by force. Idempotent. */
   stop(): Promise<void>;
-  /** Calls back once should PostgreSQL end by itself, also when it already has. Nothing is left to stop then. */
-  onUnexpectedExit(callback: (exit: UnexpectedExit) => void): void;
+  /** Calls back once, with a sentence, should PostgreSQL end by itself, also when it already has. Nothing is left to stop then. */
+  onUnexpectedExit(callback: (what: string) => void): void;
 }
 
 const START_TIMEOUT_MS = 60_000;

@@ -5,15 +5,8 @@ import type { GuardedExit } from './guardian.js';
 import type { RunningServer } from './launcher.js';
 import { endLeftover } from './leftover.js';
 
-/** PostgreSQL ended although nobody stopped it. */
-export interface UnexpectedExit {
-  /** What happened, for people. */
-  readonly message: string;
-  /** The end of PostgreSQL's log. */
-  readonly lastLogLines: readonly string[];
-}
-
-type Listener = (exit: UnexpectedExit) => void;
+/** Is told, in a sentence for people, that PostgreSQL ended although nobody stopped it. */
+type Listener = (what: string) => void;
 
 const FAST_SHUTDOWN_MS = 20_000;
 const IMMEDIATE_SHUTDOWN_MS = 5_000;
@@ -26,7 +19,7 @@ export class OwnedServer {
   readonly #lock: DataFolderLock;
   readonly #server: RunningServer;
   readonly #listeners: Listener[] = [];
-  #lost: UnexpectedExit | undefined;
+  #lost: string | undefined;
   #stopped: Promise<void> | undefined;
 
   constructor(launch: Launch, lock: DataFolderLock, server: RunningServer, connectionString: string) {
@@ -47,7 +40,7 @@ export class OwnedServer {
   /** Calls back once when PostgreSQL ends by itself, at once if it already has. */
   onUnexpectedExit(listener: Listener): void {
     const lost = this.#lost;
-    if (lost) queueMicrotask(() => listener(lost));
+    if (lost !== undefined) queueMicrotask(() => listener(lost));
     else this.#listeners.push(listener);
   }
 
@@ -86,8 +79,8 @@ export class OwnedServer {
     // The log may be what was lost, with the whole folder.
     const lastLogLines = await serverLog.tail(0).catch((error: unknown) => [reasonOf(error)]);
     const how = code === null ? 'its guardian was killed' : `exit code ${code}`;
-    this.#lost = { message: `The embedded PostgreSQL on ${folder.root} ended unexpectedly (${how}).`, lastLogLines };
-    log('error', this.#lost.message, { log: folder.log, lastLogLines });
+    this.#lost = `The embedded PostgreSQL on ${folder.root} ended unexpectedly (${how}).`;
+    log('error', this.#lost, { log: folder.log, lastLogLines });
     for (const listener of this.#listeners.splice(0)) listener(this.#lost);
     try {
       await endLeftover(folder, log);

@@ -28,7 +28,7 @@ const log = (level, message, details) => tell({ log: { level, message, details }
 process.on('SIGINT', () => tell({ interrupted: true }));
 try {
   const database = await startEmbeddedPostgres({ dataDir: process.argv[2], log });
-  database.onUnexpectedExit((exit) => tell({ lost: exit.message }));
+  database.onUnexpectedExit((what) => tell({ lost: what }));
   tell({ url: database.connectionString });
   // The test closes the pipe to stop the server; should the test die, the pipe closes as well.
   process.stdin.on('end', async () => {

@@ -111,7 +111,9 @@ describe('when many services fall silent at once', () => {
 
     await banner(page).getByRole('button', { name: 'Expire now…' }).click();
     const dialog = page.getByRole('dialog', { name: 'Expire what is silent on node-1?' });
-    await eventually(() => dialog.innerText()).toContain('12 silent connections with 12 tasks would end: what is held at once');
+    await eventually(() => dialog.innerText()).toContain(
+      '12 silent connections with 12 tasks would end: what is held at once',
+    );
     await dialog.getByRole('button', { name: 'Cancel' }).click();
     await dialog.waitFor({ state: 'detached' });
     expect(await heading(page).count()).toBe(1);
@@ -119,7 +121,9 @@ describe('when many services fall silent at once', () => {
     await banner(page).getByRole('button', { name: 'Expire now…' }).click();
     await dialog.getByRole('button', { name: 'Expire now' }).click();
     await heading(page).waitFor({ state: 'detached' });
-    expect(await banner(page).innerText()).toMatch(/You let what is silent on node-1 expire at \d\d:\d\d:\d\d: what was held/);
+    expect(await banner(page).innerText()).toMatch(
+      /You let what is silent on node-1 expire at \d\d:\d\d:\d\d: what was held/,
+    );
     await page.getByRole('link', { name: 'Tasks', exact: true }).click();
     await eventually(() => rowsOf(page).count()).toBe(CLIENTS - SILENT);
     await banner(page).getByRole('button', { name: 'Close' }).click();
