@@ -798,7 +798,8 @@ describe.each([
           tasks: [{ taskId: 'a' }],
         },
       ]);
-      expect(neighbours[0]?.silentMs).toBeGreaterThanOrEqual(20_000);
+      // The clock of the database may have been set back a little in between.
+      expect(neighbours[0]?.silentMs).toBeGreaterThan(19_000);
       expect(neighbours[0]?.silentMs).toBeLessThan(60_000);
     });
 
