@@ -964,7 +964,7 @@ describe.each([
       const rest = await bench.sessions.list('everything', first[1]?.id, 10);
       expect([...first, ...rest].map(({ id }) => id)).toEqual(ids);
       expect(first[0]).toMatchObject({ tasks: 2, nodeName: 'a', nodeId: node.id, state: 'open', ttlMs: 30_000 });
-      expect(first[0]?.openedAgoMs).toBeGreaterThanOrEqual(60_000);
+      expect(first[0]?.openedAgoMs).toBeGreaterThan(59_000);
       expect(rest[0]?.tasks).toBe(0);
     });
 
