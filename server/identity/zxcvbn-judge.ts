@@ -56,17 +56,21 @@ export class ZxcvbnJudge implements PasswordJudge {
 }
 
 async function load(): Promise<ZxcvbnFactory> {
-  const [{ ZxcvbnFactory }, { adjacencyGraphs, dictionary }, { FIRST_GUESSES }] = await Promise.all([
-    import('@zxcvbn-ts/core'),
-    import('@zxcvbn-ts/language-common'),
-    import('./first-guesses.js'),
-  ]);
-  return new ZxcvbnFactory({
+  const [{ ZxcvbnFactory }, { adjacencyGraphs, dictionary }, { FIRST_GUESSES }, { KEYBOARD_WALKS }] = await Promise.all(
+    [
+      import('@zxcvbn-ts/core'),
+      import('@zxcvbn-ts/language-common'),
+      import('./first-guesses.js'),
+      import('./keyboard-walks.js'),
+    ],
+  );
+  const options = {
     dictionary: { ...dictionary, 'first-guesses': FIRST_GUESSES },
     graphs: adjacencyGraphs,
     maxLength: MAX_LENGTH,
     l33tMaxSubstitutions: MAX_READINGS,
-  });
+  };
+  return new ZxcvbnFactory(options, KEYBOARD_WALKS);
 }
 
 /**

@@ -45,6 +45,81 @@ const PUT_TOGETHER = [
   ...['liwei19870101', 'wangfang0214', 'redis6379', 'redis:6379', 'mysql3306!', 'localhost:8080'],
   ...['monkey!!!!monkey', 'dragon2020dragon', 'sunshine....sunshine'],
 ];
+/** Columns and rows, either way, with and without shift, in zigzag, several of them, with a year or what else is put behind. */
+const WALKS = [
+  ...[
+    '1qaz@WSX2026',
+    'zaq1@WSX',
+    '2wsx3edc4rfv',
+    '1qaz@WSX3edc',
+    '!QAZ2wsx#EDC',
+    '1qaz@WSX3edc$RFV',
+    '!QAZ@WSX#EDC$RFV',
+  ],
+  ...[
+    '1qaz@WSX',
+    '1qaz@WSX!',
+    '1qaz@WSX@2026',
+    '1qaz-2wsx-3edc',
+    '1qaz_@WSX',
+    'zaq1xsw2cde3',
+    'ZAQ!xsw2CDE#',
+    'rfv5tgb6yhn7',
+  ],
+  ...[
+    '1QAZxsw2#EDC',
+    'qweASDzxc2025',
+    '!@#$qwerASDF',
+    'QWER!@#$asdf',
+    'poiu;lkj/.,m',
+    '0okm9ijn8uhb',
+    '4esz5rdx6tfc',
+    'q1w2e3r4T5Y6',
+  ],
+  ...[
+    'qawsedRFTGYH',
+    '1Q2w3E4r5T6y',
+    'azerQSDFwxcv',
+    '789456123+Qaz',
+    '7ujm&UJM8ik,',
+    '5tgb%TGB123',
+    '@WSX1qaz2024!',
+    'ASDFGHJKL:"2026',
+  ],
+];
+/** Some with a piece of a row in them, as words have. */
+const PASSPHRASES = [
+  ...[
+    'street crew poison expert',
+    'we were in deep weed',
+    'fewer trees were red',
+    'property power tower',
+    'concert tickets below',
+  ],
+  ...[
+    'rewrite the treaty',
+    'sweet treat at the station',
+    'oil poised on asphalt',
+    'desert point brewery',
+    'a wet dress and a sweater',
+  ],
+  ...[
+    '床前明月光疑是地上霜',
+    '我家门口有两棵枣树',
+    '红烧肉配三杯清茶',
+    '周末去西湖划船吧',
+    '雨天适合喝热豆浆',
+    '半夜三更猫在唱歌',
+  ],
+  ...['chuang qian ming yue guang yi', 'yu tian he re doujiang', 'xihu huachuan zhoumo', 'hongshaorou san bei qingcha'],
+  ...[
+    'drei Kater trinken Tee',
+    'kühler Wert ohne Poster',
+    'три белых коня',
+    'poplar lookout 77 jury',
+    'qaz is not a word here',
+  ],
+];
 
 describe('a password', () => {
   it.each([
@@ -72,6 +147,14 @@ describe('a password', () => {
 
   it.each([...FIRST_IN_CHINA, ...FIRST_AT_SERVERS])('%s is refused as what is tried first', async (password) => {
     expect(await weaknessOf(password)).toBe('common');
+  });
+
+  it.each(WALKS)('%s is refused: keys that lie side by side', async (password) => {
+    expect(['common', 'pattern']).toContain(await weaknessOf(password));
+  });
+
+  it.each(PASSPHRASES)('%s is a passphrase', async (password) => {
+    expect(await weaknessOf(password)).toBeUndefined();
   });
 
   it.each(PUT_TOGETHER)('%s is refused, whatever its pieces would be worth in an unknown order', async (password) => {
@@ -151,15 +234,17 @@ describe('a password', () => {
       ...FIRST_IN_CHINA,
       ...FIRST_AT_SERVERS,
       ...PUT_TOGETHER,
+      ...WALKS,
+      ...PASSPHRASES,
       ...['127.0.0.1', '8080:8080', 'ａｄｍｉｎ１２３', 'пароль123', 'correct horse'],
       SLOW,
     ])
       expect(await judgePassword(password, 'sunxiaoxiao')).toEqual(await judge.judge(password, 'sunxiaoxiao'));
   });
 
-  it('is judged by the same words on both sides', () => {
+  it.each(['first-guesses.ts', 'keyboard-walks.ts'])('is judged by the same %s on both sides', (file) => {
     const [ofServer, ofPage] = ['server/identity', 'web/src/state'].map((folder) =>
-      readFileSync(join(root, folder, 'first-guesses.ts'), 'utf8'),
+      readFileSync(join(root, folder, file), 'utf8'),
     );
     expect(ofPage).toBe(ofServer);
   });

@@ -2,14 +2,17 @@
 import { ZxcvbnFactory } from '@zxcvbn-ts/core';
 import { adjacencyGraphs, dictionary } from '@zxcvbn-ts/language-common';
 import { FIRST_GUESSES } from './first-guesses.js';
+import { KEYBOARD_WALKS } from './keyboard-walks.js';
 
 /** What follows is not judged, and of the ways to read digits and marks as letters only a few are: the time grows with both. */
 const MAX_LENGTH = 32;
 const MAX_READINGS = 8;
 
-export const estimator = new ZxcvbnFactory({
+const options = {
   dictionary: { ...dictionary, 'first-guesses': FIRST_GUESSES },
   graphs: adjacencyGraphs,
   maxLength: MAX_LENGTH,
   l33tMaxSubstitutions: MAX_READINGS,
-});
+};
+
+export const estimator = new ZxcvbnFactory(options, KEYBOARD_WALKS);
