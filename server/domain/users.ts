@@ -1,7 +1,7 @@
 /** People and tokens, as operators keep them. */
 import { randomInt } from 'node:crypto';
 import type { Role, TokenScope } from './access.js';
-import { checkName, checkPassword, invalid } from './account-rules.js';
+import { checkName, checkNewName, checkPassword, invalid } from './account-rules.js';
 import type { Clock } from './clock.js';
 import { accountKey, passwordChangeKey } from './login-throttle.js';
 import type {
@@ -40,12 +40,12 @@ export class Users {
   /** Adds a user, or replaces one with all their memberships and ends their sessions. Throws REQUEST_INVALID. */
   async add(user: NewUser): Promise<void> {
     checkName('id', user.id);
-    checkName('display_name', user.displayName);
-    for (const groupId of user.memberships.keys()) checkName('group', groupId);
+    const before = await this.store.findUser(user.id);
+    checkNamesOf(user, before);
     if (user.password !== undefined) await checkPassword(this.judge, user.password, user.id);
-    const before = user.password === undefined ? await this.store.findUser(user.id) : undefined;
-    const passwordHash = before?.passwordHash ?? (await this.hasher.hash(user.password ?? newSecret()));
-    await this.store.saveUser(recordOf(user, passwordHash, before?.mustChangePassword ?? false));
+    const kept = user.password === undefined ? before : undefined;
+    const passwordHash = kept?.passwordHash ?? (await this.hasher.hash(user.password ?? newSecret()));
+    await this.store.saveUser(recordOf(user, passwordHash, kept?.mustChangePassword ?? false));
     await this.store.deleteSessionsOf(user.id, undefined);
   }
 
@@ -70,8 +70,8 @@ export class Users {
     scopes: readonly TokenScope[];
     expiresAt?: Date | null;
   }): Promise<{ secret: string; record: TokenRecord }> {
-    checkName('name', token.name);
-    checkName('group', token.groupId);
+    checkNewName('name', token.name);
+    checkNewName('group', token.groupId);
     if (token.scopes.length === 0) throw invalid('scopes', 'must name at least one');
     const createdAt = this.clock.now();
     if (token.expiresAt && token.expiresAt <= createdAt) throw invalid('expires_at', 'must lie ahead');
@@ -100,7 +100,7 @@ export class Users {
   }): Promise<{ created: boolean; password: string | undefined }> {
     if ((await this.store.countUsers()) > 0) return { created: false, password: undefined };
     const { username: id } = first;
-    checkName('id', id);
+    checkNewName('id', id);
     if (first.password !== undefined) await checkPassword(this.judge, first.password, id);
     const password = first.password ?? generatePassword();
     const user: NewUser = { id, displayName: id, administrator: true, memberships: new Map() };
@@ -108,6 +108,13 @@ export class Users {
     const created = await this.store.saveFirstUser(recordOf(user, await this.hasher.hash(password), mustChange));
     return { created, password: created && mustChange ? password : undefined };
   }
+}
+
+/** Throws REQUEST_INVALID for a name that must not be, unless the user has it already. */
+function checkNamesOf({ id, displayName, memberships }: NewUser, before: UserRecord | undefined): void {
+  if (!before) checkNewName('id', id);
+  if (displayName !== before?.displayName) checkNewName('display_name', displayName);
+  for (const groupId of memberships.keys()) if (!before?.memberships.has(groupId)) checkNewName('group', groupId);
 }
 
 function recordOf(user: NewUser, passwordHash: string, mustChangePassword: boolean): UserRecord {

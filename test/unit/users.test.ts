@@ -89,7 +89,73 @@ describe('adding a user', () => {
   });
 });
 
+const ODD_NAMES = [
+  ...[
+    ' ssx',
+    'ssx ',
+    '\u3000ssx',
+    'ssx\u00a0',
+    ' ',
+    'a\tb',
+    'a\u009bb',
+    'a\u202eb',
+    'a\u2066b',
+    'a\u200bb',
+    'a\u200db',
+    'a\u2060b',
+  ],
+  ...['\ufeffa', 'a\u00adb', 'a\ufe0f', 'a\u{e0041}', '\u3164', '\u2800', 'a\u2028b', 'ren\ufffd', ''],
+];
+
+describe('a name that looks like another one, or like none', () => {
+  it.each(ODD_NAMES)('%j is refused wherever a name is made', async (name) => {
+    const refusals: [Promise<unknown>, string][] = [
+      [users.add({ ...SSX, id: name }), 'id'],
+      [users.add({ ...SSX, displayName: name }), 'display_name'],
+      [users.add({ ...SSX, memberships: new Map([[name, 'member']]) }), 'group'],
+      [users.createToken({ name, groupId: 'mx', scopes: ['read'] }), 'name'],
+      [users.createToken({ name: 'ci', groupId: name, scopes: ['read'] }), 'group'],
+      [users.ensureFirstAdministrator({ username: name, password: PASSWORD }), 'id'],
+    ];
+    for (const [made, field] of refusals) await expect(made).rejects.toMatchObject(refusal(field));
+  });
+
+  it('tells which character is not seen', async () => {
+    await expect(users.add({ ...SSX, id: 'a\u202eb' })).rejects.toThrow(
+      'The id must have no characters that are not seen or turn texts around; this one has U+202E.',
+    );
+  });
+
+  it.each(['孙小小', 'Ana María', "O'Neill", 'ж', 'עברית', 'मोहन', 'build 🚀', '.', 'a/b@c'])(
+    '%s is none',
+    async (name) => {
+      await expect(users.add({ ...SSX, id: name, displayName: name })).resolves.toBeUndefined();
+    },
+  );
+
+  it('stays with who has it already: they log in, and are changed', async () => {
+    const id = 'turned\u202e ';
+    const passwordHash = await hasher.hash(PASSWORD);
+    const before = { ...SSX, id, displayName: id, memberships: new Map([[' mx', 'member' as const]]), passwordHash };
+    await store.saveUser({ ...before, disabled: false, mustChangePassword: false });
+    await expect(auth.login(id, PASSWORD, ORIGIN)).resolves.toBeDefined();
+    await users.setPassword(id, 'another good one');
+    await users.add({ ...before, password: PASSWORD });
+    await expect(auth.login(id, PASSWORD, ORIGIN)).resolves.toBeDefined();
+    await expect(users.add({ ...before, memberships: new Map([['mx ', 'member']]) })).rejects.toMatchObject(
+      refusal('group'),
+    );
+  });
+});
+
 describe('setting a password', () => {
+  it('that could not be read is refused', async () => {
+    await users.add(SSX);
+    await expect(users.setPassword('ssx', 'correct hors\ufffd')).rejects.toThrow(
+      'must be valid UTF-8; this one has U+FFFD',
+    );
+  });
+
   it('ends all sessions and lets the new one in', async () => {
     await users.add(SSX);
     const { token } = await auth.login('ssx', PASSWORD, ORIGIN);
