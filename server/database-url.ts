@@ -31,6 +31,12 @@ export function explainDatabase({ databaseUrl }: { databaseUrl: string | undefin
   return new DatabaseUrlError(`TASKDASH_DATABASE_URL: ${problem}`, { cause: thrown });
 }
 
+/** '"taskdash" at db.example:5432': what may be told of where the database is. */
+export function placeOfDatabase(databaseUrl: string): string {
+  const { database, place } = partsOf(databaseUrl);
+  return `${database} at ${place}`;
+}
+
 /** Without a host, as for a socket, the driver takes it in two forms. */
 function parse(text: string): URL | undefined {
   const form = [text, text.replace('@/', '@localhost/')].find((candidate) => URL.canParse(candidate));

@@ -4,8 +4,10 @@ import { connect } from 'node:net';
 import { missingAdministrator } from '../administrators.js';
 import type { Config } from '../config.js';
 import { doorPlaces, requireDoors, type DoorPlace } from '../doors.js';
+import type { LivingNode } from '../storage/known-nodes.js';
+import type { SchemaState } from '../storage/migrate.js';
 import { print, sentenceOf } from './print.js';
-import { withStorage, withStorageMade } from './with-storage.js';
+import { databaseWords, placeOfNewDatabase, withStorageMade, withView } from './with-storage.js';
 
 const ANSWER_MS = 3_000;
 
@@ -32,6 +34,8 @@ interface Findings {
   advice?: string | undefined;
   /** Whether the server works on this database; undefined: that cannot be known. */
   isOurs?: boolean | undefined;
+  /** The servers that live on this database. */
+  living?: readonly LivingNode[];
 }
 
 /** Checks what a start needs or, where a server of these settings runs, whether it is well: one line each. */
@@ -44,6 +48,8 @@ export async function doctor(config: Config): Promise<number> {
     await check('database', () => describeDatabase(config, server, findings)),
   ];
   if (findings.advice !== undefined) print(`warn  administrator: ${findings.advice}`);
+  const { living } = findings;
+  if (living) checks.push(await check('servers', () => Promise.resolve(describeLiving(living, server))));
   if (server) checks.push(await check('server', () => describeServer(server, findings.isOurs)));
   const describePort = server && findings.isOurs !== false ? describeOpen : describeFree;
   for (const place of places) checks.push(await check(`${place.door} port`, () => describePort(place)));
@@ -68,15 +74,35 @@ function requireNode(): string {
 }
 
 async function describeDatabase(config: Config, server: FoundServer | undefined, findings: Findings): Promise<string> {
-  let found = '';
-  await withStorage(config, async (storage) => {
-    await storage.health.check();
-    found = `answers, schema ${storage.schemaVersion}`;
-    findings.advice = await missingAdministrator(storage.identity);
-    findings.isOurs = server?.node && (await storage.knownNodes.has(server.node.id));
-    return 0;
+  const folder = await placeOfNewDatabase(config);
+  if (folder !== undefined)
+    return (
+      `there is none yet in ${folder}; "taskdash serve" makes it. If there is to be one, run this in the folder of the server, ` +
+      'or name the database in TASKDASH_DATA_DIR or TASKDASH_DATABASE_URL.'
+    );
+  return withView(config, async ({ schema, health, identity, knownNodes }) => {
+    if (schema.ran.length === 0)
+      return `${databaseWords(config)} answers and is empty; a start, or "taskdash migrate", makes the tables`;
+    await health.check();
+    findings.advice = await missingAdministrator(identity);
+    findings.living = await knownNodes.living();
+    findings.isOurs = server?.node && (await knownNodes.has(server.node.id));
+    return `${databaseWords(config)} answers, ${describeSchema(schema)}`;
   });
-  return found;
+}
+
+function describeSchema({ ran, missing }: SchemaState): string {
+  const now = `schema ${ran.at(-1)}`;
+  return missing.length === 0 ? now : `${now}; a start, or "taskdash migrate", still has to run ${missing.join(', ')}`;
+}
+
+/** '2 live on this database: "a" (heard of 1 s ago), "b" (heard of 3 s ago)' */
+function describeLiving(living: readonly LivingNode[], server: FoundServer | undefined): string {
+  if (living.length === 0) return 'none lives on this database';
+  const names = living.map(({ name, heardAgo }) => `${JSON.stringify(name)} (heard of ${Math.round(heardAgo)} s ago)`);
+  const isHere = living.some(({ id }) => id === server?.node?.id);
+  const where = isHere ? '' : '; none of them at the ports of these settings';
+  return `${living.length} ${living.length === 1 ? 'lives' : 'live'} on this database: ${names.join(', ')}${where}`;
 }
 
 async function describeFree(place: DoorPlace): Promise<string> {

@@ -1,9 +1,13 @@
 /** What every command on the database needs: the database, storage on it, and letting go of both at the end. */
-import { resolve } from 'node:path';
+import { access, constants } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { defaultNodeName, type Config } from '../config.js';
 import { borrowDatabase, openDatabase } from '../database.js';
+import { explainDatabase, placeOfDatabase } from '../database-url.js';
+import type { Log } from '../domain/ports.js';
 import { createLog } from '../logging.js';
 import { dataFolderAt, statIfThere } from '../storage/embedded/data-folder.js';
+import { viewDatabase, type DatabaseView } from '../storage/database-view.js';
 import type { Storage } from '../storage/storage.js';
 import { printAside, sentenceOf } from './print.js';
 
@@ -15,9 +19,57 @@ export async function withStorage(config: Config, work: Work): Promise<number> {
   return runOn(config, work);
 }
 
-/** Runs `work` on the database of the settings, which is made where there is none. */
+/** The same for what changes something: it says in which database. */
+export function withStorageToChange(config: Config, work: Work): Promise<number> {
+  return withStorage(config, naming(config, work));
+}
+
+/** The same on a database that is made where there is none. */
 export function withStorageMade(config: Config, work: Work): Promise<number> {
-  return tellingOfNewDatabase(config, () => runOn(config, work));
+  return tellingOfNewDatabase(config, () => runOn(config, naming(config, work)));
+}
+
+/** Which database is written to is decided by the folder and the environment, where one may be forgotten. */
+function naming(config: Config, work: Work): Work {
+  return (storage) => {
+    printAside(`Database: ${databaseWords(config)}`);
+    return work(storage);
+  };
+}
+
+/** "taskdash at db.example:5432" or "the embedded one in /srv/taskdash/.taskdash" */
+export function databaseWords({ databaseUrl, dataDir }: Config): string {
+  return databaseUrl === undefined ? `the embedded one in ${resolve(dataDir)}` : placeOfDatabase(databaseUrl);
+}
+
+/** Shows `look` the database of the settings as it is. */
+export async function withView<T>(config: Config, look: (view: DatabaseView) => Promise<T>): Promise<T> {
+  const log = quietLog(config);
+  const database = await borrowDatabase(config, log);
+  try {
+    return await viewDatabase({ url: database.url, log }, look);
+  } catch (thrown) {
+    throw explainDatabase(config, thrown);
+  } finally {
+    await database.release();
+  }
+}
+
+/** Where a start would make the embedded database; undefined where there is one. Throws where none can be made. */
+export async function placeOfNewDatabase(config: Config): Promise<string | undefined> {
+  const folder = await folderWithoutDatabase(config);
+  if (folder === undefined) return undefined;
+  let above = folder;
+  for (; !(await statIfThere(above));) above = dirname(above);
+  try {
+    if (!(await statIfThere(above))?.isDirectory()) throw new Error(`${above} is no folder`);
+    await access(above, constants.W_OK);
+  } catch (error) {
+    throw new Error(`No database can be made in ${folder}: ${sentenceOf(error)}. Mend TASKDASH_DATA_DIR.`, {
+      cause: error,
+    });
+  }
+  return folder;
 }
 
 /** Throws where the embedded database of the settings has never been made. */
@@ -60,8 +112,12 @@ async function folderWithoutDatabase({ databaseUrl, dataDir }: Config): Promise<
 }
 
 /** Logs only warnings, so that the output stays the command's own. */
+function quietLog({ logLevel, logFormat }: Config): Log {
+  return createLog({ logLevel: logLevel === 'debug' ? 'debug' : 'warn', logFormat });
+}
+
 async function runOn(config: Config, work: Work): Promise<number> {
-  const log = createLog({ logLevel: config.logLevel === 'debug' ? 'debug' : 'warn', logFormat: config.logFormat });
+  const log = quietLog(config);
   const database = await borrowDatabase(config, log);
   try {
     const nodeId = `cli-${defaultNodeName()}`;

@@ -7,6 +7,16 @@ const NAMESAKES: Statement = {
   name: 'node_namesakes',
   text: `SELECT FROM node WHERE name = $1 AND id <> $2 AND lease_until > clock_timestamp()`,
 };
+const LIVING: Statement = {
+  name: 'node_living',
+  text: `SELECT id::text AS id, name, greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS "heardAgo"
+    FROM node WHERE lease_until > clock_timestamp() ORDER BY name, id`,
+};
+
+/** A node whose lease holds, and how many seconds ago it was renewed. */
+export interface LivingNode extends NodeIdentity {
+  readonly heardAgo: number;
+}
 
 export class KnownNodes {
   constructor(private readonly postgres: Postgres) {}
@@ -14,6 +24,10 @@ export class KnownNodes {
   /** Whether a node of this id works on this database, or did not long ago. */
   async has(nodeId: string): Promise<boolean> {
     return (await this.postgres.rows(HAS, [nodeId])).length > 0;
+  }
+
+  living(): Promise<LivingNode[]> {
+    return this.postgres.rows<LivingNode>(LIVING, []);
   }
 
   /** Whether the lease of another node of the same name holds. */

@@ -36,6 +36,27 @@ export async function migrate(settings: Omit<DataSourceSettings, 'poolSize'>): P
   }
 }
 
+/** Which migrations a database has, and which it lacks, by name and in order. */
+export interface SchemaState {
+  readonly ran: readonly string[];
+  readonly missing: readonly string[];
+}
+
+/** Looks without changing anything. Throws SchemaError where this version must not run on the database, STORAGE_UNAVAILABLE. */
+export async function lookAtSchema(dataSource: DataSource): Promise<SchemaState> {
+  const queryRunner = dataSource.createQueryRunner();
+  try {
+    await requireServer(queryRunner);
+    const ran = await executedMigrations(queryRunner);
+    requireKnown(dataSource, ran);
+    return { ran, missing: knownMigrations(dataSource).filter((name) => !ran.includes(name)) };
+  } catch (error) {
+    throw error instanceof SchemaError ? error : asStorageError(error);
+  } finally {
+    await queryRunner.release();
+  }
+}
+
 async function underLock<T>(dataSource: DataSource, work: (queryRunner: QueryRunner) => Promise<T>): Promise<T> {
   const queryRunner = dataSource.createQueryRunner();
   try {
@@ -62,7 +83,7 @@ async function acquireLock(queryRunner: QueryRunner): Promise<void> {
 
 async function migrateLocked(dataSource: DataSource, queryRunner: QueryRunner, log: Log): Promise<string[]> {
   await requireServer(queryRunner);
-  await requireKnownSchema(dataSource, queryRunner);
+  requireKnown(dataSource, await executedMigrations(queryRunner));
   const executor = new MigrationExecutor(dataSource, queryRunner);
   executor.transaction = 'each';
   const startedMs = systemClock.monotonicMs();
@@ -86,13 +107,21 @@ async function requireServer(queryRunner: QueryRunner): Promise<void> {
     );
 }
 
-async function requireKnownSchema(dataSource: DataSource, queryRunner: QueryRunner): Promise<void> {
-  if (!(await queryRunner.hasTable(MIGRATIONS_TABLE))) return;
-  const executed = (await queryRunner.query(`SELECT name FROM ${MIGRATIONS_TABLE} ORDER BY timestamp`)) as {
+async function executedMigrations(queryRunner: QueryRunner): Promise<string[]> {
+  if (!(await queryRunner.hasTable(MIGRATIONS_TABLE))) return [];
+  const rows = (await queryRunner.query(`SELECT name FROM ${MIGRATIONS_TABLE} ORDER BY timestamp`)) as {
     name: string;
   }[];
-  const known = new Set(dataSource.migrations.map((migration) => migration.name));
-  const unknown = executed.map((row) => row.name).filter((name) => !known.has(name));
+  return rows.map(({ name }) => name);
+}
+
+function knownMigrations(dataSource: DataSource): string[] {
+  return dataSource.migrations.map(({ name }) => name ?? '');
+}
+
+function requireKnown(dataSource: DataSource, ran: readonly string[]): void {
+  const known = knownMigrations(dataSource);
+  const unknown = ran.filter((name) => !known.includes(name));
   if (unknown.length === 0) return;
   throw new SchemaError(
     `The database was migrated by a newer TaskDash (${unknown.join(', ')}); start that version, or restore a backup from before.`,

@@ -2,7 +2,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -61,20 +61,42 @@ const NO_ADMINISTRATOR =
 
 describe('a folder without a database', () => {
   it.each([
-    [['tasks', 'list'], 'stderr'],
-    [['tasks', 'watch'], 'stderr'],
-    [['sessions', 'list'], 'stderr'],
-    [['user', 'set-password', 'x', '--generate'], 'stderr'],
-    [['doctor', ...NO_PORTS], 'stdout'],
-  ] as const)('is left as it is by %j, which says so', async (args, stream) => {
+    ['tasks', 'list'],
+    ['tasks', 'watch'],
+    ['sessions', 'list'],
+    ['user', 'set-password', 'x', '--generate'],
+  ])('is left as it is by %j, which says so', async (...args) => {
     const dataDir = newDataDir();
     const outcome = await taskdash(dataDir, ...args);
     expect(outcome.code).toBe(1);
-    expect(outcome[stream]).toContain(
+    expect(outcome.stderr).toContain(
       `There is no database in ${dataDir}. Run this in the folder of the server, or name the database in ` +
         'TASKDASH_DATA_DIR or TASKDASH_DATABASE_URL; "taskdash serve" makes a new one.\n',
     );
     expect(existsSync(dataDir)).toBe(false);
+  });
+
+  it('is nothing wrong to the doctor, who says what to do', async () => {
+    const missing = newDataDir();
+    const empty = await mkdtemp(join(folder, 'empty-'));
+    for (const dataDir of [missing, empty]) {
+      const { code, stdout } = await taskdash(dataDir, 'doctor', ...NO_PORTS);
+      expect(stdout).toContain(
+        `ok    database: there is none yet in ${dataDir}; "taskdash serve" makes it. If there is to be one, run this in the `,
+      );
+      expect(code).toBe(0);
+    }
+    expect(existsSync(missing)).toBe(false);
+    expect(await readdir(empty)).toEqual([]);
+    const file = newDataDir();
+    await writeFile(file, 'mine');
+    for (const dataDir of [file, `${file}/data`])
+      expect(await taskdash(dataDir, 'doctor', ...NO_PORTS)).toMatchObject({
+        code: 1,
+        stdout: expect.stringContaining(
+          `wrong database: No database can be made in ${dataDir}: ${file} is no folder.`,
+        ) as string,
+      });
   });
 
   it.each([
@@ -114,7 +136,9 @@ describe('a folder without a database', () => {
   it('gets one by a command that writes, which says so once', { timeout: 2 * MINUTES }, async () => {
     const dataDir = newDataDir();
     const create = () => taskdash(dataDir, 'token', 'create', 'x', '--group', 'mx');
-    expect(await create()).toMatchObject({ code: 0, stderr: expect.stringContaining(made(dataDir)) as string });
+    const first = await create();
+    expect(first).toMatchObject({ code: 0, stderr: expect.stringContaining(made(dataDir)) as string });
+    expect(first.stderr).toContain(`Database: the embedded one in ${dataDir}\n`);
     expect(await create()).toMatchObject({ code: 0, stderr: expect.not.stringContaining('Made') as string });
   });
 });
