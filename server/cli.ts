@@ -10,7 +10,7 @@ import { doctor, migrate } from './cli/database-commands.js';
 import { listSessions } from './cli/session-commands.js';
 import { listTasks } from './cli/task-commands.js';
 import { watchTasks } from './cli/task-watch.js';
-import { onReaderGone, sentenceOf } from './cli/print.js';
+import { onOutputLost, requireOutput, sentenceOf } from './cli/print.js';
 import { serve } from './serve.js';
 
 const { version } = createRequire(import.meta.url)('taskdash/package.json') as { version: string };
@@ -18,14 +18,24 @@ const { version } = createRequire(import.meta.url)('taskdash/package.json') as {
 /** Runs one command and returns the exit code: 0 done, 1 failed, 2 asked for wrongly. */
 export async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   let code = 0;
-  onReaderGone();
+  onOutputLost();
   const program = buildProgram(env, (result) => (code = result));
   try {
-    await program.parseAsync(args, { from: 'user' });
+    requireReadable(args);
+    await program.parseAsync(args, { from: 'user' }).finally(requireOutput);
     return code;
   } catch (thrown) {
     return explain(thrown);
   }
+}
+
+/** Throws ConfigError for an argument that was no UTF-8; Node has put U+FFFD in it. */
+function requireReadable(args: readonly string[]): void {
+  const unread = args.find((arg) => arg.includes('\ufffd'));
+  if (unread === undefined) return;
+  throw new ConfigError(
+    `The argument ${JSON.stringify(unread)} is not valid UTF-8 where it shows \ufffd; type it in a terminal that uses UTF-8.`,
+  );
 }
 
 /** Says in one line what went wrong; a stack trace only where it is our own fault. */

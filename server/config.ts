@@ -369,9 +369,11 @@ function readSetting(name: SettingName, env: NodeJS.ProcessEnv, flags: FlagValue
   const fromEnv = env[definition.env] === '' ? undefined : env[definition.env];
   const text = fromFlag ?? fromEnv ?? definition.fallback;
   if (text === null) return undefined;
+  const source = fromFlag === undefined ? definition.env : `--${flagOf(name)}`;
+  // Node puts U+FFFD for bytes that are no UTF-8.
+  if (text.includes('\ufffd')) throw new ConfigError(`${source}: the value given is not valid UTF-8.`);
   const parsed = definition.schema.safeParse(text);
   if (parsed.success) return parsed.data;
-  const source = fromFlag === undefined ? definition.env : `--${flagOf(name)}`;
   const shown = definition.secret ? 'the value given' : JSON.stringify(text);
   throw new ConfigError(
     `${source}: ${shown} is not allowed; it must be ${parsed.error.issues[0]?.message ?? 'valid'}.`,

@@ -1,5 +1,6 @@
 /** `taskdash serve`: from the settings to the ready line, until a signal, a loss or a defect ends it. */
 import { startApp, type App } from './app.js';
+import { forgoOutput } from './cli/print.js';
 import { tellingOfNewDatabase } from './cli/with-storage.js';
 import { unknownVariables, type Config } from './config.js';
 import { nextDefect } from './defects.js';
@@ -22,8 +23,7 @@ const EMBEDDED_END_MS = 30_000;
 
 /** Runs the server until SIGTERM or SIGINT (exit code 0), or until its database is lost or a defect shows (1). */
 export async function serve(config: Config, env: NodeJS.ProcessEnv): Promise<number> {
-  // Whoever read them is gone.
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+  forgoOutput();
   const log = new QuietLog(createLog(config), systemClock);
   for (const variable of unknownVariables(env))
     log.warn({ variable }, 'there is no such setting; see docs/configuration.md');

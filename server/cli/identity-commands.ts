@@ -14,11 +14,13 @@ import { Argon2Hasher } from '../identity/argon2-hasher.js';
 import { ZxcvbnJudge } from '../identity/zxcvbn-judge.js';
 import type { Storage } from '../storage/storage.js';
 import { print, printAside, printPrompt } from './print.js';
-import { withStorage, withStorageMade } from './with-storage.js';
+import { withStorageMade, withStorageToChange } from './with-storage.js';
 
 const ROLES: readonly string[] = ['member', 'viewer', 'manager'] satisfies Role[];
 /** What is to last longer need not end at all. */
 const MAX_LIFE = '100y';
+/** Longer lines are no password. */
+const MAX_PASSWORD_BYTES = 64 * 1024;
 const SCOPES: readonly string[] = ['register', 'read'] satisfies TokenScope[];
 
 function usersOf(storage: Storage): Users {
@@ -82,7 +84,7 @@ export async function setPassword(
   [id = '']: string[],
 ): Promise<number> {
   const { password, tell } = await passwordFor(options);
-  return withStorage(config, async (storage) => {
+  return withStorageToChange(config, async (storage) => {
     const strength = await usersOf(storage).setPassword(id, password);
     tell();
     print(
@@ -159,15 +161,40 @@ async function passwordFor(options: { generate?: boolean }): Promise<{ password:
 
 /** From the terminal without showing it, or the first line of what is piped in. */
 async function readPassword(): Promise<string> {
+  const line = process.stdin.isTTY ? await typedLine() : await pipedLine();
+  if (line !== undefined) return line;
+  throw new ConfigError('The password is missing: type it, pipe it in as one line, or use --generate.');
+}
+
+async function typedLine(): Promise<string | undefined> {
+  printPrompt('Password: ');
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const terminal = process.stdin.isTTY;
-  if (terminal) printPrompt('Password: ');
-  const lines = createInterface({ input: process.stdin, output: silent, terminal });
+  const lines = createInterface({ input: process.stdin, output: silent, terminal: true });
   try {
     for await (const line of lines) return line;
-    throw new ConfigError('The password is missing: type it, pipe it in as one line, or use --generate.');
+    return undefined;
   } finally {
     lines.close();
-    if (terminal) printAside('');
+    printAside('');
+  }
+}
+
+/** Decoded strictly: a stream would put U+FFFD for what is no UTF-8, and nobody could log in with what they meant. */
+async function pipedLine(): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    size += chunk.length;
+    if (/[\r\n]/.test(chunk.toString('latin1')) || size > MAX_PASSWORD_BYTES) break;
+  }
+  if (size === 0) return undefined;
+  const [line = ''] = Buffer.concat(chunks)
+    .toString('latin1')
+    .split(/[\r\n]/, 1);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.from(line, 'latin1'));
+  } catch {
+    throw new ConfigError('The password is not valid UTF-8: pipe it in in that encoding, or type it.');
   }
 }

@@ -2,21 +2,44 @@
  * What commands print, and the only place that writes to the terminal. Stored texts come from anywhere, and a terminal obeys
  * what it is sent: every character that is none to read is shown by a form of its own.
  */
+import { eastAsianWidth } from 'get-east-asian-width';
 import { ConfigError } from '../config.js';
 import { TaskDashError } from '../domain/errors.js';
 
 const MAX_LIMIT = 10_000;
+/** In columns of a terminal. */
 const MAX_CELL = 40;
 
 /** Controls, halves of characters, ends of lines, and what Unicode says may be ignored, save the choice of a character's form. */
 const FORMLESS = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\ufff9-\ufffb]|(?!\p{VS})\p{DI}/gu;
 
-/** Has a reader that leaves, as `head` does, be no failure; tells whoever has more to print. */
-export function onReaderGone(then: () => void = () => {}): void {
+/** What failed when standard output could not be written; the first one counts. */
+let lost: NodeJS.ErrnoException | undefined;
+let isForgone = false;
+
+/** Has output that cannot be written end no process by itself; calls back then. What standard error does not take, nobody misses. */
+export function onOutputLost(then: () => void = () => {}): void {
+  process.stderr.on('error', () => {});
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
+    lost ??= error;
     then();
   });
+}
+
+/** For a server, which goes on without whoever read its output. */
+export function forgoOutput(): void {
+  isForgone = true;
+}
+
+/** Throws what kept the output from being written; a reader that leaves, as `head` does, is no failure. */
+export async function requireOutput(): Promise<void> {
+  // Streams tell of failures later than of the write.
+  await new Promise((resolve) => process.stdout.write('', resolve));
+  if (lost === undefined || lost.code === 'EPIPE' || isForgone) return;
+  throw new Error(
+    `The output could not be written: ${lost.message}. What the command was to do may be done; see to that before it is run again.`,
+    { cause: lost },
+  );
 }
 
 /** One line on standard output. */
@@ -67,18 +90,39 @@ export function printTable<Row extends object>(columns: readonly (keyof Row & st
     columns.map((column) => column.toUpperCase()),
     ...rows.map((row) => columns.map((column) => cut(printable(String(row[column]))))),
   ];
-  const widths = columns.map((_, index) => Math.max(...cells.map((row) => row[index]?.length ?? 0)));
+  const widths = columns.map((_, index) => Math.max(...cells.map((row) => widthOf(row[index] ?? ''))));
   for (const row of cells)
     print(
       row
-        .map((cell, index) => cell.padEnd(widths[index] ?? 0))
+        .map((cell, index) => cell + ' '.repeat((widths[index] ?? 0) - widthOf(cell)))
         .join('  ')
         .trimEnd(),
     );
 }
 
+const CHARACTERS = new Intl.Segmenter('en', { granularity: 'grapheme' });
+
+/** How many columns of a terminal a text takes. */
+function widthOf(text: string): number {
+  return charactersOf(text).reduce((width, character) => width + widthOfCharacter(character), 0);
+}
+
+function charactersOf(text: string): string[] {
+  return Array.from(CHARACTERS.segment(text), ({ segment }) => segment);
+}
+
+/** Of what people take for one character: combining marks take no room, and emoji take two columns. */
+function widthOfCharacter(character: string): number {
+  if (/^\p{M}*$/u.test(character)) return 0;
+  if (/\p{Emoji_Presentation}|\p{Emoji}\ufe0f/u.test(character)) return 2;
+  return eastAsianWidth(character.codePointAt(0) ?? 0);
+}
+
 function cut(text: string): string {
-  return [...text].slice(0, MAX_CELL).join('');
+  let width = 0;
+  return charactersOf(text)
+    .filter((character) => (width += widthOfCharacter(character)) <= MAX_CELL)
+    .join('');
 }
 
 /** "a␛[31m", "a\u202eb" */

@@ -18,7 +18,7 @@ import { createLog } from '../logging.js';
 import { nextSignal } from '../signals.js';
 import { attachEmbeddedPostgres } from '../storage/embedded/embedded-postgres.js';
 import { openStorage, type Storage } from '../storage/storage.js';
-import { onReaderGone, print, printAside, printJson, sentenceOf } from './print.js';
+import { onOutputLost, print, printAside, printJson, sentenceOf } from './print.js';
 import { requireDatabase } from './with-storage.js';
 
 const POLL_MS = 500;
@@ -36,7 +36,7 @@ export async function watchTasks(config: Config, options: { json?: boolean }): P
     ended.signal.addEventListener('abort', () => setTimeout(resolve, LEAVE_MS), { once: true });
   });
   void nextSignal().then(() => ended.abort());
-  onReaderGone(() => ended.abort());
+  onOutputLost(() => ended.abort());
   // Its timers alone keep no process alive.
   const keepAlive = setInterval(() => {}, 60_000);
   try {

@@ -5,6 +5,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTestApp, TEST_PASSWORD, type TestApp } from '../support/app.js';
 import { AuthService } from '../../proto/gen/taskdash/auth/v1/auth_service_pb.js';
@@ -31,6 +32,17 @@ const ODD = [0x1b, 0x0a, 0x7f, 0x9b, 0x202e, 0x2066, 0x200b, 0x2028].map((code) 
 const ODD_PRINTED = '␛␊␡\\u009b\\u202e\\u2066\\u200b\\u2028';
 const TURNED = String.fromCodePoint(0x202e);
 const OBEYED = /[\p{Cc}\p{Zl}\p{Zp}\p{DI}]/u;
+
+/** Runs a line of a shell with these arguments, on the database of the app. */
+async function taskdashInShell(line: string, args: readonly string[]): Promise<Outcome> {
+  const env = { ...process.env, TASKDASH_DATABASE_URL: app.database.url };
+  try {
+    return { code: 0, ...(await run('/bin/sh', ['-c', line, 'sh', ...args], { env })) };
+  } catch (failure) {
+    const { code, stdout, stderr } = failure as Outcome;
+    return { code, stdout, stderr };
+  }
+}
 
 /** Runs `taskdash` with these arguments on the database of the app. */
 async function taskdash(args: readonly string[], input?: string): Promise<Outcome> {
@@ -62,7 +74,7 @@ describe('the command line', () => {
       'a new password; administrator no → yes; groups b:manager, mx:viewer → none. Their',
     );
     const made = await taskdash(['user', 'set-password', 'cli', '--generate']);
-    const password = /^Password: (\S+) \(shown only now\)\n$/.exec(made.stderr)?.[1] ?? '';
+    const password = /^Password: (\S+) \(shown only now\)$/m.exec(made.stderr)?.[1] ?? '';
     expect((await login(password)).user?.id).toBe('cli');
     const set = await taskdash(['user', 'set-password', 'cli'], 'another good one\n');
     expect(set).toMatchObject({ code: 0 });
@@ -110,6 +122,93 @@ describe('the command line', () => {
     await client.close();
   });
 
+  it('says in one line that its output cannot be written, and fails', async () => {
+    const service = await TcpxClient.connect(app.tcp);
+    await service.register({ id: 'unprinted', group_id: 'mx' });
+    await service.close();
+    const full = 'taskdash: The output could not be written: ENOSPC: no space left on device';
+    const commands = [
+      ['tasks', 'list'],
+      ['tasks', 'list', '--json'],
+      ['token', 'create', 'x', '--group', 'mx'],
+      ['doctor'],
+      ['--help'],
+    ];
+    for (const args of commands) {
+      const { code, stderr } = await taskdashInShell('node dist/server/main.js "$@" > /dev/full', args);
+      expect(stderr.split('\n').filter((line) => !/^Database: |^This secret /.test(line))).toEqual([
+        expect.stringMatching(new RegExp(`^${full}`)),
+        '',
+      ]);
+      expect(code).toBe(1);
+    }
+    expect(await taskdashInShell('node dist/server/main.js "$@" 2> /dev/full', ['nonsense'])).toMatchObject({
+      code: 2,
+    });
+  });
+
+  it('refuses what is not valid UTF-8, in one line', async () => {
+    const piped = (bytes: string) =>
+      taskdashInShell(`printf '${bytes}' | node dist/server/main.js "$@"`, ['user', 'set-password', 'admin']);
+    const refusal = 'taskdash: The password is not valid UTF-8: pipe it in in that encoding, or type it.\n';
+    expect(await piped('caf\\351 caf\\351 caf\\351\\n')).toEqual({ code: 2, stdout: '', stderr: refusal });
+    expect(await piped('caf\\303\\251 au lait rond\\r\\n\\377')).toMatchObject({ code: 0 });
+    const argument = (place: string) => taskdashInShell(`node dist/server/main.js ${place}`, []);
+    for (const place of [
+      `user add "$(printf 'ren\\351')" --generate`,
+      `user add rene --generate --name "$(printf 'Ren\\351')"`,
+      `token create x --group "$(printf 'm\\377')"`,
+    ])
+      expect(await argument(place)).toEqual({
+        code: 2,
+        stdout: '',
+        stderr: expect.stringMatching(
+          /^taskdash: The argument ".*\ufffd" is not valid UTF-8 where it shows .*\n$/,
+        ) as string,
+      });
+    const setting = await taskdashInShell(
+      `TASKDASH_ADMIN_PASSWORD="$(printf 'caf\\351 caf\\351')" node dist/server/main.js serve`,
+      [],
+    );
+    expect(setting.stderr).toBe('taskdash: TASKDASH_ADMIN_PASSWORD: the value given is not valid UTF-8.\n');
+  });
+
+  it('says on standard error which database it writes to, without a password', async () => {
+    const { host } = new URL(app.database.url);
+    const line = `Database: "${app.database.name}" at ${host}\n`;
+    for (const args of [
+      ['user', 'add', 'told', '--generate'],
+      ['user', 'set-password', 'told', '--generate'],
+      ['token', 'create', 'told', '--group', 'mx'],
+      ['migrate'],
+    ])
+      expect((await taskdash(args)).stderr.startsWith(line)).toBe(true);
+    expect((await taskdash(['tasks', 'list', '--limit', '1'])).stderr).toBe('');
+  });
+
+  it('keeps its columns below each other, whatever is in them', async () => {
+    const service = await TcpxClient.connect(app.tcp);
+    const long = '渲'.repeat(60);
+    const widths = {
+      plain: 5,
+      渲染任务: 8,
+      'cafe\u0301': 4,
+      '🚀 los': 6,
+      ｗｉｄｅ: 8,
+      '☀\ufe0f': 2,
+      한국어: 6,
+      [long]: 40,
+    };
+    for (const name of Object.keys(widths))
+      await service.register({ id: name, name, user: 'somebody', group_id: 'wide' });
+    await service.close();
+    const { stdout } = await taskdash(['tasks', 'list', '--group', 'wide']);
+    for (const [name, width] of Object.entries(widths)) {
+      const cell = (name === long ? long.slice(0, 20) : name) + ' '.repeat(40 - width);
+      expect(stdout).toContain(`${cell}  ${cell}  somebody  `);
+    }
+  });
+
   it('prints no stored text that a terminal would obey, in lists and in JSON', async () => {
     const service = await TcpxClient.connect(app.tcp);
     const record = { id: `odd${ODD}`, name: `n${ODD}`, user: `u${ODD}`, url: `l${ODD}`, description: `d${ODD}` };
@@ -124,13 +223,14 @@ describe('the command line', () => {
 
   it('prints no name that a terminal would obey, where it sets passwords and makes tokens', async () => {
     const user = `turned${TURNED}`;
-    await taskdash(['user', 'add', user], `${TEST_PASSWORD}\n`);
+    const before = { id: user, displayName: user, administrator: false, memberships: new Map(), passwordHash: '' };
+    await app.storage.identity.saveUser({ ...before, disabled: false, mustChangePassword: false });
     const outcomes = [
       await taskdash(['user', 'set-password', user, '--generate']),
       await taskdash(['token', 'create', user, '--group', 'mx']),
       await taskdash(['user', 'set-password', `nobody${ODD}`, '--generate']),
     ];
-    expect(outcomes.map(({ code }) => code)).toEqual([0, 0, 1]);
+    expect(outcomes.map(({ code }) => code)).toEqual([0, 1, 1]);
     for (const { stdout, stderr } of outcomes) expect((stdout + stderr).replaceAll('\n', '')).not.toMatch(OBEYED);
     expect(outcomes[0]?.stdout).toContain('"turned\\u202e"');
   });
@@ -235,7 +335,12 @@ describe('the command line', () => {
         ' nothing to do with each other are hard to guess and easy to keep in mind.\n',
     ],
   ])('says what is wrong with %j', async (args, input, line) => {
-    expect(await taskdash(args, `${input}\n`)).toEqual({ code: 1, stdout: '', stderr: line });
+    const { code, stdout, stderr } = await taskdash(args, `${input}\n`);
+    expect({ code, stdout, stderr: stderr.replace(/^Database: .*\n/, '') }).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: line,
+    });
   });
 
   it.each([
@@ -296,7 +401,7 @@ describe('the command line', () => {
     taken.close();
     expect(code).toBe(1);
     expect(stdout).toMatch(
-      /ok {4}database: answers, schema \w+\nwrong HTTP port: .*127\.0\.0\.1:\d+: the port is in use/,
+      /ok {4}database: "\w+" at \S+ answers, schema \w+\nok {4}servers: .*\nwrong HTTP port: .*127\.0\.0\.1:\d+: the port is in use/,
     );
   });
 
@@ -311,6 +416,41 @@ describe('the command line', () => {
     const closed = await taskdash(['doctor', ...flags, '--tcp-port', '1']);
     expect(closed.stdout).toContain('wrong TCP port: connect ECONNREFUSED 127.0.0.1:1');
     expect(closed.code).toBe(1);
+  });
+
+  it('tells of servers of its database at other ports', async () => {
+    const { code, stdout } = await taskdash(['doctor', '--http-port', '0', '--grpc-port', '0', '--tcp-port', '0']);
+    expect(stdout).toMatch(
+      /^ok {4}servers: 1 lives on this database: "\S+" \(heard of \d s ago\); none of them at the ports of these settings$/m,
+    );
+    expect(code).toBe(0);
+  });
+
+  it('only looks: a doctor migrates nothing', async () => {
+    const empty = await createTestDatabase('empty');
+    const old = await createTestDatabase();
+    const client = new pg.Client(old.url);
+    await client.connect();
+    await client.query(`DELETE FROM schema_migration WHERE timestamp = (SELECT max(timestamp) FROM schema_migration)`);
+    const free = ['--http-port', '0', '--grpc-port', '0', '--tcp-port', '0'];
+    const look = (url: string) => taskdash(['doctor', ...free, '--database-url', url]);
+    const ofEmpty = await look(empty.url);
+    expect(ofEmpty.stdout).toMatch(
+      /^ok {4}database: .* answers and is empty; a start, or "taskdash migrate", makes the tables$/m,
+    );
+    expect((await look(empty.url)).stdout).toBe(ofEmpty.stdout);
+    const ofOld = await look(old.url);
+    expect(ofOld.stdout).toMatch(
+      /, schema \w+; a start, or "taskdash migrate", still has to run ReturnsByAddress\d+$/m,
+    );
+    expect([ofEmpty.code, ofOld.code]).toEqual([0, 0]);
+    expect((await look(old.url)).stdout).toBe(ofOld.stdout);
+    await client.query(`INSERT INTO schema_migration (timestamp, name) VALUES (9999999999999, 'Future')`);
+    expect((await look(old.url)).stdout).toMatch(
+      /^wrong database: The database was migrated by a newer TaskDash \(Future\)/m,
+    );
+    await client.end();
+    for (const database of [empty, old]) await database.drop();
   });
 
   it('says of a server that runs on another database that it does, and that its ports are taken', async () => {
