@@ -4,9 +4,11 @@
  * stack. When a minute or more has passed without it, the next one is the first again.
  *
  * Of a kind are lines of the same level and words whose errors have the same code, or the same words. Information passes as
- * it is.
+ * it is. That the database is not available is told without stack by whoever is hindered by it, whatever it says itself: one
+ * outage fails whatever goes to it, each in its own way.
  */
 import type { Clock } from './domain/clock.js';
+import { TaskDashError } from './domain/errors.js';
 import type { Log } from './domain/ports.js';
 
 const FIRST_PAUSE_MS = 60_000;
@@ -58,7 +60,7 @@ export class QuietLog implements Log {
       kind.details = details;
       return;
     }
-    this.log[level](details, message);
+    this.log[level](isOutage(errorOf(details)) ? briefly(details) : details, message);
     const first = { level, message, details, times: 0, pauseMs: FIRST_PAUSE_MS };
     this.#kinds.set(key, first);
     this.#arm(key, first);
@@ -89,13 +91,23 @@ function errorOf(details: object): unknown {
 /** What an error is about, in a few words. */
 function textOf(error: unknown): string {
   if (!(error instanceof Error)) return '';
+  if (isOutage(error)) return error.code;
   const { code } = error as { code?: unknown };
   const own = typeof code === 'string' ? code : error.message.slice(0, MAX_WORDS);
   return error.cause instanceof Error ? `${own} ${textOf(error.cause)}` : own;
 }
 
-/** Without the stack, which was told the first time. */
+/** Without the stack, which was told the first time or tells nothing. */
 function briefly(details: object): object {
   const error = errorOf(details);
-  return error instanceof Error ? { ...details, err: error.message } : details;
+  return error instanceof Error ? { ...details, err: wordsOf(error) } : details;
+}
+
+/** "The database did not answer in time. (Query read timeout)" */
+function wordsOf({ message, cause }: Error): string {
+  return cause instanceof Error ? `${message} (${wordsOf(cause)})` : message;
+}
+
+function isOutage(error: unknown): error is TaskDashError {
+  return error instanceof TaskDashError && error.code === 'STORAGE_UNAVAILABLE';
 }

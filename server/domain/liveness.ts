@@ -234,7 +234,7 @@ export class Liveness implements SessionHost {
       report: () => this.#report(),
       onRenewed: (renewal, regained, wasAway) => this.#onRenewed(renewal, regained, wasAway),
       onLost: () => {
-        log.error(
+        log.warn(
           {},
           'the lease of this node has run out: no shutdown is decided until it has been held for a whole TTL',
         );
@@ -407,7 +407,7 @@ export class Liveness implements SessionHost {
   }
 
   #onRegained(): void {
-    this.options.log.warn({}, 'this node holds its lease again; it decides shutdowns after a whole TTL');
+    this.options.log.info({}, 'this node holds its lease again; it decides shutdowns after a whole TTL');
     this.#note('lease_lost', { probationMs: this.options.ttlMs });
     this.options.events?.onLease?.('held');
   }

@@ -108,7 +108,7 @@ export class NodeLease {
       const regained = !this.isHeld || renewal.lapsed;
       if (regained) this.#trustedFromMs = clock.monotonicMs() + ttlMs;
       this.#onHeld(sentAtMs, renewal, regained);
-      if (this.#failed > 0) log.info({ failed: this.#failed }, 'the lease of this node is renewed again');
+      if (this.#failed > 0 && !regained) log.info({ failed: this.#failed }, 'the lease of this node is renewed again');
       this.#failed = 0;
       this.#arm(this.#renewEveryMs);
     } catch (error) {
@@ -138,7 +138,9 @@ export class NodeLease {
     this.#watch?.cancel();
     if (this.#stopped) return;
     this.#watch = this.options.clock.schedule(this.#heldUntilMs - this.options.clock.monotonicMs(), () => {
-      if (this.isHeld || this.#isLost || this.#stopped) return;
+      // Timers may be a moment early.
+      if (this.isHeld) return this.#watchEnd();
+      if (this.#isLost || this.#stopped) return;
       this.#isLost = true;
       this.options.onLost();
     });

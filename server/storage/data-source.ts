@@ -96,7 +96,8 @@ export function createDataSource(settings: DataSourceSettings): DataSource {
     installExtensions: false,
     poolErrorHandler: (error: unknown) => {
       // A pool that is closed does not wait for its connections; whoever stops the database next may be faster than they.
-      if (!isClosed(dataSource)) settings.log.warn({ err: error }, 'an idle connection to the database was lost');
+      if (!isClosed(dataSource))
+        settings.log.warn({ err: asUnavailable(error) }, 'an idle connection to the database was lost');
     },
     logger: loggerFor(settings.log),
     extra: {

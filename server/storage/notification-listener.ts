@@ -13,6 +13,7 @@ import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import type { Clock, Timer } from '../domain/clock.js';
 import type { Log } from '../domain/ports.js';
+import { asUnavailable } from './postgres-errors.js';
 import type { Postgres, Statement } from './postgres.js';
 import { sessionConfig, type SessionSettings } from './session-options.js';
 
@@ -165,7 +166,7 @@ export class NotificationListener {
   #scheduleRetry(error: unknown): void {
     this.#candidate = undefined;
     this.settings.log.warn(
-      { err: error, retryMs: this.#retryMs },
+      { ...(error !== undefined && { err: asUnavailable(error) }), retryMs: this.#retryMs },
       'hints of other nodes do not arrive for now: the listening connection was lost',
     );
     this.#retry = this.settings.clock.schedule(this.#retryMs, () => void this.#connect());

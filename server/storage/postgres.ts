@@ -4,6 +4,7 @@ import type { DataSource } from 'typeorm';
 import { systemClock } from '../domain/clock.js';
 import { TaskDashError } from '../domain/errors.js';
 import type { Log } from '../domain/ports.js';
+import { Outage } from './outage.js';
 import { asStorageError, asUnavailable, codeOf, connectionAfter, READ_ONLY } from './postgres-errors.js';
 
 /** A prepared statement: a text that never changes, and a name that no other text has. */
@@ -23,10 +24,11 @@ export class Postgres {
   /** A connection could only read: new ones are asked whether they can do more, until one can. */
   #mayBeReadOnly = false;
 
-  /** `log` is told why the database is not available, which callers are not. */
+  /** `log` and `outage` are told why the database is not available, which callers are not. */
   constructor(
     private readonly dataSource: DataSource,
     private readonly log: Log,
+    private readonly outage = new Outage(log, systemClock),
   ) {}
 
   /** Runs a statement prepared, and returns its rows as objects of texts and whatever pg makes of the column types. */
@@ -96,7 +98,7 @@ export class Postgres {
       return await this.#soundConnection();
     } catch (error) {
       // At the end everybody is told so.
-      if (this.dataSource.isInitialized) this.log.warn({ err: error }, 'no connection to the database can be had');
+      if (this.dataSource.isInitialized) this.outage.failed(error);
       throw asUnavailable(error);
     }
   }
@@ -132,6 +134,7 @@ export class Postgres {
   #giveBack(client: PoolClient): void {
     client.release();
     this.#lastAnswerAtMs.set(client, systemClock.monotonicMs());
+    this.outage.answered();
   }
 
   #throwAway(client: PoolClient, error: unknown): void {
@@ -140,8 +143,8 @@ export class Postgres {
     const isOurs = error instanceof TaskDashError;
     const after = connectionAfter(error);
     if (isOurs || after === 'kept') return;
-    this.log.warn({ err: error }, 'the database did not carry out a statement');
-    if (after === 'doubtful') return;
+    if (after === 'doubtful') return this.log.warn({ err: error }, 'the database did not carry out a statement');
+    this.outage.failed(error);
     this.#brokeAtMs = systemClock.monotonicMs();
     this.#mayBeReadOnly ||= codeOf(error) === READ_ONLY;
   }

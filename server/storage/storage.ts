@@ -17,6 +17,7 @@ import { Postgres } from './postgres.js';
 import { PostgresSessionStore } from './session-store.js';
 import { settle } from './settle.js';
 import { SettingsStore } from './settings-store.js';
+import { Outage } from './outage.js';
 import { PostgresHealth } from './storage-health.js';
 import { PostgresFeedStore } from './task-feed-store.js';
 import { PostgresTaskStore } from './task-store.js';
@@ -96,7 +97,8 @@ async function openStores(
   connection: Omit<DataSourceSettings, 'poolSize'>,
   { dataSource, leases, closePools }: Pools,
 ): Promise<Omit<Storage, 'migrated'>> {
-  const postgres = new Postgres(dataSource, connection.log);
+  const outage = new Outage(connection.log, systemClock);
+  const postgres = new Postgres(dataSource, connection.log, outage);
   const settings = new SettingsStore(postgres);
   const unicodeCollation = await findUnicodeCollation(postgres);
   const feed = new PostgresFeedStore(postgres);
@@ -116,7 +118,7 @@ async function openStores(
     health: new PostgresHealth(postgres),
     settings,
     identity: new PostgresIdentityStore(postgres),
-    nodes: new PostgresNodeStore(new Postgres(leases, connection.log), lockedRows),
+    nodes: new PostgresNodeStore(new Postgres(leases, connection.log, outage), lockedRows),
     knownNodes: new KnownNodes(postgres),
     sessions: new PostgresSessionStore(postgres, lockedRows),
     dataSource,
@@ -126,6 +128,7 @@ async function openStores(
       hints.stop();
       beats.stop();
       questions.stop();
+      outage.stop();
       await notifications.stop();
       await closePools();
     },

@@ -1,5 +1,7 @@
 import { beforeEach, expect, it } from 'vitest';
+import { TaskDashError } from '../../server/domain/errors.js';
 import { QuietLog } from '../../server/quiet-log.js';
+import { Outage } from '../../server/storage/outage.js';
 import { KeptLog } from '../support/liveness-bench.js';
 import { ManualClock } from '../support/manual-clock.js';
 
@@ -52,6 +54,38 @@ it('other words, other levels and other errors are told', () => {
   log.debug({}, 'four');
   log.debug({}, 'four');
   expect(kept.lines).toHaveLength(9);
+});
+
+it('of a database that is away, whoever is hindered tells so once, whatever it says itself, and without a stack', () => {
+  for (const cause of [refused(), new Error('Query read timeout'), refused()])
+    log.warn({ err: new TaskDashError('STORAGE_UNAVAILABLE', { cause }) }, 'the lease could not be renewed');
+  expect(kept.lines).toEqual([
+    {
+      ...{ level: 'warn', message: 'the lease could not be renewed' },
+      details: { err: 'The database did not answer in time. (connect ECONNREFUSED 10.0.0.1:5432)' },
+    },
+  ]);
+});
+
+it('an outage begins and ends with a line, also where answers and failures alternate', () => {
+  const outage = new Outage(log, clock);
+  outage.answered();
+  for (let n = 0; n < 10; n++) {
+    outage.failed(refused());
+    clock.advance(1_000);
+    outage.answered();
+    clock.advance(1_000);
+  }
+  clock.advance(5_000);
+  outage.answered();
+  clock.advance(5_000);
+  expect(kept.lines).toEqual([
+    expect.objectContaining({ message: 'nothing takes connections where the database should be' }),
+    {
+      ...{ level: 'info', message: 'the database can be used again' },
+      details: { lastedMs: 19_000, failures: 10 },
+    },
+  ]);
 });
 
 it('remembers a bounded number of kinds, whatever errors say', () => {

@@ -68,7 +68,7 @@ export function toConnectError(thrown: unknown, log: Log, method: string): Conne
   const error = catalogued(thrown);
   const details = { err: error.cause ?? error, method };
   if (error.kind === 'INTERNAL') log.error(details, 'a call failed');
-  else if (error.code === 'STORAGE_UNAVAILABLE') log.warn(details, 'a call could not be served');
+  else if (error.code === 'STORAGE_UNAVAILABLE') log.warn({ ...details, err: error }, 'a call could not be served');
   else if (error.code === 'CANCELLED') log.debug(details, 'a caller went away');
   return describeError(error);
 }
