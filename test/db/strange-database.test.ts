@@ -71,7 +71,9 @@ describe('a database that lets nobody in for a moment', () => {
       // The first may still be given a connection that is cut.
       const outcomes = [await write(storage, 'during-1'), await write(storage, 'during-2')];
       expect(outcomes).toEqual(['STORAGE_UNAVAILABLE', 'STORAGE_UNAVAILABLE']);
-      expect(told).toContainEqual(expect.objectContaining({ code: sqlState }));
+      expect(told).toContainEqual(
+        expect.objectContaining({ cause: expect.objectContaining({ code: sqlState }) as unknown }),
+      );
       proxy.refuse(undefined);
       expect(await write(storage, 'after')).toBe('written');
     },
