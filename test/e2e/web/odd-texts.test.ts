@@ -1,3 +1,4 @@
+import type { UserRecord } from '../../../server/domain/ports.js';
 import type { Browser, Page } from '@playwright/test';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { TestApp } from '../../support/app.js';
@@ -37,8 +38,7 @@ beforeAll(async () => {
     ...{ start_time: odd('start'), stop_time: odd('stop') },
   });
   await service.register({ id: 'linked', url: `https://example.test/${odd('path')}`, group_id: odd('group') });
-  // Of what administrators name, controls are refused.
-  await app.addUser(TURNED, { [`group${TURNED}`]: 'viewer' });
+  await addUserOfOld(TURNED);
   await app.addUser('boss', {}, true);
 });
 afterAll(async () => {
@@ -54,6 +54,18 @@ afterEach(async () => {
   expect(open.complaints).toEqual([]);
   await open.close();
 });
+
+/** One from before such names were refused. */
+async function addUserOfOld(id: string): Promise<void> {
+  await app.addUser('vera');
+  const vera = (await app.storage.identity.findUser('vera')) as UserRecord;
+  await app.storage.identity.saveUser({
+    ...vera,
+    id,
+    displayName: id,
+    memberships: new Map([[`group${id}`, 'viewer']]),
+  });
+}
 
 /** Every text and every attribute of the page that has a character without a form; addresses are for the browser. */
 const FORMLESS = `(() => {

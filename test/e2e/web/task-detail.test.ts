@@ -135,10 +135,10 @@ describe('the page of a task', () => {
       await shortLived.addUser('vera', { mx: 'viewer' });
       await logIn(page, 'vera', `${shortLived.http}/tasks/silent`);
       await eventually(() => history(page).then((lines) => lines[0])).toMatch(
-        /^running → shutdown after \d+ seconds? of silence$/,
+        /^running → shutdown after \d+ (seconds?|milliseconds) of silence$/,
       );
       const timeline = page.getByRole('region', { name: 'Time line' });
-      expect(await timeline.getByRole('listitem').innerText()).toMatch(/^no sign of life for \d+ second/);
+      expect(await timeline.getByRole('listitem').innerText()).toMatch(/^no sign of life for \d+ (second|millisecond)/);
       expect(await page.locator('header .state').innerText()).toMatch(
         /shutdown[^]*(No sign of life|connection closed)/,
       );
