@@ -58,6 +58,11 @@ const IF_FREE = 'FOR UPDATE SKIP LOCKED';
 const deleteFree = (table: string, condition: string) =>
   `DELETE FROM ${table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ${table} WHERE ${condition} ${IF_FREE})) RETURNING 1`;
 
+/** Two that delete some of the same rows take them in one order, and do not wait for each other. */
+const deleteInOrder = (condition: string) =>
+  `DELETE FROM login_session WHERE id_hash = ANY (ARRAY(
+    SELECT id_hash FROM login_session WHERE id_hash ${condition} ORDER BY id_hash FOR UPDATE))`;
+
 const SQL = {
   findUser: `SELECT ${USER_COLUMNS}, (SELECT jsonb_object_agg(group_id, role) FROM membership WHERE user_id = app_user.id) AS memberships
     FROM app_user WHERE id = $1`,
@@ -76,9 +81,7 @@ const SQL = {
     ), surplus AS (
       SELECT id_hash FROM login_session, owner WHERE user_id = owner.id AND id_hash <> $1
       ORDER BY last_used_at DESC, id_hash OFFSET $9
-    ), removed AS (
-      DELETE FROM login_session USING surplus WHERE login_session.id_hash = surplus.id_hash
-    )
+    ), removed AS (${deleteInOrder('IN (SELECT id_hash FROM surplus)')})
     INSERT INTO login_session (id_hash, user_id, address, user_agent, created_at, last_used_at, expires_at)
     SELECT $1, id, $3, $4, $5, $6, $7 FROM owner
     ON CONFLICT (id_hash) DO UPDATE SET id_hash = excluded.id_hash RETURNING id_hash`,
@@ -87,7 +90,7 @@ const SQL = {
   touchSession: `UPDATE login_session SET last_used_at = $2
     WHERE id_hash = (SELECT id_hash FROM login_session WHERE id_hash = $1 AND last_used_at < $2 ${IF_FREE})`,
   deleteSession: 'DELETE FROM login_session WHERE id_hash = $1',
-  deleteSessionsOf: 'DELETE FROM login_session WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2',
+  deleteSessionsOf: deleteInOrder('IS DISTINCT FROM $2 AND user_id = $1'),
   deleteExpired: `WITH sessions AS (${deleteFree('login_session', 'expires_at <= $1 OR last_used_at <= $2')}),
       attempts AS (${deleteFree('failed_login', 'at < $3')}),
       networks AS (${deleteFree('known_network', 'last_login_at < $4')}),

@@ -2,12 +2,12 @@
  * How sessions move between nodes: in one transaction, of statements that are short however many tasks there are.
  *
  *   the sessions (locked, now this node's) ─► the ids of their running tasks ─► epochs raised, part by part ─► what lapsed
- *                                                                                └─ what others have locked: once more
+ *                                                                                └─ what others keep locked: left alone
  *
  * - The epochs make verdicts of where the sessions came from void. Tasks are locked in the order of their ids over all
  *   parts, like every batch of writes locks them.
- * - What others have locked is passed over, and waited for at the end for a moment. What somebody keeps locked moves with its
- *   epoch as it is, and is told.
+ * - What others have locked is waited for in its turn, for a moment: whoever waited for it later would hold what comes after it.
+ *   What somebody keeps locked moves with its epoch as it is, and is told.
  * - What is claimed or ends between two statements is left out; a claim that nobody noted is found when the session ends.
  * - What lapsed is read last: a verdict that was faster than its epoch is among it.
  * - A lease that is open at the very node that takes it does not move: nothing is raised, and it is answered as it stands.
@@ -21,7 +21,7 @@ import {
   HELD_TASKS,
   LAPSED_OF,
   RAISE,
-  RAISE_LATER,
+  RAISE_FREE,
   RUNNING_TASKS,
   STILL_RUNNING,
   TAKE,
@@ -74,23 +74,21 @@ async function raiseEpochs(rows: RunStatement, sessions: readonly string[], part
   const running = (await rows<{ id: string }>(RUNNING_TASKS, [sessions])).map(({ id }) => id);
   for (let start = 0; start < running.length; start += partSize) {
     const part = JSON.stringify(running.slice(start, start + partSize));
-    for (const row of await rows<TaskRow>(RAISE, [part, sessions])) raised.push(row);
+    for (const row of await raisePart(rows, [part, sessions])) raised.push(row);
   }
   const passed = without(running, raised);
-  if (passed.length === 0) return { raised, locked: [] };
-  for (const row of await raiseLater(rows, [JSON.stringify(passed), sessions])) raised.push(row);
-  return { raised, locked: await rows<TaskRow>(STILL_RUNNING, [without(passed, raised), sessions]) };
+  return { raised, locked: passed.length === 0 ? [] : await rows<TaskRow>(STILL_RUNNING, [passed, sessions]) };
 }
 
-/** All or none: whoever waits for a locked row has locked others. */
-async function raiseLater(rows: RunStatement, values: readonly unknown[]): Promise<TaskRow[]> {
+/** Waits for each task in its turn; or, where one is kept locked, gives the part's locks back and leaves such tasks alone. */
+async function raisePart(rows: RunStatement, values: readonly unknown[]): Promise<TaskRow[]> {
   await rows(SAVEPOINT, []);
   try {
-    return await rows<TaskRow>(RAISE_LATER, values);
+    return await rows<TaskRow>(RAISE, values);
   } catch (error) {
     if (!isLocked(error)) throw error;
     await rows(ROLLBACK_TO_SAVEPOINT, []);
-    return [];
+    return rows<TaskRow>(RAISE_FREE, values);
   }
 }
 

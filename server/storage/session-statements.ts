@@ -241,13 +241,13 @@ export const RUNNING_TASKS: Statement = {
 
 export const RAISE: Statement = {
   name: 'session_raise',
-  text: changeTasks(RUNS, 'epoch = t.epoch + 1', 'passes'),
+  text: changeTasks(RUNS, 'epoch = t.epoch + 1', 'waits'),
 };
 
-/** The same of tasks that were locked a moment ago. */
-export const RAISE_LATER: Statement = {
-  name: 'session_raise_later',
-  text: changeTasks(RUNS, 'epoch = t.epoch + 1', 'waits'),
+/** The same of those that nobody has locked. */
+export const RAISE_FREE: Statement = {
+  name: 'session_raise_free',
+  text: changeTasks(RUNS, 'epoch = t.epoch + 1', 'passes'),
 };
 
 /** $1 ids of tasks, $2 sessions. */

@@ -36,8 +36,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
   };
 }
 
-/** Tests need no durability but for those that start a server of their own. */
-const SETTINGS = { fsync: 'off', full_page_writes: 'off', synchronous_commit: 'off' };
+/**
+ * Tests need no durability but for those that start a server of their own. Whoever waits in a circle is found before the patience of
+ * any statement with a lock is over, which would end the circle without anybody's notice.
+ */
+const SETTINGS = { fsync: 'off', full_page_writes: 'off', synchronous_commit: 'off', deadlock_timeout: '20ms' };
 
 async function start(folder: string): Promise<{ url: string; stop: () => Promise<void> }> {
   const url = process.env['TASKDASH_TEST_DATABASE_URL'];
